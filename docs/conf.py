@@ -1,0 +1,38 @@
+"""Sphinx configuration. Build: python -m sphinx -W --keep-going -b html docs docs/_build/html."""
+
+import lossnoise
+
+project = "lossnoise"
+author = "lossnoise developers"
+project_copyright = "lossnoise developers"
+version = release = lossnoise.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+]
+exclude_patterns = ["_build"]
+
+# No intersphinx: the build needs no network.
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings state types, shapes and units already
+numpydoc_show_class_members = False  # autodoc lists the members itself
+
+html_theme = "pydata_sphinx_theme"
+html_title = "lossnoise"
+html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+
+
+def skip_foreign_members(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn's base classes bring: it has references to its own manual."""
+    foreign = str(getattr(obj, "__module__", "")).startswith("sklearn.")
+    return True if foreign else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_foreign_members)

@@ -1,0 +1,141 @@
+"""Labels of any hashable type, as arrays that keep what the caller gave.
+
+Used where labels come in: `lossnoise.noise` and `lossnoise.audit`. numpy alone would turn
+``[(0, 1), (2, 3)]`` into a table, ``[1, "a"]`` into strings and ``[None, 1.0]`` into NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from lossnoise._validation import invalid_data, to_numpy
+
+# The types that numpy holds without loss, and the dtype kinds that prove it did.
+_PLAIN_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U", bytes: "S"}
+
+
+def label_array(owner: str, labels: Any) -> np.ndarray:
+    """Return `labels` as a 1-D array, or say what is wrong with them; may share their memory."""
+    array = one_dimensional(labels)
+    if array.ndim != 1 or len(array) == 0:
+        got = f"an array of shape {array.shape}"
+        raise invalid_data(owner, "labels", "a non-empty 1-D array or list of labels", got)
+    _check_hashable(owner, array)
+    missing = missing_values(array)
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        got = f"{array[row]} in {missing.sum()} of {len(array)} rows, first in row {row},"
+        raise invalid_data(owner, "labels", "free of missing values (None is a label)", got)
+    return array
+
+
+def one_dimensional(values: Any) -> np.ndarray:
+    """Return an array of `values`, where each element of a list or tuple is one entry."""
+    if not isinstance(values, (list, tuple)):
+        return to_numpy(values)
+    entries = [v.item() if hasattr(v, "detach") and v.ndim == 0 else v for v in values]
+    types = {type(v) for v in entries}
+    if len(types) == 1:
+        (only,) = types
+        if only in _PLAIN_KINDS or issubclass(only, np.generic):
+            array = np.asarray(entries)
+            if array.dtype.kind in _PLAIN_KINDS.get(only, array.dtype.kind):
+                return array
+    return object_array(entries)
+
+
+def object_array(entries: Sequence[object]) -> np.ndarray:
+    """Return a 1-D object array with one cell per entry, also where the entries are sequences."""
+    array = np.empty(len(entries), dtype=object)
+    for i, entry in enumerate(entries):  # array[:] = entries would unpack tuples
+        array[i] = entry
+    return array
+
+
+def _check_hashable(owner: str, array: np.ndarray) -> None:
+    if array.dtype.kind != "O":
+        return
+    for row, label in enumerate(array):
+        try:
+            hash(label)
+        except TypeError:
+            got = f"a {type(label).__name__} in row {row}"
+            raise invalid_data(owner, "labels", "hashable, one per row", got) from None
+
+
+def missing_values(array: np.ndarray) -> np.ndarray:
+    """Return where `array` holds NaN, NaT or pandas' NA; None is a value like any other."""
+    if array.dtype.kind in "fc":
+        return np.asarray(np.isnan(array))
+    if array.dtype.kind in "mM":
+        return np.asarray(np.isnat(array))
+    if array.dtype.kind == "O":
+        return np.fromiter((is_missing(v) for v in array), dtype=bool, count=len(array))
+    return np.zeros(len(array), dtype=bool)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether `value` is NaN, NaT or pandas' NA."""
+    try:
+        return bool(value != value)  # NaN and NaT are what differs from itself
+    except TypeError:  # pandas' NA is neither true nor false
+        return True
+
+
+def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes and, for each label, the position of its class.
+
+    Classes are sorted; where they cannot be compared they stand in order of first appearance.
+    """
+    if labels.dtype.kind != "O":
+        classes, codes = np.unique(labels, return_inverse=True)
+        return classes, codes.astype(np.intp, copy=False)
+    found: dict[Hashable, int] = {}
+    codes = np.fromiter(
+        (found.setdefault(v, len(found)) for v in labels), dtype=np.intp, count=len(labels)
+    )
+    values = list(found)
+    try:
+        order = sorted(range(len(values)), key=values.__getitem__)  # type: ignore[arg-type]
+    except TypeError:
+        return object_array(values), codes
+    position = np.empty(len(values), dtype=np.intp)
+    position[order] = np.arange(len(values))
+    return object_array([values[i] for i in order]), position[codes]
+
+
+def counting_labels(classes: np.ndarray) -> bool:
+    """Return whether all classes are integers of at least 0 (and none a bool)."""
+    if classes.dtype.kind in "iu":
+        return bool(classes.min() >= 0)
+    return classes.dtype.kind == "O" and all(_is_count(v) for v in classes)
+
+
+def _is_count(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
+
+
+def counted_classes(classes: np.ndarray, size: int) -> np.ndarray:
+    """Return the classes 0, ..., size - 1 in the dtype of `classes`, widened if they need it."""
+    dtype = classes.dtype
+    if dtype.kind != "O" and np.iinfo(dtype).max < size - 1:
+        dtype = np.promote_types(dtype, np.min_scalar_type(size - 1))
+    return np.arange(size).astype(dtype)
+
+
+def match_classes(
+    classes: np.ndarray, codes: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return `size` classes and the codes of the labels among them; None where nothing fits.
+
+    The classes are those that occur, if they are as many, or else the integers below `size`.
+    """
+    if len(classes) == size:
+        return classes, codes
+    if counting_labels(classes) and classes.max() < size:
+        return counted_classes(classes, size), classes.astype(np.intp)[codes]
+    return None

@@ -1,0 +1,110 @@
+"""Border checks that scikit-learn's validators do not give.
+
+One message form everywhere: *The 'name' parameter of Owner must be <expected>. Got <value>
+instead.* Checks run once, where a public call begins; inside, the code trusts its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import import_module
+from numbers import Integral, Real
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
+
+
+def invalid_parameter(owner: str, name: str, expected: str, got: object) -> InvalidParameterError:
+    """Return the error for a parameter whose value is not allowed."""
+    shown = got if isinstance(got, type) else repr(got)
+    return InvalidParameterError(
+        f"The {name!r} parameter of {owner} must be {expected}. Got {shown} instead."
+    )
+
+
+def invalid_data(owner: str, name: str, expected: str, got: str) -> InvalidDataError:
+    """Return the error for data that cannot be used; `got` describes what came, in words."""
+    return InvalidDataError(
+        f"The {name!r} parameter of {owner} must be {expected}. Got {got} instead."
+    )
+
+
+def check_int(owner: str, name: str, value: object, minimum: int) -> int:
+    """Return `value` as an int of at least `minimum`; booleans are refused."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise invalid_parameter(owner, name, f"an int in the range [{minimum}, inf)", value)
+    return int(value)
+
+
+def check_real(
+    owner: str, name: str, value: object, low: float, high: float, *, closed: str = "both"
+) -> float:
+    """Return `value` as a float between `low` and `high`; `closed` names the closed ends."""
+    left = "[" if closed in ("both", "left") else "("
+    right = "]" if closed in ("both", "right") else ")"
+    if not isinstance(value, bool) and isinstance(value, Real):
+        number = float(value)
+        above = number >= low if left == "[" else number > low
+        below = number <= high if right == "]" else number < high
+        if above and below:
+            return number
+    raise invalid_parameter(owner, name, f"a float in the range {left}{low}, {high}{right}", value)
+
+
+def check_choice(owner: str, name: str, value: object, choices: Collection[str]) -> str:
+    """Return `value`, which must be one of the strings in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        expected = "one of " + ", ".join(repr(c) for c in sorted(choices))
+        raise invalid_parameter(owner, name, expected, value)
+    return value
+
+
+def require_extra(module: str, extra: str, owner: str) -> ModuleType:
+    """Import an optional dependency, or say which extra of lossnoise brings it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"{owner} needs {package}, which is not installed: pip install 'lossnoise[{extra}]'"
+        ) from error
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """Return `values` as a numpy array, leaving its dtype alone where numpy knows it.
+
+    Understands torch tensors (on any device, with gradient, bfloat16) without importing torch.
+    """
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        if "bfloat16" in str(values.dtype):  # numpy has no bfloat16
+            values = values.float()
+        return np.asarray(values.numpy())
+    return np.asarray(values)
+
+
+def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:
+    """Return a table of probabilities as float64, each row scaled to sum to 1.
+
+    Rows that miss 1 by more than 1e-3 are refused: that is no rounding, but another quantity.
+    """
+    table = to_numpy(values)
+    if table.ndim != 2 or table.dtype.kind not in "fiub":
+        got = f"an array of shape {table.shape} and dtype {table.dtype}"
+        raise invalid_data(owner, name, "a 2-D array of probabilities", got)
+    table = table.astype(np.float64)
+    outside = ~((table >= 0.0) & (table <= 1.0 + 1e-3))  # true for NaN as well
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        got = f"{table[row, column]:.6g} in row {row}"
+        raise invalid_data(owner, name, "probabilities in [0, 1]", got)
+    sums = table.sum(axis=1, keepdims=True)
+    wrong = np.abs(sums[:, 0] - 1.0) > 1e-3
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        got = f"a sum of {sums[row, 0]:.6g} in row {row} ({wrong.sum()} of {len(table)} rows)"
+        raise invalid_data(owner, name, "probabilities whose rows sum to 1", got)
+    return np.asarray(table / sums)

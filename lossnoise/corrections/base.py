@@ -1,0 +1,154 @@
+"""The contract between a training loop and a method of learning with wrong labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lossnoise._validation import invalid_parameter
+
+SweepFunction = Callable[[nn.Module, "Batch"], Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on the training device.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (batch, ...)
+        What the model is called with.
+    labels : Tensor of shape (batch,), int64
+        The labels as given, some of them wrong.
+    indices : Tensor of shape (batch,), int64
+        Position of each sample in the dataset.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Engine(Protocol):
+    """What a correction may ask of the machinery that holds the models and their optimizers."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is being trained; the first of `models`."""
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """All models: `num_models` of them."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which forward passes run."""
+
+    def step(self, loss: Tensor, index: int = 0) -> None:
+        """Backpropagate a scalar loss and update model number `index`."""
+
+    def restart(self, num_epochs: int) -> None:
+        """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of the state of models, optimizers and schedules."""
+
+    def rollback(self, snapshot: dict[str, Any]) -> None:
+        """Go back to a state that `snapshot` returned."""
+
+
+@dataclass
+class EpochContext:
+    """What a correction knows of the run while an epoch is trained.
+
+    Attributes
+    ----------
+    epoch, num_epochs : int
+        The present epoch, counted from 1, and the number of epochs of the whole run.
+    num_classes, num_samples, batch_size : int
+        Number of classes (columns of the logits), of training samples, and samples a batch.
+    device : torch.device
+        Where batches and models are.
+    rng : numpy.random.Generator
+        For draws on the host, such as the mixing weight of a batch.
+    generator : torch.Generator
+        For draws on `device`, such as a permutation of the batch.
+    engine : Engine
+        Models, optimizers and schedules.
+    sweep : callable
+        ``sweep(fn)`` calls ``fn(model, batch)`` on every sample in eval mode, without gradients,
+        and returns the results in the order of the dataset, on `device`.
+    noise_proba : callable or None
+        Maps losses ``(batch,)`` on `device` to P(label wrong) by the mixture fitted after the
+        last epoch, without waiting for the device. None until a mixture has been fitted.
+    """
+
+    epoch: int
+    num_epochs: int
+    num_classes: int
+    num_samples: int
+    batch_size: int
+    device: torch.device
+    rng: np.random.Generator
+    generator: torch.Generator
+    engine: Engine
+    sweep: Callable[[SweepFunction], Tensor]
+    noise_proba: Callable[[Tensor], Tensor] | None = None
+
+
+class Correction(ABC):
+    """A method of learning with wrong labels.
+
+    A simple method is one `loss`; a method with a schedule adds `begin_epoch`; a method that
+    needs several models or gradients of its own overrides `train_step`. The class attributes say
+    what it needs: a mixture fitted every epoch (`needs_detector`) and how many models.
+
+    Constructors only store their arguments, all of which have defaults; `setup` checks them.
+    """
+
+    needs_detector: ClassVar[bool] = False
+    num_models: ClassVar[int] = 1
+
+    def setup(self, context: EpochContext) -> None:
+        """Check parameters and allocate state, once, before the first epoch."""
+
+    def begin_epoch(self, context: EpochContext) -> None:
+        """Prepare an epoch; schedules live here."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
+        """Return the loss of each sample of the batch, shape (batch,), float32."""
+
+    def train_step(self, engine: Engine, batch: Batch, context: EpochContext) -> Tensor:
+        """Learn from one batch; return the loss of each sample, detached."""
+        with engine.autocast():
+            losses = self.loss(engine.model, batch, context)
+        engine.step(losses.mean())
+        return losses.detach()
+
+    def end_epoch(self, context: EpochContext) -> None:
+        """Finish an epoch, before the schedules step and the mixture is fitted."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the constructor's arguments."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
+
+def resolve_epochs(owner: str, name: str, value: float, num_epochs: int) -> int:
+    """Return a number of epochs from an int (epochs) or a float (fraction of the run)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, float) and 0.0 <= value <= 1.0:
+        return round(value * num_epochs)
+    raise invalid_parameter(
+        owner, name, "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]", value
+    )

@@ -1,0 +1,177 @@
+"""Two beta distributions on normalised losses (Arazo et al., ICML 2019, section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import betaln
+
+from lossnoise.detectors._base import LossMixtureDetector, Mixture
+from lossnoise.detectors._scaling import FloatArray
+
+MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
+
+
+def beta_log_density(values: FloatArray, params: FloatArray) -> FloatArray:
+    """Return log Beta(values | a, b) for each row (a, b) of `params`: shape (len(params), n)."""
+    a, b = params[:, :1], params[:, 1:]
+    log_density: FloatArray = (
+        (a - 1.0) * np.log(values) + (b - 1.0) * np.log1p(-values) - betaln(a, b)
+    )
+    return log_density
+
+
+def beta_moments(values: FloatArray, mass: FloatArray, params: FloatArray) -> FloatArray:
+    """Return the (a, b) whose mean and variance are those of `values` weighted by each row of mass.
+
+    The weighted method of moments: with mean m and variance v, a = m (m (1 - m) / v - 1) and
+    b = a (1 - m) / m. A component that holds nothing keeps its parameters.
+    """
+    total = mass.sum(axis=1)
+    alive = total > np.finfo(np.float64).tiny
+    safe = np.where(alive, total, 1.0)
+    mean = np.where(alive, mass @ values / safe, 0.5)
+    spread = mean * (1.0 - mean)
+    variance = (mass * (values - mean[:, None]) ** 2).sum(axis=1) / safe
+    variance = np.maximum(variance, MIN_RELATIVE_VARIANCE * spread)
+    concentration = spread / variance - 1.0
+    moments = np.column_stack([mean * concentration, (1.0 - mean) * concentration])
+    return np.where(alive[:, None], moments, params)
+
+
+def one_sided(params: FloatArray) -> FloatArray:
+    """Return the components with b >= 1 for right labels and a >= 1 for wrong ones.
+
+    A right label's density must not rise again towards the highest losses, nor a wrong one's
+    towards the lowest: a U-shaped component would take the far end of the other one.
+    """
+    first, last = np.argsort(params[:, 0] / params.sum(axis=1), kind="stable")
+    bounded = params.copy()
+    bounded[first, 1] = max(params[first, 1], 1.0)
+    bounded[last, 0] = max(params[last, 0], 1.0)
+    return bounded
+
+
+def beta_rising_range(params: FloatArray) -> tuple[float, float]:
+    """Return where log Beta(x | a1, b1) - log Beta(x | a0, b0) rises, for sorted components.
+
+    The log-odds c + (a1 - a0) log x + (b1 - b0) log(1 - x) turn at most once, at
+    x* = (a1 - a0) / ((a1 - a0) + (b1 - b0)), and inside (0, 1) only where both differences have
+    one sign: both negative, they fall until x*; both positive, they fall after it.
+    """
+    delta_a, delta_b = params[1] - params[0]
+    if delta_a < 0.0 and delta_b < 0.0:
+        return float(delta_a / (delta_a + delta_b)), 1.0
+    if delta_a > 0.0 and delta_b > 0.0:
+        return 0.0, float(delta_a / (delta_a + delta_b))
+    return 0.0, 1.0
+
+
+class BetaFamily:
+    """Beta distributions, fitted by moments within `one_sided` shapes."""
+
+    log_density = staticmethod(beta_log_density)
+    rising_range = staticmethod(beta_rising_range)
+
+    @staticmethod
+    def m_step(values: FloatArray, mass: FloatArray, params: FloatArray) -> FloatArray:
+        """Return the parameters of the weighted moments, made one-sided."""
+        return one_sided(beta_moments(values, mass, params))
+
+
+class BetaMixtureNoiseDetector(LossMixtureDetector):
+    """Find wrong labels by a mixture of two beta distributions fitted to per-sample losses.
+
+    Networks learn right labels before wrong ones, so that during training the losses of the
+    wrong ones lie higher. The losses are normalised to [0, 1], two beta distributions are fitted
+    by expectation-maximisation with a weighted method of moments as M-step, and the posterior of
+    the component with the higher mean is P(label wrong) [1]_. That posterior is made monotone by
+    the closed-form turning point of its log-odds, so that a higher loss is never less suspicious.
+
+    Parameters
+    ----------
+    max_iter : int, default=10
+        Number of EM iterations at most. The method-of-moments step is no likelihood
+        maximisation, and hundreds of iterations drift on overlapping losses: stopping here is
+        the method, not a failure.
+    tol : float, default=1e-4
+        EM stops when the mean log-likelihood moves by less than this.
+    loss_scale : {"cross-entropy", "any"}, default="cross-entropy"
+        What the losses are. A cross-entropy loss l is the negative logarithm of a probability,
+        which gives it an absolute scale: it becomes 1 - exp(-l / 2). Any other loss has no scale
+        of its own, and is normalised by `percentiles`.
+    percentiles : tuple of two floats, default=(0.0, 99.0)
+        For ``loss_scale="any"``: the percentiles of the losses that become 0 and 1; losses
+        outside are put on the border.
+    history_reduction : int, default=5
+        For a loss history `(n_samples, n_epochs)`: the mean over this many last columns is used.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (2,)
+        Weights of the components, right labels first. The second is *not* the noise rate.
+    alphas_, betas_ : ndarray of shape (2,)
+        Parameters of the two beta distributions on the normalised scale.
+    means_ : ndarray of shape (2,)
+        The loss at the mean of each component, ascending.
+    scaling_ : object
+        The map from losses to the normalised scale: ``normalise``, ``losses_at``, ``log_slope``.
+    noise_rate_ : float
+        Estimated share of wrong labels: the mean of P(wrong) over the fitted losses.
+    n_iter_ : int
+        Number of EM iterations made.
+    converged_ : bool
+        Whether `tol` was reached before `max_iter`.
+    lower_bound_ : float
+        Mean log-density of the fitted losses, on the scale of the losses.
+    classes_ : ndarray of shape (2,)
+        ``[0, 1]``: right, wrong.
+    n_features_in_ : int
+        Number of columns seen in `fit` (1 for a vector).
+
+    References
+    ----------
+    .. [1] E. Arazo, D. Ortego, P. Albert, N. O'Connor, K. McGuinness, "Unsupervised Label Noise
+       Modeling and Loss Correction", ICML 2019, arXiv:1904.11238.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lossnoise import BetaMixtureNoiseDetector
+    >>> rng = np.random.default_rng(0)
+    >>> losses = np.concatenate([rng.gamma(1.0, 0.2, 700), rng.normal(4.0, 0.8, 300)])
+    >>> detector = BetaMixtureNoiseDetector().fit(losses)
+    >>> round(detector.noise_rate_, 2)
+    0.3
+    >>> detector.predict([0.1, 4.2])
+    array([0, 1])
+    """
+
+    _family = BetaFamily()
+
+    def __init__(
+        self,
+        *,
+        max_iter: int = 10,
+        tol: float = 1e-4,
+        loss_scale: str = "cross-entropy",
+        percentiles: tuple[float, float] = (0.0, 99.0),
+        history_reduction: int = 5,
+    ) -> None:
+        self.max_iter = max_iter
+        self.tol = tol
+        self.loss_scale = loss_scale
+        self.percentiles = percentiles
+        self.history_reduction = history_reduction
+
+    def _start(self, values: FloatArray, counts: FloatArray | None) -> Mixture:
+        return Mixture(np.array([0.5, 0.5]), np.array([[1.0, 2.0], [2.0, 1.0]]))
+
+    def _component_means(self, params: FloatArray) -> FloatArray:
+        means: FloatArray = params[:, 0] / params.sum(axis=1)
+        return means
+
+    def _store_params(self, params: FloatArray) -> None:
+        self.alphas_, self.betas_ = params.T.copy()
+
+    def _mixture(self) -> Mixture:
+        return Mixture(self.weights_, np.column_stack([self.alphas_, self.betas_]))

@@ -1,0 +1,192 @@
+"""Picture of losses with the mixture fitted to them; matplotlib is loaded on use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from lossnoise._validation import require_extra, to_numpy
+from lossnoise.detectors._base import LossMixtureDetector
+from lossnoise.detectors._scaling import FloatArray
+from lossnoise.exceptions import InvalidDataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GRID = 400
+RIGHT, WRONG, POSTERIOR = "#2a6f97", "#c8553d", "#444444"
+
+
+class LossMixtureDisplay:
+    """Histogram of losses, the two fitted components, P(label wrong), and the cut at one half.
+
+    Made by `from_estimator` or `from_predictions`, as scikit-learn's displays are.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_samples,)
+        Losses, one a sample.
+    grid : ndarray of shape (n_points,)
+        Losses at which the curves are given, ascending.
+    noise_proba : ndarray of shape (n_points,)
+        P(label wrong) on the grid.
+    densities : ndarray of shape (2, n_points), optional
+        Weighted densities of the components "right" and "wrong" on the grid.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The losses and the components.
+    proba_ax_ : matplotlib Axes
+        P(label wrong), on the right-hand scale.
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lossnoise import BetaMixtureNoiseDetector, LossMixtureDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> losses = np.concatenate([rng.gamma(1.0, 0.2, 700), rng.normal(4.0, 0.8, 300)])
+    >>> detector = BetaMixtureNoiseDetector().fit(losses)
+    >>> display = LossMixtureDisplay.from_estimator(detector, losses)
+    >>> display.ax_.get_xlabel()
+    'loss'
+    """
+
+    def __init__(
+        self,
+        losses: FloatArray,
+        grid: FloatArray,
+        noise_proba: FloatArray,
+        densities: FloatArray | None = None,
+    ) -> None:
+        self.losses = losses
+        self.grid = grid
+        self.noise_proba = noise_proba
+        self.densities = densities
+
+    @classmethod
+    def from_estimator(
+        cls,
+        detector: LossMixtureDetector,
+        X: ArrayLike,
+        *,
+        bins: int = 60,
+        ax: Axes | None = None,
+    ) -> LossMixtureDisplay:
+        """Draw losses with the mixture of a fitted detector.
+
+        Parameters
+        ----------
+        detector : LossMixtureDetector
+            Fitted.
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
+            Losses in the form given to its `fit`.
+        bins : int, default=60
+            Number of bars of the histogram.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure without it.
+
+        Returns
+        -------
+        display : LossMixtureDisplay
+        """
+        check_is_fitted(detector)
+        losses = detector._reduce(X, reset=False)
+        grid = np.linspace(losses.min(), losses.max(), GRID)
+        densities = np.exp(detector._log_joint_density(grid))
+        display = cls(losses, grid, detector._wrong_proba(grid), densities)
+        return display.plot(bins=bins, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        losses: ArrayLike,
+        noise_proba: ArrayLike,
+        *,
+        bins: int = 60,
+        ax: Axes | None = None,
+    ) -> LossMixtureDisplay:
+        """Draw losses with probabilities from anywhere.
+
+        Parameters
+        ----------
+        losses : array-like of shape (n_samples,)
+            Losses, one a sample.
+        noise_proba : array-like of shape (n_samples,)
+            P(label wrong) of the same samples.
+        bins : int, default=60
+            Number of bars of the histogram.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure without it.
+
+        Returns
+        -------
+        display : LossMixtureDisplay
+        """
+        values = to_numpy(losses).astype(np.float64)
+        proba = to_numpy(noise_proba).astype(np.float64)
+        if values.ndim != 1 or values.shape != proba.shape or len(values) == 0:
+            raise InvalidDataError(
+                "The 'losses' and 'noise_proba' parameters of LossMixtureDisplay.from_predictions "
+                f"must be vectors of one length. Got shapes {values.shape} and {proba.shape} "
+                "instead."
+            )
+        order = np.argsort(values, kind="stable")
+        return cls(values, values[order], proba[order]).plot(bins=bins, ax=ax)
+
+    def plot(self, *, bins: int = 60, ax: Axes | None = None) -> LossMixtureDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        bins : int, default=60
+            Number of bars of the histogram.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure without it.
+
+        Returns
+        -------
+        self : LossMixtureDisplay
+        """
+        if ax is None:
+            pyplot = require_extra("matplotlib.pyplot", "plot", "LossMixtureDisplay")
+            _, ax = pyplot.subplots(figsize=(7.0, 4.0), layout="constrained")
+        self.ax_: Any = ax
+        self.figure_ = ax.figure
+        self._draw_losses(bins)
+        self._draw_posterior()
+        handles, labels = self.ax_.get_legend_handles_labels()
+        more_handles, more_labels = self.proba_ax_.get_legend_handles_labels()
+        self.proba_ax_.legend(handles + more_handles, labels + more_labels, frameon=False)
+        return self
+
+    def _draw_losses(self, bins: int) -> None:
+        heights, _, _ = self.ax_.hist(
+            self.losses, bins=bins, density=True, color="#cfd8dc", label="losses"
+        )
+        if self.densities is not None:
+            for density, color, name in zip(
+                self.densities, (RIGHT, WRONG), ("right labels", "wrong labels"), strict=True
+            ):
+                self.ax_.plot(self.grid, density, color=color, lw=2, label=f"fit: {name}")
+            # a beta density may be infinite at its border: the histogram sets the scale
+            self.ax_.set_ylim(0.0, 1.15 * heights.max())
+        self.ax_.set_xlabel("loss")
+        self.ax_.set_ylabel("density")
+
+    def _draw_posterior(self) -> None:
+        self.proba_ax_ = self.ax_.twinx()
+        self.proba_ax_.plot(
+            self.grid, self.noise_proba, color=POSTERIOR, ls="--", lw=1.2, label="P(label wrong)"
+        )
+        self.proba_ax_.set_ylim(0.0, 1.15)
+        self.proba_ax_.set_yticks([0.0, 0.5, 1.0])
+        self.proba_ax_.set_ylabel("P(label wrong)")
+        flagged = self.noise_proba > 0.5
+        if flagged.any() and not flagged.all():
+            cut = self.grid[flagged].min()
+            self.proba_ax_.axvline(cut, color=POSTERIOR, lw=0.8, label=f"P = 0.5 at {cut:.3g}")

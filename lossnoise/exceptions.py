@@ -1,0 +1,50 @@
+"""The errors and warnings of lossnoise.
+
+Every error is also a built-in one (``ValueError``, ``TypeError``, ``ImportError``), so that
+code which does not know this library still catches it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointWarning",
+    "InvalidDataError",
+    "InvalidParameterError",
+    "LossNoiseError",
+    "LossNoiseWarning",
+    "MissingExtraError",
+    "NonFiniteLossError",
+    "SmallBatchWarning",
+]
+
+
+class LossNoiseError(Exception):
+    """Base class of every error that lossnoise raises on purpose."""
+
+
+class InvalidParameterError(LossNoiseError, ValueError, TypeError):
+    """A parameter has a value that it cannot have."""
+
+
+class InvalidDataError(LossNoiseError, ValueError):
+    """The data cannot be used: wrong shape, not finite, too few, constant."""
+
+
+class NonFiniteLossError(LossNoiseError, ValueError):
+    """Training produced a loss that is NaN or infinite."""
+
+
+class MissingExtraError(LossNoiseError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+class LossNoiseWarning(UserWarning):
+    """Base class of every warning of lossnoise."""
+
+
+class SmallBatchWarning(LossNoiseWarning):
+    """Batches are too small for a term of the loss, which is therefore switched off."""
+
+
+class CheckpointWarning(LossNoiseWarning):
+    """A checkpoint cannot be read and is passed over."""

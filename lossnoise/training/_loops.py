@@ -1,0 +1,122 @@
+"""Passes over a dataset, as free functions: train, evaluate, sweep, predict.
+
+Nothing here waits for the device inside a pass; results are read once at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.training._engine import TrainingEngine
+
+
+def train_epoch(
+    engine: TrainingEngine,
+    loader: DataLoader[Any],
+    correction: Correction,
+    context: EpochContext,
+    on_batch_end: Callable[[int, int], None],
+) -> float:
+    """Train every model for one epoch; return the mean training loss over the samples."""
+    for model in engine.models:
+        model.train()
+    total = torch.zeros((), device=engine.device)
+    batches = device_batches(loader, engine.device, context.num_classes)
+    for number, batch in enumerate(batches, 1):
+        total += correction.train_step(engine, batch, context).sum()
+        on_batch_end(number, len(loader))
+    return float(total) / context.num_samples
+
+
+def sweep(
+    engine: TrainingEngine,
+    loader: DataLoader[Any],
+    function: SweepFunction,
+    num_samples: int,
+    num_classes: int | None = None,
+) -> Tensor:
+    """Return ``function(model, batch)`` of every sample, in the order of the dataset.
+
+    In eval mode, without gradients; BatchNorm's statistics stay as they are, and each module's
+    own mode is restored.
+    """
+    results: Tensor | None = None
+    with eval_mode(engine.model), torch.no_grad(), engine.autocast():
+        for batch in device_batches(loader, engine.device, num_classes):
+            values = function(engine.model, batch)
+            if results is None:
+                results = values.new_empty((num_samples, *values.shape[1:]))
+            results[batch.indices] = values
+    if results is None:
+        raise InvalidDataError("A dataset must have at least one sample. Got 0 instead.")
+    return results
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and every module back into its own mode at the end."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def device_batches(
+    loader: DataLoader[Any], device: torch.device, num_classes: int | None
+) -> Iterator[Batch]:
+    """Yield the batches of an indexed loader on `device`.
+
+    Labels are checked on the host, before they travel: on a CUDA device a label outside the
+    range of the logits kills the process's context.
+    """
+    for indices, sample in loader:
+        inputs, labels = split_sample(sample)
+        check_labels(labels, indices, num_classes)
+        yield Batch(
+            inputs.to(device, non_blocking=True),
+            labels.to(device, torch.int64, non_blocking=True),
+            indices.to(device, non_blocking=True),
+        )
+
+
+def split_sample(sample: Any) -> tuple[Tensor, Tensor]:
+    """Return inputs and labels of a collated batch."""
+    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        inputs, labels = sample
+        if isinstance(inputs, Tensor) and isinstance(labels, Tensor) and labels.ndim == 1:
+            return inputs, labels
+    got = type(sample).__name__
+    if isinstance(sample, (tuple, list)):
+        got = f"{got} of ({', '.join(type(part).__name__ for part in sample)})"
+    raise InvalidDataError(
+        "The datasets of NoisyLabelTrainer must yield pairs (input, label) that collate to an "
+        f"input tensor and a vector of integer labels. Got a batch that is a {got} instead."
+    )
+
+
+def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> None:
+    """Raise where a label, still on the host, is no integer in the range of the logits."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InvalidDataError(
+            "The labels of NoisyLabelTrainer's datasets must be integers. "
+            f"Got {labels.dtype} instead."
+        )
+    wrong = labels < 0 if num_classes is None else (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        expected = "at least 0" if num_classes is None else f"in the range [0, {num_classes})"
+        raise InvalidDataError(
+            f"The labels of NoisyLabelTrainer's datasets must be {expected}, one a column of "
+            f"the model's output. Got {int(labels[first])} at sample {int(indices[first])} instead."
+        )

@@ -1,0 +1,183 @@
+"""One run of training: what `fit` holds while it goes from epoch to epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
+from lossnoise.corrections.losses import cross_entropy
+from lossnoise.data._indexed import indexed_loader
+from lossnoise.detectors import LossMixtureDetector
+from lossnoise.exceptions import InvalidDataError, NonFiniteLossError
+from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._loops import device_batches, eval_mode, sweep, train_epoch
+from lossnoise.training._posterior import PosteriorTable
+from lossnoise.training._random import RunGenerators
+
+BatchHook = Callable[[int, int], None]
+
+
+class TrainingRun:
+    """Train by epochs: the correction learns, the losses are swept, the mixture is fitted.
+
+    Attributes
+    ----------
+    losses : ndarray of shape (n_samples,), float32, or None
+        Losses of the last sweep, in the order of the dataset.
+    context : EpochContext
+        What the correction sees.
+    """
+
+    def __init__(
+        self,
+        engine: TrainingEngine,
+        correction: Correction,
+        detector: LossMixtureDetector,
+        train: Dataset[Any],
+        val: Dataset[Any] | None,
+        *,
+        batch_size: int,
+        num_epochs: int,
+        generators: RunGenerators,
+    ) -> None:
+        self.engine = engine
+        self.correction = correction
+        self.detector = detector
+        self.generators = generators
+        pin = engine.device.type == "cuda"
+        self.train_loader = indexed_loader(
+            train, batch_size, generator=generators.order, pin_memory=pin
+        )
+        self.sweep_loader = indexed_loader(train, batch_size, pin_memory=pin)
+        self.val_loader = indexed_loader(val, batch_size, pin_memory=pin) if val else None
+        self.losses: NDArray[np.float32] | None = None
+        self._swept_epoch = 0
+        num_classes = count_classes(engine, self.sweep_loader)
+        self.context = self._make_context(len(train), num_classes, batch_size, num_epochs)  # type: ignore[arg-type]  # map-style: checked at the border
+
+    def epoch(self, epoch: int, on_batch_end: BatchHook) -> dict[str, Any]:
+        """Train one epoch; return its entry of the history."""
+        begun = time.perf_counter()
+        self.context = replace(self.context, epoch=epoch)
+        self.correction.begin_epoch(self.context)
+        train_loss = train_epoch(
+            self.engine, self.train_loader, self.correction, self.context, on_batch_end
+        )
+        self.correction.end_epoch(self.context)
+        self.engine.step_schedules()
+        if self.correction.needs_detector:
+            self.refit()
+        fitted = self.detector if self.correction.needs_detector else None
+        return {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "val_accuracy": self._evaluate(),
+            "noise_rate": None if fitted is None else fitted.noise_rate_,
+            "separable": getattr(fitted, "separable_", None),
+            "seconds": time.perf_counter() - begun,
+        }
+
+    def refit(self) -> None:
+        """Sweep the losses and fit the mixture to them, unless that was done for this epoch."""
+        if self._swept_epoch == self.context.epoch:
+            return
+        losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))
+        self._use_losses(losses.cpu().numpy(), self.context.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, as tensors and plain data."""
+        losses = None if self.losses is None else torch.from_numpy(self.losses)
+        return {
+            "engine": self.engine.state_dict(),
+            "correction": self.correction.state_dict(),
+            "generators": self.generators.state_dict(),
+            "losses": losses,
+            "swept_epoch": self._swept_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; the mixture is fitted anew to the same losses."""
+        self.engine.load_state_dict(state["engine"])
+        self.correction.load_state_dict(state["correction"])
+        if state["losses"] is not None:
+            self._use_losses(state["losses"].cpu().numpy(), state["swept_epoch"])
+        self.generators.load_state_dict(state["generators"])
+
+    def _use_losses(self, losses: NDArray[np.float32], epoch: int) -> None:
+        check_finite(losses, epoch)
+        self.losses, self._swept_epoch = losses, epoch
+        self.detector.fit(losses)
+        table = PosteriorTable(self.detector, losses, self.engine.device)
+        self.context = replace(self.context, noise_proba=table)
+
+    def _evaluate(self) -> float | None:
+        if self.val_loader is None:
+            return None
+        return accuracy(self.engine, self.val_loader, self.context.num_classes)
+
+    def _sweep(self, function: SweepFunction) -> Tensor:
+        context = self.context
+        return sweep(
+            self.engine, self.sweep_loader, function, context.num_samples, context.num_classes
+        )
+
+    def _make_context(
+        self, num_samples: int, num_classes: int, batch_size: int, num_epochs: int
+    ) -> EpochContext:
+        return EpochContext(
+            epoch=0,
+            num_epochs=num_epochs,
+            num_classes=num_classes,
+            num_samples=num_samples,
+            batch_size=batch_size,
+            device=self.engine.device,
+            rng=self.generators.numpy,
+            generator=self.generators.device,
+            engine=self.engine,
+            sweep=self._sweep,
+        )
+
+
+def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
+    """Return the number of columns of the model's output, by a forward pass of one batch."""
+    batch = next(device_batches(loader, engine.device, None))
+    with eval_mode(engine.model), torch.no_grad(), engine.autocast():
+        logits = engine.model(batch.inputs)
+    got = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
+    if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(batch.labels)):
+        raise InvalidDataError(
+            "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
+            f"num_classes). Got {got} for a batch of {len(batch.labels)} samples instead."
+        )
+    return logits.shape[1]
+
+
+def accuracy(engine: TrainingEngine, loader: DataLoader[Any], num_classes: int) -> float:
+    """Return the share of samples whose highest logit is their label."""
+
+    def is_right(model: nn.Module, batch: Batch) -> Tensor:
+        right: Tensor = model(batch.inputs).argmax(dim=1) == batch.labels
+        return right
+
+    samples = len(loader.dataset)  # type: ignore[arg-type]  # map-style: checked at the border
+    return float(sweep(engine, loader, is_right, samples, num_classes).float().mean())
+
+
+def check_finite(losses: NDArray[np.float32], epoch: int) -> None:
+    """Raise where the losses of an epoch are not finite, naming samples and epoch."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise NonFiniteLossError(
+            f"The losses of {len(bad)} of {len(losses)} samples are not finite after epoch "
+            f"{epoch}; the first are samples {bad[:5].tolist()}. The learning rate may be too "
+            "high, or inputs may hold NaN."
+        )

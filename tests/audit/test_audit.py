@@ -1,0 +1,252 @@
+"""The audit: what is computed from what, clear errors."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lossnoise import BetaMixtureNoiseDetector, audit
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def losses():
+    rng = np.random.default_rng(0)
+    return np.r_[rng.gamma(1.0, 0.2, 160), rng.normal(4.0, 0.5, 40)]
+
+
+@pytest.fixture
+def pred_probs():
+    return np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.0, 0.9, 0.1], [0.2, 0.5, 0.3]])
+
+
+def wrongness(n):
+    return np.linspace(0.1, 0.9, n)
+
+
+# -- what is computed from what ---------------------------------------------------------------
+
+
+def test_losses_alone_give_the_detectors_probabilities(losses):
+    report = audit(np.arange(200) % 4, losses=losses)
+    expected = BetaMixtureNoiseDetector().fit(losses).predict_proba(losses)[:, 1]
+    assert np.array_equal(report.noise_proba, expected)
+    assert np.array_equal(report.losses, losses)
+    assert report.table["suggested_label"].isna().all()
+    assert set(report.noisy_indices) == set(range(160, 200))
+
+
+def test_a_loss_history_counts_by_its_last_five_columns(losses):
+    history = np.column_stack([np.zeros(200), *[losses * f for f in (0.8, 0.9, 1.0, 1.1, 1.2)]])
+    report = audit(np.arange(200) % 4, losses=history)
+    assert np.allclose(report.losses, losses)
+    expected = BetaMixtureNoiseDetector().fit(history).predict_proba(history)[:, 1]
+    assert np.array_equal(report.noise_proba, expected)
+
+
+def test_probabilities_give_losses_and_suggestions(pred_probs):
+    labels = ["a", "c", "a", "b"]
+    report = audit(labels, pred_probs=pred_probs, noise_proba=[0.1, 0.2, 0.9, 0.3])
+    expected = -np.log([0.7, 0.6, 1e-12, 0.5])
+    assert report.losses == pytest.approx(expected)
+    table = report.table.sort_index()
+    assert table["suggested_label"].tolist() == ["b", "b", "b", "c"]
+    assert table["loss"].to_numpy() == pytest.approx(expected)
+
+
+def test_probabilities_alone_are_enough():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=300)
+    logits = rng.normal(size=(300, 3))
+    logits[np.arange(300), labels] += 5.0
+    given_labels = labels.copy()
+    given_labels[:60] = (labels[:60] + 1) % 3
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    report = audit(given_labels, pred_probs=probs)
+    assert np.mean(report.order[:60] < 60) > 0.9
+    suggested = report.table.sort_index()["suggested_label"].to_numpy()
+    assert np.mean(suggested[:60] == labels[:60]) > 0.9
+    assert not (suggested == given_labels).any()
+
+
+def test_given_losses_win_over_probabilities(pred_probs):
+    report = audit([0, 1, 2, 0], losses=[1, 2, 3, 4], pred_probs=pred_probs, noise_proba=[0.0] * 4)
+    assert report.losses.tolist() == [1, 2, 3, 4]
+
+
+def test_probabilities_of_wrong_labels_alone_leave_losses_unknown():
+    report = audit([0, 1, 2], noise_proba=[0.2, 0.9, 0.6])
+    assert np.isnan(report.losses).all()
+    assert report.table["loss"].isna().all()
+    assert report.noisy_indices.tolist() == [1, 2]
+
+
+def test_integer_labels_name_their_columns_where_classes_are_absent(pred_probs):
+    report = audit([2, 2, 2, 0], pred_probs=pred_probs, noise_proba=[0.0] * 4)
+    assert report.losses == pytest.approx(-np.log([0.1, 0.6, 0.1, 0.2]))
+    assert report.table["suggested_label"].tolist() == [0, 1, 1, 1]
+
+
+def test_columns_are_in_sorted_order_where_they_are_as_many(pred_probs):
+    report = audit([7, 3, 9, 3], pred_probs=pred_probs, noise_proba=[0.0] * 4)
+    assert report.losses == pytest.approx(-np.log([0.2, 0.1, 0.1, 0.2]))
+
+
+def test_rows_that_miss_one_by_rounding_are_scaled(pred_probs):
+    labels = [0, 1, 2, 0]
+    one = audit(labels, pred_probs=pred_probs, noise_proba=[0.0] * 4)
+    other = audit(labels, pred_probs=pred_probs * 1.0005, noise_proba=[0.0] * 4)
+    assert one.losses == pytest.approx(other.losses)
+
+
+def test_arguments_are_neither_kept_nor_changed(pred_probs):
+    labels, wrong, index = np.array([0, 1, 2, 0]), wrongness(4), np.arange(4)
+    before = pred_probs.copy()
+    report = audit(labels, pred_probs=pred_probs, noise_proba=wrong, index=index)
+    assert np.array_equal(pred_probs, before)
+    labels[:], wrong[:], index[:] = 1, 0.0, 9
+    assert report.table["given_label"].tolist() == [0, 2, 1, 0]
+    assert report.table["p_noisy"].tolist() == wrongness(4)[::-1].tolist()
+    assert report.table.index.tolist() == [3, 2, 1, 0]
+
+
+# -- errors, in full --------------------------------------------------------------------------
+
+COLUMN_RULE = (
+    "one column for each of the {} labels that occur, or, for integer labels, a column j for each "
+    "label j, and at least two columns"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "expected", "got"),
+    [
+        (
+            {"labels": []},
+            "labels",
+            "a non-empty 1-D array or list of labels",
+            "an array of shape (0,)",
+        ),
+        (
+            {"labels": np.zeros((3, 2))},
+            "labels",
+            "a non-empty 1-D array or list of labels",
+            "an array of shape (3, 2)",
+        ),
+        (
+            {"labels": [0.0, NAN, 1.0]},
+            "labels",
+            "free of missing values (None is a label)",
+            "nan in 1 of 3 rows, first in row 1,",
+        ),
+        ({"losses": [1, 2]}, "losses", "of length 3, one entry per label", "length 2"),
+        ({"losses": 1.0}, "losses", "of shape (3,) or (3, k)", "an array of shape ()"),
+        (
+            {"losses": np.zeros((3, 0))},
+            "losses",
+            "of shape (3,) or (3, k)",
+            "an array of shape (3, 0)",
+        ),
+        ({"losses": ["a"] * 3}, "losses", "an array of numbers", "an array of dtype <U1"),
+        ({"losses": [0.0, NAN, NAN]}, "losses", "finite", "nan in row 1 (2 of 3 rows)"),
+        (
+            {"losses": [[0.0, 1.0], [0.0, math.inf], [1.0, 1.0]]},
+            "losses",
+            "finite",
+            "inf in row 1 (1 of 3 rows)",
+        ),
+        ({"noise_proba": [0.1] * 4}, "noise_proba", "of length 3, one entry per label", "length 4"),
+        (
+            {"noise_proba": np.zeros((3, 2))},
+            "noise_proba",
+            "of shape (3,)",
+            "an array of shape (3, 2)",
+        ),
+        (
+            {"noise_proba": [0.0, 1.5, -1.0]},
+            "noise_proba",
+            "probabilities in [0, 1]",
+            "1.5 in row 1 (2 of 3 rows)",
+        ),
+        (
+            {"noise_proba": [0.0, 1.0, NAN]},
+            "noise_proba",
+            "probabilities in [0, 1]",
+            "nan in row 2 (1 of 3 rows)",
+        ),
+        (
+            {"pred_probs": np.full((2, 2), 0.5)},
+            "pred_probs",
+            "of length 3, one entry per label",
+            "length 2",
+        ),
+        (
+            {"pred_probs": [0.5, 0.5, 0.5]},
+            "pred_probs",
+            "a 2-D array of probabilities",
+            "an array of shape (3,) and dtype float64",
+        ),
+        (
+            {"pred_probs": [[0.5, 0.5], [0.6, 0.6], [0.1, 0.2]]},
+            "pred_probs",
+            "probabilities whose rows sum to 1",
+            "a sum of 1.2 in row 1 (2 of 3 rows)",
+        ),
+        (
+            {"pred_probs": [[0.5, 0.5], [-0.5, 1.5], [0.1, 0.9]]},
+            "pred_probs",
+            "probabilities in [0, 1]",
+            "-0.5 in row 1",
+        ),
+        (
+            {"pred_probs": np.ones((3, 1))},
+            "pred_probs",
+            COLUMN_RULE.format(2),
+            "an array of shape (3, 1)",
+        ),
+        (
+            {"labels": ["a", "b", "b"], "pred_probs": np.full((3, 4), 0.25)},
+            "pred_probs",
+            COLUMN_RULE.format(2),
+            "an array of shape (3, 4)",
+        ),
+        (
+            {"labels": [0, 5, 5], "pred_probs": np.full((3, 4), 0.25)},
+            "pred_probs",
+            COLUMN_RULE.format(2),
+            "an array of shape (3, 4)",
+        ),
+        (
+            {"noise_proba": [0.1] * 3, "index": ["a"]},
+            "index",
+            "of length 3, one entry per label",
+            "an array of shape (1,)",
+        ),
+    ],
+)
+def test_unusable_data_is_named(options, name, expected, got):
+    arguments = {"labels": [0, 1, 1], **options}
+    if set(options) == {"labels"}:
+        arguments["noise_proba"] = [0.1] * 3
+    with pytest.raises(InvalidDataError) as caught:
+        audit(**arguments)
+    assert (
+        str(caught.value)
+        == f"The '{name}' parameter of audit must be {expected}. Got {got} instead."
+    )
+
+
+def test_something_is_needed_to_audit_by():
+    with pytest.raises(InvalidParameterError) as caught:
+        audit([0, 1])
+    assert str(caught.value) == (
+        "The 'losses' parameter of audit must be given, or else 'pred_probs' or 'noise_proba'. "
+        "Got None instead."
+    )
+
+
+def test_too_few_losses_are_the_detectors_error():
+    with pytest.raises(ValueError, match="10"):
+        audit([0, 1, 0], losses=[0.1, 0.2, 0.3])

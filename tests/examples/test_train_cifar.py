@@ -1,0 +1,59 @@
+"""The CIFAR example on a handful of random pictures: it runs through and reports."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "train_cifar.py"
+
+
+@pytest.fixture(scope="module")
+def example():
+    return runpy.run_path(str(EXAMPLE))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, size=(80, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(80, dtype=np.uint8) % 10
+    path = tmp_path / "pictures.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return path
+
+
+def run(example, pictures, *more):
+    out = pictures.with_name("result.json")
+    arguments = ["--arrays", str(pictures), "--model", "small", "--epochs", "2", "--limit", "60"]
+    small = ["--batch-size", "30", "--limit-test", "20", "--out", str(out)]
+    example["main"]([*arguments, *small, *more])
+    return json.loads(out.read_text("utf-8"))
+
+
+def test_it_reports_what_was_learned_and_found(example, pictures, capsys):
+    document = run(example, pictures, "--noise", "0.5")
+    printed = capsys.readouterr().out
+    for line in ("last epoch", "chosen on the test set itself", "auroc", "precision", "recall"):
+        assert line in printed
+    figures = document["figures"]
+    assert len(figures["history"]) == 2
+    assert 0.0 <= figures["auroc"] <= 1.0
+    assert figures["best_test_accuracy"] >= figures["last_test_accuracy"]
+    assert document["arguments"]["correction"] == "m-dyr-h"
+    assert set(document["versions"]) == {"lossnoise", "torch", "numpy", "scikit-learn", "python"}
+    assert sorted(p.name for p in pictures.parent.iterdir()) == ["pictures.npz", "result.json"]
+
+
+def test_without_noise_there_is_nothing_to_find(example, pictures, capsys):
+    options = ["--noise", "0", "--correction", "cross-entropy", "--no-augment"]
+    assert "auroc" not in run(example, pictures, *options)["figures"]
+    assert "auroc" not in capsys.readouterr().out
+
+
+def test_pictures_are_needed(example, capsys):
+    with pytest.raises(SystemExit):
+        example["main"]([])
+    assert "one of the arguments --data --arrays is required" in capsys.readouterr().err

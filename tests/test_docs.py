@@ -1,0 +1,70 @@
+"""The docs build without a warning, and what they show runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+
+
+def blocks(page, language):
+    """Return (line number of the first line, code) of each fenced block of one language."""
+    text = page.read_text("utf-8")
+    return [
+        (text.count("\n", 0, found.start("code")), found["code"])
+        for found in FENCED.finditer(text)
+        if found["language"] == language
+    ]
+
+
+def identify(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=identify)
+def test_snippets_run_one_after_another(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for line, code in blocks(page, "python"):
+        # Blank lines in front make the line numbers of a traceback those of the page.
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def test_every_fenced_block_says_what_it_is():
+    """A block that claims no language is never run, and nobody would notice."""
+    known = {"python", "sh", "text", "bibtex", "{toctree}"}
+    for page in PAGES:
+        found = {match["language"] for match in FENCED.finditer(page.read_text("utf-8"))}
+        assert found <= known, page
+
+
+def test_readme_begins_with_the_two_commands():
+    commands = [code.strip() for _, code in blocks(README, "sh")[:2]]
+    assert commands == [
+        'pip install ".[all]" && python examples/quickstart.py',
+        'pip install ".[test]" && pytest',
+    ]
+
+
+def test_each_correction_has_a_page_that_the_index_names():
+    from lossnoise.corrections import CORRECTIONS
+
+    pages = {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} - {"index"}
+    assert pages == set(CORRECTIONS)
+    index = (ROOT / "docs" / "methods" / "index.md").read_text("utf-8")
+    for name in CORRECTIONS:
+        assert f"| [`{name}`]({name}.md) |" in index
+
+
+def test_docs_build_without_a_warning(tmp_path):
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "doctrees")]
+    command = [sys.executable, "-m", "sphinx", *options, "docs", str(tmp_path / "html")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "html" / "api.html").is_file()

@@ -1,0 +1,131 @@
+"""What is public: importable, documented, and in the API reference exactly once."""
+
+import inspect
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+
+import lossnoise
+import lossnoise.corrections
+import lossnoise.exceptions
+import lossnoise.models
+import lossnoise.noise
+
+API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
+
+TOP_LEVEL = {f"lossnoise.{name}": getattr(lossnoise, name) for name in lossnoise.__all__}
+CORRECTIONS = {
+    f"lossnoise.corrections.{name}": getattr(lossnoise.corrections, name)
+    for name in lossnoise.corrections.__all__
+}
+EXCEPTIONS = {
+    f"lossnoise.exceptions.{name}": getattr(lossnoise.exceptions, name)
+    for name in lossnoise.exceptions.__all__
+}
+FUNCTIONS = {
+    "lossnoise.noise.inject_noise": lossnoise.noise.inject_noise,
+    "lossnoise.models.preact_resnet18": lossnoise.models.preact_resnet18,
+}
+PUBLIC = {**TOP_LEVEL, **CORRECTIONS, **EXCEPTIONS, **FUNCTIONS}
+
+# What one uses, as against what one only meets: the contract of corrections, and errors.
+USED = {**TOP_LEVEL, **FUNCTIONS} | {
+    f"lossnoise.corrections.{method.__name__}": method
+    for method in lossnoise.corrections.CORRECTIONS.values()
+}
+
+
+def parameters_of(function):
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.name not in ("self", "cls")]
+
+
+def documented(section):
+    """Return the names in a section; `alphas_, betas_ : array` and `**kwargs` count as theirs."""
+    return [name.strip("* ") for entry in section for name in entry.name.split(",")]
+
+
+def public_methods(cls):
+    """Return the functions that a class of ours defines or inherits from a class of ours."""
+    found = {}
+    for base in cls.__mro__:
+        if base.__module__.startswith("lossnoise"):
+            for name, member in vars(base).items():
+                function = getattr(member, "__func__", member)
+                if inspect.isfunction(function) and not name.startswith("_"):
+                    found.setdefault(name, function)
+    return found
+
+
+METHODS = {
+    f"{name}.{method}": function
+    for name, value in TOP_LEVEL.items()
+    if inspect.isclass(value)
+    for method, function in public_methods(value).items()
+}
+
+
+def test_api_page_has_each_public_symbol_exactly_once():
+    listed = Counter(re.findall(r"^\.\. auto\w+:: (\S+)", API_PAGE.read_text("utf-8"), re.M))
+    assert {name: count for name, count in listed.items() if count > 1} == {}
+    assert set(listed) == set(PUBLIC)
+
+
+def test_dir_lists_lazy_names():
+    assert set(lossnoise.__all__) <= set(dir(lossnoise))
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'lossnoise' has no attribute 'nothing'$"):
+        _ = lossnoise.nothing
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"lossnoise.corrections.CORRECTIONS"}))
+def test_every_symbol_has_a_docstring_of_its_own(name):
+    docstring = PUBLIC[name].__doc__
+    assert docstring
+    first_line = docstring.strip().splitlines()[0]
+    assert first_line.endswith((".", ":", "``."))
+
+
+@pytest.mark.parametrize("name", sorted(n for n, v in USED.items() if inspect.isclass(v)))
+def test_classes_document_their_parameters_and_show_an_example(name):
+    doc = ClassDoc(USED[name])
+    assert documented(doc["Parameters"] or doc["Attributes"]) == parameters_of(USED[name])
+    assert doc["Examples"]
+
+
+@pytest.mark.parametrize("name", sorted(n for n, v in USED.items() if inspect.isfunction(v)))
+def test_functions_show_an_example(name):
+    assert FunctionDoc(USED[name])["Examples"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted([n for n, v in USED.items() if inspect.isfunction(v)] + list(METHODS)),
+)
+def test_functions_document_parameters_and_returns(name):
+    function = {**USED, **METHODS}[name]
+    doc = FunctionDoc(function)
+    assert documented(doc["Parameters"]) == parameters_of(function)
+    gives_nothing = inspect.signature(function).return_annotation in (None, "None")
+    assert gives_nothing or doc["Returns"]
+
+
+@pytest.mark.parametrize("name", sorted({**USED, **METHODS}))
+def test_public_signatures_are_typed(name):
+    signature = inspect.signature({**USED, **METHODS}[name])
+    bare = [p for p in signature.parameters.values() if p.annotation is p.empty]
+    assert [p.name for p in bare if p.name not in ("self", "cls")] == []
+
+
+@pytest.mark.parametrize("error", EXCEPTIONS.values())
+def test_errors_are_built_in_ones_too_and_warnings_have_one_base(error):
+    if issubclass(error, Warning):
+        assert issubclass(error, lossnoise.exceptions.LossNoiseWarning)
+        assert issubclass(error, UserWarning)
+    else:
+        assert issubclass(error, lossnoise.exceptions.LossNoiseError)
