@@ -53,6 +53,9 @@ class Engine(Protocol):
     def step(self, loss: Tensor, index: int = 0) -> None:
         """Backpropagate a scalar loss and update model number `index`."""
 
+    def hold_schedules(self) -> None:
+        """Keep the learning rates as they are until `restart`."""
+
     def restart(self, num_epochs: int) -> None:
         """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
 
@@ -87,6 +90,8 @@ class EpochContext:
     noise_proba : callable or None
         Maps losses ``(batch,)`` on `device` to P(label wrong) by the mixture fitted after the
         last epoch, without waiting for the device. None until a mixture has been fitted.
+    noise_rate : float or None
+        Share of wrong labels by the same mixture.
     """
 
     epoch: int
@@ -100,6 +105,7 @@ class EpochContext:
     engine: Engine
     sweep: Callable[[SweepFunction], Tensor]
     noise_proba: Callable[[Tensor], Tensor] | None = None
+    noise_rate: float | None = None
 
 
 class Correction(ABC):
@@ -133,7 +139,9 @@ class Correction(ABC):
         return losses.detach()
 
     def end_epoch(self, context: EpochContext) -> None:
-        """Finish an epoch, before the schedules step and the mixture is fitted."""
+        """Finish an epoch, after the schedules stepped, the mixture was fitted and the accuracy
+        was recorded; restart and roll back here.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the constructor's arguments."""

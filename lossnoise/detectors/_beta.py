@@ -39,15 +39,16 @@ def beta_moments(values: FloatArray, mass: FloatArray, params: FloatArray) -> Fl
 
 
 def one_sided(params: FloatArray) -> FloatArray:
-    """Return the components with b >= 1 for right labels and a >= 1 for wrong ones.
+    """Return the components with b >= 2 for right labels and a >= 2 for wrong ones.
 
-    A right label's density must not rise again towards the highest losses, nor a wrong one's
-    towards the lowest: a U-shaped component would take the far end of the other one.
+    The density of right labels then falls to 0 towards the highest losses, that of wrong ones
+    towards the lowest. Moments alone often give a U-shaped component, which takes the far end of
+    the other one with it: the rate comes out too low, and more iterations make it worse.
     """
     first, last = np.argsort(params[:, 0] / params.sum(axis=1), kind="stable")
     bounded = params.copy()
-    bounded[first, 1] = max(params[first, 1], 1.0)
-    bounded[last, 0] = max(params[last, 0], 1.0)
+    bounded[first, 1] = max(params[first, 1], 2.0)
+    bounded[last, 0] = max(params[last, 0], 2.0)
     return bounded
 
 

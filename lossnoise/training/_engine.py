@@ -24,8 +24,12 @@ def default_optimizer(params: Iterable[nn.Parameter]) -> Optimizer:
 
 
 def default_scheduler(optimizer: Optimizer, num_epochs: int) -> LRScheduler:
-    """Return the schedule of the paper's recipe: a tenth at 1/3 and at 5/6 of the run."""
-    milestones = [max(1, round(num_epochs / 3)), max(2, round(num_epochs * 5 / 6))]
+    """Return the default schedule: a tenth at 1/2 and again at 5/6 of the run.
+
+    The paper drops first at 1/3, together with the start of bootstrapping; on small sets the
+    network then has too little left to learn from its corrected labels.
+    """
+    milestones = [max(1, round(num_epochs / 2)), max(2, round(num_epochs * 5 / 6))]
     return MultiStepLR(optimizer, milestones, gamma=0.1)
 
 
@@ -39,7 +43,7 @@ class TrainingEngine:
     num_models : int
         With more than one, the others are copies with fresh parameters.
     optimizer, scheduler : factory, ready object or None
-        None is the paper's recipe.
+        None is the default of `default_optimizer` and `default_scheduler`.
     device : torch.device
     precision : {"float32", "bfloat16"}
     num_epochs : int
@@ -64,6 +68,7 @@ class TrainingEngine:
         self.models += [_fresh_copy(model) for _ in range(num_models - 1)]
         self.optimizers = [_make_optimizer(optimizer, m) for m in self.models]
         self.schedulers = self._make_schedulers(num_epochs)
+        self._held = False
         self._initial = self.snapshot()
 
     @property
@@ -85,12 +90,17 @@ class TrainingEngine:
 
     def step_schedules(self) -> None:
         """Move the learning rates on by one epoch."""
-        for scheduler in self.schedulers:
+        for scheduler in [] if self._held else self.schedulers:
             scheduler.step()
+
+    def hold_schedules(self) -> None:
+        """Keep the learning rates as they are until `restart`."""
+        self._held = True
 
     def restart(self, num_epochs: int) -> None:
         """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
         self.rollback(self._initial)
+        self._held = False
         if not isinstance(self._scheduler, LRScheduler):
             self.schedulers = self._make_schedulers(num_epochs)
 
@@ -108,10 +118,12 @@ class TrainingEngine:
             "models": [m.state_dict() for m in self.models],
             "optimizers": [o.state_dict() for o in self.optimizers],
             "schedulers": [s.state_dict() for s in self.schedulers],
+            "held": self._held,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
+        self._held = state["held"]
         for key in ("models", "optimizers", "schedulers"):
             for part, part_state in zip(getattr(self, key), state[key], strict=True):
                 part.load_state_dict(part_state)

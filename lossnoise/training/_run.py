@@ -72,19 +72,12 @@ class TrainingRun:
         train_loss = train_epoch(
             self.engine, self.train_loader, self.correction, self.context, on_batch_end
         )
-        self.correction.end_epoch(self.context)
         self.engine.step_schedules()
         if self.correction.needs_detector:
             self.refit()
-        fitted = self.detector if self.correction.needs_detector else None
-        return {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "val_accuracy": self._evaluate(),
-            "noise_rate": None if fitted is None else fitted.noise_rate_,
-            "separable": getattr(fitted, "separable_", None),
-            "seconds": time.perf_counter() - begun,
-        }
+        record = self._record(epoch, train_loss)
+        self.correction.end_epoch(self.context)  # last: it may restart or roll back the models
+        return record | {"seconds": time.perf_counter() - begun}
 
     def refit(self) -> None:
         """Sweep the losses and fit the mixture to them, unless that was done for this epoch."""
@@ -117,12 +110,22 @@ class TrainingRun:
         self.losses, self._swept_epoch = losses, epoch
         self.detector.fit(losses)
         table = PosteriorTable(self.detector, losses, self.engine.device)
-        self.context = replace(self.context, noise_proba=table)
+        self.context = replace(
+            self.context, noise_proba=table, noise_rate=self.detector.noise_rate_
+        )
 
-    def _evaluate(self) -> float | None:
-        if self.val_loader is None:
-            return None
-        return accuracy(self.engine, self.val_loader, self.context.num_classes)
+    def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
+        fitted = self.detector if self.correction.needs_detector else None
+        val = self.val_loader
+        return {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "val_accuracy": None
+            if val is None
+            else accuracy(self.engine, val, self.context.num_classes),
+            "noise_rate": None if fitted is None else fitted.noise_rate_,
+            "separable": getattr(fitted, "separable_", None),
+        }
 
     def _sweep(self, function: SweepFunction) -> Tensor:
         context = self.context

@@ -50,7 +50,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     correction : str or Correction, default="m-dyr-h"
         What to learn from: a name in ``lossnoise.corrections.CORRECTIONS``, or an instance of
         one of its classes, which carries its own settings. An instance is copied.
-    epochs : int, default=60
+    epochs : int, default=100
         Passes over the training set.
     batch_size : int, default=64
         Samples a batch. A trailing batch of one sample joins the batch before it.
@@ -59,7 +59,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         with learning rate 0.1, momentum 0.9, weight decay 1e-4.
     scheduler : callable or LRScheduler, optional
         A factory from an optimizer to a schedule, or a ready one; stepped once an epoch.
-        Default: a tenth of the learning rate at 1/3 and again at 5/6 of the run.
+        Default: a tenth of the learning rate at 1/2 and again at 5/6 of the run.
     detector : "beta" or LossMixtureDetector, default="beta"
         What turns losses into P(label wrong). An instance is cloned.
     device : str or torch.device, optional
@@ -123,7 +123,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         model: nn.Module,
         *,
         correction: str | Correction = "m-dyr-h",
-        epochs: int = 60,
+        epochs: int = 100,
         batch_size: int = 64,
         optimizer: OptimizerFactory | Optimizer | None = None,
         scheduler: SchedulerFactory | LRScheduler | None = None,
