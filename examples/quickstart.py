@@ -124,6 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         digits.labels,
         losses=trainer.losses_,
         noise_proba=trainer.noise_proba_,
+        pred_probs=trainer.predict_proba(digits.train),
         index=digits.index,
     )
     report.to_csv(options.out / "audit.csv")

@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 from lossnoise.audit import AuditReport, audit
 
 if TYPE_CHECKING:
-    from lossnoise.detectors import BetaMixtureNoiseDetector, LossMixtureDisplay
+    from lossnoise.detectors import (
+        BetaMixtureNoiseDetector,
+        LossHistogram,
+        LossMixtureDisplay,
+    )
     from lossnoise.training import NoisyLabelTrainer
 
 __version__ = "0.1.0.dev0"
 
 _HOME = {
     "BetaMixtureNoiseDetector": "lossnoise.detectors",
+    "LossHistogram": "lossnoise.detectors",
     "LossMixtureDisplay": "lossnoise.detectors",
     "NoisyLabelTrainer": "lossnoise.training",
 }
@@ -28,6 +33,7 @@ _HOME = {
 __all__ = [
     "AuditReport",
     "BetaMixtureNoiseDetector",
+    "LossHistogram",
     "LossMixtureDisplay",
     "NoisyLabelTrainer",
     "audit",

@@ -94,7 +94,8 @@ def test_every_symbol_has_a_docstring_of_its_own(name):
 @pytest.mark.parametrize("name", sorted(n for n, v in USED.items() if inspect.isclass(v)))
 def test_classes_document_their_parameters_and_show_an_example(name):
     doc = ClassDoc(USED[name])
-    assert documented(doc["Parameters"] or doc["Attributes"]) == parameters_of(USED[name])
+    if expected := parameters_of(USED[name]):  # else the attributes are not the parameters
+        assert documented(doc["Parameters"] or doc["Attributes"]) == expected
     assert doc["Examples"]
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -139,8 +140,10 @@ class Correction(ABC):
         return losses.detach()
 
     def end_epoch(self, context: EpochContext) -> None:
-        """Finish an epoch, after the schedules stepped, the mixture was fitted and the accuracy
-        was recorded; restart and roll back here.
+        """Finish an epoch; restart and roll back here.
+
+        The last thing in an epoch: the schedules have stepped, the mixture has been fitted and
+        the accuracy recorded.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,8 +156,8 @@ class Correction(ABC):
 
 def resolve_epochs(owner: str, name: str, value: float, num_epochs: int) -> int:
     """Return a number of epochs from an int (epochs) or a float (fraction of the run)."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+        return int(value)
     if isinstance(value, float) and 0.0 <= value <= 1.0:
         return round(value * num_epochs)
     raise invalid_parameter(

@@ -80,4 +80,5 @@ def indexed_loader(
         batch_sampler=BatchIndices(len(indexed), batch_size, generator),
         collate_fn=IndexedCollate(),
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # else every pass draws a seed from the global one
     )

@@ -3,5 +3,11 @@
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._beta import BetaMixtureNoiseDetector
 from lossnoise.detectors._display import LossMixtureDisplay
+from lossnoise.detectors._histogram import LossHistogram
 
-__all__ = ["BetaMixtureNoiseDetector", "LossMixtureDetector", "LossMixtureDisplay"]
+__all__ = [
+    "BetaMixtureNoiseDetector",
+    "LossHistogram",
+    "LossMixtureDetector",
+    "LossMixtureDisplay",
+]

@@ -7,6 +7,7 @@ A family of distributions (see ``_beta.py``) adds a few small functions. The EM 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -19,10 +20,13 @@ from lossnoise._validation import (
     check_choice,
     check_int,
     check_real,
+    invalid_data,
     invalid_parameter,
     to_numpy,
 )
+from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._scaling import (
+    EDGE,
     CrossEntropyScaling,
     FloatArray,
     PercentileScaling,
@@ -94,7 +98,8 @@ def expectation_maximization(
 
 def wrong_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
     """Return the posterior of the second component, flat beyond the turn of its log-odds."""
-    rising = np.clip(values, *family.rising_range(mixture.params))
+    low, high = family.rising_range(mixture.params)
+    rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
     joint = log_joint(rising, mixture, family)
     posterior: FloatArray = expit(joint[1] - joint[0])
     return posterior
@@ -174,19 +179,41 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         """
         self._check_params()
         losses = self._reduce(X, reset=True)
-        self.scaling_ = self._fit_scaling(losses)
-        values = self.scaling_.normalise(losses)
-        result = expectation_maximization(
-            values,
-            None,
-            self._start(values, None),
-            self._family,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
-        self._store(result, float(self.scaling_.log_slope(values).mean()))
-        self.noise_rate_ = float(self._wrong_proba(losses).mean())
-        return self
+        return self._fit(losses, None, lambda: np.percentile(losses, self.percentiles))
+
+    def fit_histogram(self, histogram: LossHistogram) -> LossMixtureDetector:
+        """Fit the mixture to counted losses: a stream, or the sum of histograms of many machines.
+
+        Parameters
+        ----------
+        histogram : LossHistogram
+            At least 10 losses, of which not all fall into one bin.
+
+        Returns
+        -------
+        self : object
+            The detector, fitted as to the middles of the bins; bins are so narrow that it
+            differs little from one fitted to the losses themselves.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter of the constructor is out of range, or no histogram was given.
+        InvalidDataError
+            There are too few losses, or all fall into one bin.
+        """
+        self._check_params()
+        owner = f"{type(self).__name__}.fit_histogram"
+        if not isinstance(histogram, LossHistogram):
+            raise invalid_parameter(owner, "histogram", "a LossHistogram", type(histogram))
+        if len(histogram) < MIN_SAMPLES:
+            raise invalid_data(
+                owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
+            )
+        self.n_features_in_ = 1
+        losses, counts = histogram.bins()
+        shares = np.divide(self.percentiles, 100.0)
+        return self._fit(losses, counts.astype(np.float64), lambda: histogram.quantile(shares))
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
         """Return the probabilities that each label is right and that it is wrong.
@@ -271,7 +298,7 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         check_choice(owner, "loss_scale", self.loss_scale, {"cross-entropy", "any"})
         expected = "a pair of percentiles (low, high) with 0 <= low < high <= 100"
         try:
-            low, high = (float(p) for p in self.percentiles)
+            low, high = (p + 0.0 for p in self.percentiles)  # a string is no number
         except (TypeError, ValueError):
             raise invalid_parameter(owner, "percentiles", expected, self.percentiles) from None
         if not 0.0 <= low < high <= 100.0:
@@ -304,7 +331,28 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
                 f"in {int(bad.sum())} of {len(table)} rows, first in row {row}, instead."
             )
 
-    def _fit_scaling(self, losses: FloatArray) -> Scaling:
+    def _fit(
+        self,
+        losses: FloatArray,
+        counts: FloatArray | None,
+        find_range: Callable[[], FloatArray],
+    ) -> LossMixtureDetector:
+        """Fit to losses that stand for `counts` samples each, or for one where that is None."""
+        self.scaling_ = self._fit_scaling(losses, find_range)
+        values = self.scaling_.normalise(losses)
+        result = expectation_maximization(
+            values,
+            counts,
+            self._start(values, counts),
+            self._family,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+        self._store(result, float(np.average(self.scaling_.log_slope(values), weights=counts)))
+        self.noise_rate_ = float(np.average(self._wrong_proba(losses), weights=counts))
+        return self
+
+    def _fit_scaling(self, losses: FloatArray, find_range: Callable[[], FloatArray]) -> Scaling:
         owner = type(self).__name__
         if losses.min() == losses.max():
             raise InvalidDataError(
@@ -312,8 +360,15 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
                 f"times {losses[0]:.6g} instead: a constant cannot be divided into right and "
                 "wrong labels."
             )
+        with np.errstate(over="ignore"):
+            spread = losses.max() - losses.min()
+        if not np.isfinite(spread):
+            raise InvalidDataError(
+                f"The 'X' parameter of {owner} must be losses whose range is finite. Got losses "
+                f"from {losses.min():.6g} to {losses.max():.6g} instead."
+            )
         if self.loss_scale == "any":
-            return PercentileScaling.fit(losses, self.percentiles)
+            return PercentileScaling.fit(losses, find_range())
         if losses.min() < 0.0:
             raise InvalidDataError(
                 f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "

@@ -57,9 +57,9 @@ class PercentileScaling(NamedTuple):
     high: float
 
     @classmethod
-    def fit(cls, losses: FloatArray, percentiles: tuple[float, float]) -> PercentileScaling:
-        """Return the scaling for losses that are not all equal."""
-        low, high = np.percentile(losses, percentiles)
+    def fit(cls, losses: FloatArray, wanted: FloatArray) -> PercentileScaling:
+        """Return the scaling from the `wanted` (low, high), for losses that are not all equal."""
+        low, high = wanted
         if not high > low:  # most losses are one value: the percentiles say nothing, the ends may
             low, high = losses.min(), losses.max()
         return cls(float(low), float(high))

@@ -106,17 +106,22 @@ def split_sample(sample: Any) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> None:
-    """Raise where a label, still on the host, is no integer in the range of the logits."""
+    """Raise where a label, still on the host, is no integer in the range of the logits.
+
+    Without a number of classes the labels are not used, and may be anything.
+    """
+    if num_classes is None:
+        return
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InvalidDataError(
             "The labels of NoisyLabelTrainer's datasets must be integers. "
             f"Got {labels.dtype} instead."
         )
-    wrong = labels < 0 if num_classes is None else (labels < 0) | (labels >= num_classes)
+    wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
         first = int(wrong.nonzero()[0])
-        expected = "at least 0" if num_classes is None else f"in the range [0, {num_classes})"
         raise InvalidDataError(
-            f"The labels of NoisyLabelTrainer's datasets must be {expected}, one a column of "
-            f"the model's output. Got {int(labels[first])} at sample {int(indices[first])} instead."
+            f"The labels of NoisyLabelTrainer's datasets must be in the range [0, {num_classes}), "
+            f"one a column of the model's output. Got {int(labels[first])} at sample "
+            f"{int(indices[first])} instead."
         )

@@ -9,21 +9,20 @@ from torch import Tensor
 
 from lossnoise.detectors import LossMixtureDetector
 
-KNOTS = 512
+TOLERANCE = 1e-3
 
 
 class PosteriorTable:
     """P(label wrong) as a function of the loss: linear between knots, constant outside.
 
-    Half the knots are quantiles of the losses, where most samples are; half are evenly spaced,
-    where the posterior may rise between two groups of losses. Any monotone posterior stays so.
+    A monotone posterior stays monotone, and is met to within `TOLERANCE` wherever the losses lie.
 
     Parameters
     ----------
     detector : LossMixtureDetector
         Fitted.
     losses : ndarray of shape (n_samples,)
-        The losses that it was fitted to.
+        The losses that it was fitted to, at least 0.
     device : torch.device
         Where the table lives.
     """
@@ -31,10 +30,7 @@ class PosteriorTable:
     def __init__(
         self, detector: LossMixtureDetector, losses: NDArray[np.float32], device: torch.device
     ) -> None:
-        quantiles = np.quantile(losses, np.linspace(0.0, 1.0, KNOTS))
-        spaced = np.linspace(losses.min(), losses.max(), KNOTS)
-        knots = np.unique(np.concatenate([quantiles, spaced]).astype(np.float32))
-        proba = detector.predict_proba(knots)[:, 1]
+        knots, proba = _knots(detector, float(losses.min()), float(losses.max()))
         self.knots = torch.from_numpy(knots).to(device)
         self.proba = torch.from_numpy(proba.astype(np.float32)).to(device)
 
@@ -45,3 +41,31 @@ class PosteriorTable:
         left = right - 1
         share = (losses - self.knots[left]) / (self.knots[right] - self.knots[left])
         return torch.lerp(self.proba[left], self.proba[right], share)
+
+
+def _knots(
+    detector: LossMixtureDetector, low: float, high: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return losses from `low` to `high` between which P(wrong) rises little, and P(wrong) there.
+
+    Stretches with a larger rise are halved again and again, in the bit patterns of float32, which
+    have the order of the losses: one loss of 1e30 costs a few rounds, and no precision elsewhere.
+    """
+    ends = np.array([low, high], dtype=np.float32) + np.float32(0.0)  # of -0.0, makes 0.0
+    bits = ends.view(np.int32).astype(np.int64)
+    bits[1] = max(bits[1], bits[0] + 1)  # two knots, even where all losses are equal
+    proba = _wrong_at(detector, bits)
+    while (steep := (np.diff(proba) > TOLERANCE) & (np.diff(bits) > 1)).any():
+        middle = (bits[:-1] + bits[1:])[steep] // 2
+        bits, first = np.unique(np.concatenate([bits, middle]), return_index=True)
+        proba = np.concatenate([proba, _wrong_at(detector, middle)])[first]
+    return _losses(bits), proba
+
+
+def _wrong_at(detector: LossMixtureDetector, bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    wrong: NDArray[np.float64] = detector.predict_proba(_losses(bits))[:, 1]
+    return wrong
+
+
+def _losses(bits: NDArray[np.int64]) -> NDArray[np.float32]:
+    return bits.astype(np.int32).view(np.float32)

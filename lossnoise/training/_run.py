@@ -58,7 +58,9 @@ class TrainingRun:
             train, batch_size, generator=generators.order, pin_memory=pin
         )
         self.sweep_loader = indexed_loader(train, batch_size, pin_memory=pin)
-        self.val_loader = indexed_loader(val, batch_size, pin_memory=pin) if val else None
+        self.val_loader = (
+            indexed_loader(val, batch_size, pin_memory=pin) if val is not None else None
+        )
         self.losses: NDArray[np.float32] | None = None
         self._swept_epoch = 0
         num_classes = count_classes(engine, self.sweep_loader)
@@ -90,6 +92,7 @@ class TrainingRun:
         """Return all that a resumed run needs, as tensors and plain data."""
         losses = None if self.losses is None else torch.from_numpy(self.losses)
         return {
+            "epoch": self.context.epoch,
             "engine": self.engine.state_dict(),
             "correction": self.correction.state_dict(),
             "generators": self.generators.state_dict(),
@@ -99,6 +102,7 @@ class TrainingRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the mixture is fitted anew to the same losses."""
+        self.context = replace(self.context, epoch=state["epoch"])
         self.engine.load_state_dict(state["engine"])
         self.correction.load_state_dict(state["correction"])
         if state["losses"] is not None:

@@ -88,4 +88,6 @@ def _make_bar(total: int, label: str) -> Any:
         tqdm = import_module("tqdm.auto").tqdm
     except ImportError:
         return _NoBar()
-    return tqdm(total=total, desc=label, leave=False, unit="batch")
+    # A bar in a log file is thousands of lines; a notebook is no terminal, but shows bars.
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, desc=label, leave=False, unit="batch", disable=not watched)

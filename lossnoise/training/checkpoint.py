@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 from pathlib import Path
@@ -20,14 +19,17 @@ _NAME = re.compile(r"epoch-(\d+)\.pt")
 def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     """Write a checkpoint of `epoch` and remove all but the last two.
 
-    The file appears under its name only when it is complete and on disk.
+    The file appears under its name only when it is complete and on disk. Checkpoints of later
+    epochs are leftovers of another run: they go too, or a resumed run would take them for its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:05d}.pt"
     with atomic_open(path, "wb") as file:
         torch.save(state, file)
-    for old in list_checkpoints(folder)[KEEP:]:
-        old.unlink()
+    found = list_checkpoints(folder)
+    present = found.index(path)
+    for other in [*found[:present], *found[present + KEEP :]]:
+        other.unlink()
     return path
 
 
@@ -42,7 +44,7 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     for path in list_checkpoints(folder):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # a damaged pickle may raise anything
             warnings.warn(
                 f"The checkpoint {path} is damaged and was skipped: {error}",
                 CheckpointWarning,

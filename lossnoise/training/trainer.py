@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from lossnoise._validation import check_choice, check_int, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
@@ -364,6 +364,12 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         check_int(OWNER, "epochs", self.epochs, 1)
         check_int(OWNER, "batch_size", self.batch_size, 1)
         check_choice(OWNER, "precision", self.precision, PRECISIONS)
+        for name, ready in (("optimizer", Optimizer), ("scheduler", LRScheduler)):
+            value = getattr(self, name)
+            if not (value is None or callable(value) or isinstance(value, ready)):
+                raise invalid_parameter(
+                    OWNER, name, f"a factory, a ready {ready.__name__} or None", value
+                )
         if not isinstance(self.correction, Correction):
             check_choice(OWNER, "correction", self.correction, CORRECTIONS)
         if not isinstance(self.detector, LossMixtureDetector):
@@ -382,7 +388,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
 
 def _check_dataset(name: str, dataset: Any) -> Dataset[Any]:
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(
-        dataset, (torch.Tensor, np.ndarray, list, tuple)
+        dataset, (torch.Tensor, np.ndarray, list, tuple, IterableDataset)
     ):
         raise invalid_parameter(
             OWNER,

@@ -1,0 +1,124 @@
+"""The picture of losses and mixture: what is drawn, and from what."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from sklearn.exceptions import NotFittedError
+
+from lossnoise import BetaMixtureNoiseDetector, LossMixtureDisplay
+from lossnoise.exceptions import InvalidDataError, MissingExtraError
+
+
+def two_groups():
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.gamma(1.0, 0.2, 700), rng.normal(4.0, 0.8, 300)])
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+
+
+@pytest.fixture
+def display():
+    losses = two_groups()
+    return LossMixtureDisplay.from_estimator(BetaMixtureNoiseDetector().fit(losses), losses)
+
+
+def test_axes_say_what_they_show(display):
+    assert display.ax_.get_xlabel() == "loss"
+    assert display.ax_.get_ylabel() == "density"
+    assert display.proba_ax_.get_ylabel() == "P(label wrong)"
+    assert display.figure_ is display.ax_.figure
+    legend = [text.get_text() for text in display.proba_ax_.get_legend().get_texts()]
+    assert {"losses", "fit: right labels", "fit: wrong labels", "P(label wrong)"} <= set(legend)
+
+
+def test_the_components_add_up_to_the_mixture(display):
+    losses = two_groups()
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    drawn = lines(display.ax_)
+    right, wrong = drawn["fit: right labels"], drawn["fit: wrong labels"]
+    assert right[0, 0] == losses.min()
+    assert right[-1, 0] == losses.max()
+    density = np.exp(detector.score_samples(right[:, 0]))
+    np.testing.assert_allclose(right[:, 1] + wrong[:, 1], density, rtol=1e-10)
+    curve = lines(display.proba_ax_)["P(label wrong)"]
+    np.testing.assert_allclose(curve[:, 1], detector.predict_proba(curve[:, 0])[:, 1], rtol=1e-12)
+
+
+def test_the_cut_is_where_the_probability_passes_one_half(display):
+    detector = BetaMixtureNoiseDetector().fit(two_groups())
+    (label,) = [name for name in lines(display.proba_ax_) if name.startswith("P = 0.5 at ")]
+    cut = lines(display.proba_ax_)[label][0, 0]
+    step = np.diff(display.grid).max()
+    assert label == f"P = 0.5 at {cut:.3g}"
+    assert detector.predict([cut - step, cut]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("proba", [np.full(1000, 0.2), np.full(1000, 0.9)])
+def test_no_cut_where_there_is_nothing_to_cut(proba):
+    display = LossMixtureDisplay.from_predictions(two_groups(), proba)
+    assert list(lines(display.proba_ax_)) == ["P(label wrong)"]
+
+
+def test_a_history_is_drawn_as_its_mean():
+    history = two_groups()[:, None] + np.linspace(0.0, 1.0, 8)
+    detector = BetaMixtureNoiseDetector().fit(history)
+    display = LossMixtureDisplay.from_estimator(detector, history)
+    np.testing.assert_allclose(display.losses, history[:, -5:].mean(axis=1))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, list, torch.tensor])
+def test_from_predictions_draws_sorted_losses_and_no_components(convert):
+    losses = two_groups()
+    proba = (losses > 2.0) * 0.8 + 0.1
+    display = LossMixtureDisplay.from_predictions(convert(losses), convert(proba))
+    assert lines(display.ax_) == {}
+    curve = lines(display.proba_ax_)["P(label wrong)"]
+    np.testing.assert_array_equal(curve[:, 0], np.sort(losses))
+    np.testing.assert_array_equal(curve[:, 1] > 0.5, np.sort(losses) > 2.0)
+
+
+def test_draws_where_it_is_told_to():
+    _, axes = plt.subplots()
+    losses = two_groups()
+    display = LossMixtureDisplay.from_predictions(losses, losses > 2.0, bins=7, ax=axes)
+    assert display.ax_ is axes
+    assert len(axes.patches) == 7
+    assert sum(bar.get_height() * bar.get_width() for bar in axes.patches) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "proba", "shapes"),
+    [
+        ([1.0, 2.0], [0.5], "(2,) and (1,)"),
+        ([], [], "(0,) and (0,)"),
+        ([[1.0], [2.0]], [[0.5], [0.5]], "(2, 1) and (2, 1)"),
+    ],
+)
+def test_predictions_that_do_not_fit_together(losses, proba, shapes):
+    message = (
+        "The 'losses' and 'noise_proba' parameters of LossMixtureDisplay.from_predictions must be "
+        f"vectors of one length. Got shapes {shapes} instead."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        LossMixtureDisplay.from_predictions(losses, proba)
+
+
+def test_the_detector_must_be_fitted():
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        LossMixtureDisplay.from_estimator(BetaMixtureNoiseDetector(), two_groups())
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    message = (
+        "LossMixtureDisplay needs matplotlib, which is not installed: pip install 'lossnoise[plot]'"
+    )
+    with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
+        LossMixtureDisplay.from_predictions([1.0, 2.0], [0.1, 0.9])
+    monkeypatch.undo()  # before figures are closed

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+vectors = arrays(np.float64, st.integers(0, 200), elements=finite)
+
+
+def noisy_losses(n=20_000):
+    rng = np.random.default_rng(0)
+    wrong = int(0.3 * n)
+    return np.concatenate([rng.gamma(1.0, 0.3, n - wrong), rng.gamma(20.0, 0.2, wrong)])
+
+
+@given(vectors, st.integers(0, 200), st.randoms(use_true_random=False))
+def test_parts_in_any_order_add_up_to_the_whole_exactly(losses, cut, random):
+    shuffled = losses.copy()
+    random.shuffle(shuffled)
+    parts = [LossHistogram().fill(shuffled[:cut]), LossHistogram().fill(shuffled[cut:])]
+    before = [part.counts.copy() for part in parts]
+    assert sum(parts) == LossHistogram().fill(losses)
+    assert all(np.array_equal(part.counts, old) for part, old in zip(parts, before, strict=True))
+
+
+@given(vectors)
+def test_bins_hold_every_loss_to_their_relative_width(losses):
+    values, counts = LossHistogram().fill(losses).bins()
+    assert counts.sum() == len(losses)
+    assert (np.diff(values) > 0).all()
+    expected = np.clip(np.sort(losses), -3.4e38, 3.4e38)
+    np.testing.assert_allclose(np.repeat(values, counts), expected, rtol=2**-7, atol=1e-37)
+
+
+@given(vectors)
+def test_a_dict_brings_the_histogram_back_through_json(losses):
+    histogram = LossHistogram().fill(losses)
+    assert LossHistogram.from_dict(json.loads(json.dumps(histogram.to_dict()))) == histogram
+
+
+def test_quantiles_are_those_of_the_losses_to_the_width_of_a_bin():
+    losses = np.concatenate([noisy_losses(), [-1.0, -30.0]])
+    shares = np.linspace(0.0, 1.0, 101)
+    found = LossHistogram().fill(losses).quantile(shares)
+    np.testing.assert_allclose(found, np.quantile(losses, shares), rtol=0.01, atol=1e-4)
+
+
+def test_one_huge_loss_costs_one_bin():
+    values, counts = LossHistogram().fill([1e30, 0.0, -0.0]).bins()
+    assert counts.tolist() == [2, 1]
+    assert values[1] == pytest.approx(1e30, rel=2**-7)
+
+
+@pytest.mark.parametrize("kind", ["list", "float16", "int32", "torch"])
+def test_losses_of_any_type(kind):
+    torch = pytest.importorskip("torch")
+    losses = {
+        "list": [1.0, 2.0],
+        "float16": np.array([1, 2], np.float16),
+        "int32": np.array([1, 2], np.int32),
+        "torch": torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True),
+    }[kind]
+    assert LossHistogram().fill(losses) == LossHistogram().fill(np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
+def test_the_detector_fits_counts_as_it_fits_losses(scale):
+    losses = noisy_losses()
+    raw = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+    histogram = LossHistogram().fill(losses)
+    counted = BetaMixtureNoiseDetector(loss_scale=scale).fit_histogram(histogram)
+    assert counted.noise_rate_ == pytest.approx(raw.noise_rate_, abs=1e-3)
+    np.testing.assert_allclose(counted.alphas_, raw.alphas_, rtol=5e-3)
+    np.testing.assert_allclose(
+        counted.predict_proba(losses), raw.predict_proba(losses), atol=2e-3, rtol=0
+    )
+
+
+def test_a_count_stands_for_as_many_samples():
+    losses = np.repeat(LossHistogram().fill(noisy_losses(300)).bins()[0], 3)
+    counted = BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
+    raw = BetaMixtureNoiseDetector().fit(losses)
+    assert counted.noise_rate_ == pytest.approx(raw.noise_rate_, abs=1e-9)
+    assert counted.lower_bound_ == pytest.approx(raw.lower_bound_, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: LossHistogram().fill([0.0, np.nan]),
+            "The 'losses' parameter of LossHistogram must be finite. Got nan in row 1 instead.",
+        ),
+        (
+            lambda: LossHistogram().fill([[0.0]]),
+            "The 'losses' parameter of LossHistogram must be a vector. Got shape (1, 1) instead.",
+        ),
+        (
+            lambda: LossHistogram().fill(["a"]),
+            "The 'losses' parameter of LossHistogram must be real numbers. Got dtype <U1 instead.",
+        ),
+        (
+            lambda: LossHistogram().quantile(0.5),
+            "The 'self' parameter of LossHistogram.quantile must be filled. Got 0 losses instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [70_000], "counts": [1]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
+            lambda: BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill([1.0, 2.0])),
+            "The 'histogram' parameter of BetaMixtureNoiseDetector.fit_histogram must be of at "
+            "least 10 losses. Got 2 instead.",
+        ),
+    ],
+)
+def test_what_cannot_be_counted_is_one_clear_error(call, message):
+    with pytest.raises(InvalidDataError) as error:
+        call()
+    assert str(error.value) == message
+
+
+def test_parameters_that_are_no_histogram_and_no_share():
+    with pytest.raises(InvalidParameterError, match=r"must be a LossHistogram\. Got <class 'list'"):
+        BetaMixtureNoiseDetector().fit_histogram([1.0] * 10)
+    with pytest.raises(InvalidParameterError, match=r"in the range \[0\.0, 1\.0\]\. Got 2"):
+        LossHistogram().fill([1.0]).quantile(2)
+
+
+def test_an_error_counts_nothing():
+    histogram = LossHistogram()
+    losses = np.ones(3_000_000)
+    losses[-1] = np.inf
+    with pytest.raises(InvalidDataError, match="Got inf in row 2999999"):
+        histogram.fill(losses)
+    assert len(histogram) == 0
