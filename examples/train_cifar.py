@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import nn
 
 import lossnoise
 from lossnoise import NoisyLabelTrainer
+from lossnoise._files import atomic_open
 from lossnoise.corrections import CORRECTIONS
 from lossnoise.data.cifar import ImageArrayDataset, ImageArrays, load_arrays, load_cifar10
 from lossnoise.models import preact_resnet18
@@ -49,6 +50,8 @@ def small_cnn(num_classes: int) -> nn.Sequential:
     )
 
 
+DEFAULT_LR = 0.1  # the trainer's own
+
 MODELS = {"preact_resnet18": preact_resnet18, "small": small_cnn}
 
 
@@ -67,14 +70,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--model", choices=sorted(MODELS), default="preact_resnet18")
     add("--epochs", type=int, default=300)
     add("--batch-size", type=int, default=128)
-    add("--lr", type=float, default=0.1, help="learning rate of SGD at the start")
+    add("--lr", type=float, default=DEFAULT_LR, help="learning rate of SGD at the start")
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")
     add("--no-augment", action="store_true", help="no random crops and flips")
     add("--seed", type=int, default=0, help="of the training")
     add("--noise-seed", type=int, default=0, help="of the label noise")
     add("--out", type=Path, metavar="FILE.json", help="write figures, arguments and versions")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.download and options.arrays is not None:
+        parser.error("argument --download: not allowed with argument --arrays")
+    return options
 
 
 def load(options: argparse.Namespace) -> ImageArrays:
@@ -84,6 +90,13 @@ def load(options: argparse.Namespace) -> ImageArrays:
         arrays = load_cifar10(options.data, download=options.download)
     n, m = options.limit, options.limit_test
     return ImageArrays(arrays.x_train[:n], arrays.y_train[:n], arrays.x_test[:m], arrays.y_test[:m])
+
+
+def optimizer_factory(lr: float) -> Callable[..., torch.optim.Optimizer] | None:
+    """Return None, which is the trainer's default optimizer, unless the learning rate differs."""
+    if lr == DEFAULT_LR:
+        return None
+    return partial(torch.optim.SGD, lr=lr, momentum=0.9, weight_decay=1e-4)
 
 
 def train(options: argparse.Namespace, arrays: ImageArrays) -> tuple[NoisyLabelTrainer, np.ndarray]:
@@ -98,7 +111,7 @@ def train(options: argparse.Namespace, arrays: ImageArrays) -> tuple[NoisyLabelT
         correction=options.correction,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        optimizer=partial(torch.optim.SGD, lr=options.lr, momentum=0.9, weight_decay=1e-4),
+        optimizer=optimizer_factory(options.lr),
         random_state=options.seed,
         verbose=1,
     )
@@ -158,9 +171,9 @@ def write_json(path: Path, result: dict[str, Any], options: argparse.Namespace) 
         "python": platform.python_version(),
     }
     document = {"figures": result, "arguments": arguments, "versions": versions}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_open(path, encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        file.write("\n")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "LossNoiseError",
     "LossNoiseWarning",
     "MissingExtraError",
+    "NoSeparableNoiseWarning",
     "NonFiniteLossError",
     "SmallBatchWarning",
 ]
@@ -40,6 +41,10 @@ class MissingExtraError(LossNoiseError, ImportError):
 
 class LossNoiseWarning(UserWarning):
     """Base class of every warning of lossnoise."""
+
+
+class NoSeparableNoiseWarning(LossNoiseWarning):
+    """These losses cannot tell right labels from wrong ones."""
 
 
 class SmallBatchWarning(LossNoiseWarning):

@@ -22,3 +22,40 @@ def close_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:  # most tests never import it
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def make_data():
+    """Three groups of points in the plane, some of them with another group's label."""
+    import torch
+    from torch.utils.data import TensorDataset
+
+    def make(size=96, noise=0.3, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        clean = torch.arange(size) % 3
+        centres = 3.0 * torch.eye(3)[:, :2]
+        inputs = centres[clean] + 0.3 * torch.randn(size, 2, generator=generator)
+        moved = torch.rand(size, generator=generator) < noise
+        return TensorDataset(inputs, torch.where(moved, (clean + 1) % 3, clean))
+
+    return make
+
+
+@pytest.fixture
+def make_net():
+    """A network with all that carries state of its own: BatchNorm and, on request, dropout."""
+    import torch
+    from torch import nn
+
+    def make(seed=0, dropout=0.0, num_classes=3):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return nn.Sequential(
+                nn.Linear(2, 16),
+                nn.BatchNorm1d(16),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(16, num_classes),
+            )
+
+    return make

@@ -1,5 +1,6 @@
 """The docs build without a warning, and what they show runs."""
 
+import json
 import re
 import subprocess
 import sys
@@ -68,3 +69,23 @@ def test_docs_build_without_a_warning(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "html" / "api.html").is_file()
+
+
+def test_the_figures_in_the_readme_are_those_of_the_committed_results():
+    results = json.loads(
+        (ROOT / "examples" / "benchmarks" / "results" / "methods_digits.json").read_text("utf-8")
+    )
+    rows = {
+        tuple(cell.strip() for cell in line.strip("|\n").split("|"))
+        for line in README.read_text("utf-8").splitlines()
+        if line.startswith("|")
+    }
+    for noise in {cell["noise"] for cell in results["cells"]}:
+        cells = {c["correction"]: c["summary"] for c in results["cells"] if c["noise"] == noise}
+        accuracies = [
+            f"{cells[name]['last']['mean']:.3f} ± {cells[name]['last']['std']:.3f}"
+            for name in ("cross-entropy", "mixup", "m-dyr-h")
+        ]
+        found = cells["m-dyr-h"]
+        rates = f"{found['noise_rate']['mean']:.3f} / {found['true_rate']['mean']:.3f}"
+        assert (f"{noise:.0%}".replace("%", " %"), *accuracies, rates) in rows

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossnoise._labels import encode_labels, label_array, match_classes
+from lossnoise._history import reduce_history
+from lossnoise._labels import encode_labels, label_array, match_classes, one_dimensional
 from lossnoise._validation import (
     check_probability_rows,
     invalid_data,
@@ -23,9 +25,6 @@ _OWNER = "audit"
 # A probability of exactly 0 would be an infinite loss. This floor makes it a loss of 27.6, above
 # what a probability in float32 gives in practice, and keeps the losses on a usable scale.
 MIN_PROBABILITY = 1e-12
-
-# As many last columns of a loss history are averaged as the detector averages by default.
-HISTORY_REDUCTION = 5
 
 
 def audit(
@@ -53,7 +52,9 @@ def audit(
     pred_probs : array-like of shape (n, C), optional
         Predicted probabilities of the classes, C >= 2. Rows sum to 1 (within 1e-3, and are then
         scaled). Columns are in the order of the sorted unique labels if those are C; else the
-        labels must be integers and column j belongs to label j.
+        labels must be integers and column j belongs to label j. For labels of a pandas
+        categorical dtype, columns are in the order of its C categories, whether they occur or
+        not. Labels that cannot be sorted, such as strings mixed with None, are refused here.
     noise_proba : array-like of shape (n,), optional
         Probability that each given label is wrong. By default from `BetaMixtureNoiseDetector`
         with its default parameters, fitted to the losses.
@@ -71,9 +72,9 @@ def audit(
     InvalidParameterError
         None of the three sources was given.
     InvalidDataError
-        An argument has the wrong shape or length, is not finite, is not a probability, or its
-        columns cannot be matched to the labels. Losses must also suit the detector: at least 10,
-        not all the same.
+        An argument has the wrong shape or length, is not finite, is not a probability, or the
+        columns of `pred_probs` cannot be matched to the labels. Losses must also suit the
+        detector: at least 10, not all the same.
 
     See Also
     --------
@@ -97,10 +98,9 @@ def audit(
     ids = RowIds.of(_OWNER, labels, index, len(given))
     checked_losses = None if losses is None else _check_losses(losses, len(given))
     wrong = None if noise_proba is None else _check_noise_proba(noise_proba, len(given))
-    classes, codes = encode_labels(given)
     suggested = None
     if pred_probs is not None:
-        columns = _match_columns(pred_probs, classes, codes)
+        columns = _match_columns(pred_probs, labels, given)
         suggested = columns.classes[suggest(columns.probs, columns.codes)]
         if checked_losses is None:
             checked_losses = losses_from_probs(columns.probs, columns.codes)
@@ -141,11 +141,7 @@ def _detect(losses: FloatArray) -> FloatArray:
 
 
 def _last_losses(losses: FloatArray | None, n: int) -> FloatArray:
-    if losses is None:
-        return np.full(n, np.nan)
-    if losses.ndim == 1:
-        return losses
-    return np.asarray(losses[:, -HISTORY_REDUCTION:].mean(axis=1))
+    return np.full(n, np.nan) if losses is None else reduce_history(losses)
 
 
 # -- what came in -----------------------------------------------------------------------------
@@ -157,9 +153,13 @@ class _Columns(NamedTuple):
     probs: FloatArray
 
 
-def _match_columns(pred_probs: ArrayLike, classes: np.ndarray, codes: NDArray[np.intp]) -> _Columns:
+def _match_columns(pred_probs: ArrayLike, labels: Any, given: np.ndarray) -> _Columns:
     probs = check_probability_rows(_OWNER, "pred_probs", pred_probs)
-    _check_length("pred_probs", probs, len(codes))
+    _check_length("pred_probs", probs, len(given))
+    if is_pandas(getattr(labels, "dtype", None), "CategoricalDtype"):
+        return _match_categories(probs, labels.cat if is_pandas(labels, "Series") else labels)
+    classes, codes = encode_labels(given)
+    _check_sorted(classes)
     matched = match_classes(classes, codes, probs.shape[1])
     if matched is None or probs.shape[1] < 2:
         expected = (
@@ -168,6 +168,32 @@ def _match_columns(pred_probs: ArrayLike, classes: np.ndarray, codes: NDArray[np
         )
         raise invalid_data(_OWNER, "pred_probs", expected, f"an array of shape {probs.shape}")
     return _Columns(*matched, probs)
+
+
+def _match_categories(probs: FloatArray, categorical: Any) -> _Columns:
+    categories = one_dimensional(categorical.categories)
+    if probs.shape[1] != len(categories) or probs.shape[1] < 2:
+        expected = (
+            f"one column for each of the {len(categories)} categories of the labels, "
+            "and at least two columns"
+        )
+        raise invalid_data(_OWNER, "pred_probs", expected, f"an array of shape {probs.shape}")
+    return _Columns(categories, np.asarray(categorical.codes, dtype=np.intp), probs)
+
+
+def _check_sorted(classes: np.ndarray) -> None:
+    """Refuse classes without one order: nothing would tell which column is whose."""
+    try:
+        ordered = classes.dtype.kind != "O" or all(a < b for a, b in pairwise(classes))
+    except TypeError:
+        ordered = False
+    if not ordered:
+        expected = (
+            "of one type that can be sorted, or integers 0, ..., C - 1, where 'pred_probs' is "
+            "given: its columns are in the order of the sorted labels"
+        )
+        types = ", ".join(sorted({type(label).__name__ for label in classes}))
+        raise invalid_data(_OWNER, "labels", expected, f"labels of type {types}")
 
 
 def _check_losses(losses: ArrayLike, n: int) -> FloatArray:

@@ -39,10 +39,7 @@ def suggested_column(suggested: np.ndarray | None, given: pd.Series) -> pd.Serie
     if suggested is None:
         return _missing_column(given)
     if isinstance(given.dtype, pd.CategoricalDtype):
-        known = given.dtype.categories
-        new = [label for label in dict.fromkeys(suggested) if label not in known]
-        dtype = pd.CategoricalDtype([*known, *new], ordered=given.dtype.ordered)
-        return pd.Series(pd.Categorical(suggested, dtype=dtype))
+        return pd.Series(pd.Categorical(suggested, dtype=given.dtype))
     column = label_column(suggested)
     is_extension = pd.api.types.is_extension_array_dtype(given.dtype)
     return column.astype(given.dtype) if is_extension else column

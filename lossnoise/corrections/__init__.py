@@ -3,7 +3,7 @@
 ``CORRECTIONS`` is the one registry, from the name that `NoisyLabelTrainer` takes to the class.
 """
 
-from lossnoise.corrections.base import Batch, Correction, EpochContext
+from lossnoise.corrections.base import Batch, Correction, Engine, EpochContext
 from lossnoise.corrections.cross_entropy import CrossEntropy
 from lossnoise.corrections.m_dyr_h import MDyrH
 from lossnoise.corrections.mixup import Mixup
@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Correction",
     "CrossEntropy",
+    "Engine",
     "EpochContext",
     "MDyrH",
     "Mixup",

@@ -67,6 +67,10 @@ class Engine(Protocol):
         """Go back to a state that `snapshot` returned."""
 
 
+def _discard(indices: Tensor, losses: Tensor) -> None:
+    """Keep nothing: nobody collects the losses of this context."""
+
+
 @dataclass
 class EpochContext:
     """What a correction knows of the run while an epoch is trained.
@@ -93,6 +97,10 @@ class EpochContext:
         last epoch, without waiting for the device. None until a mixture has been fitted.
     noise_rate : float or None
         Share of wrong labels by the same mixture.
+    record : callable
+        ``record(indices, losses)`` hands over the cross-entropy of unmixed samples that a forward
+        pass of the training step gave anyway. Where a whole epoch was recorded, the mixture is
+        fitted to these losses and no sweep is made.
     """
 
     epoch: int
@@ -107,6 +115,7 @@ class EpochContext:
     sweep: Callable[[SweepFunction], Tensor]
     noise_proba: Callable[[Tensor], Tensor] | None = None
     noise_rate: float | None = None
+    record: Callable[[Tensor, Tensor], None] = _discard
 
 
 class Correction(ABC):
@@ -114,13 +123,20 @@ class Correction(ABC):
 
     A simple method is one `loss`; a method with a schedule adds `begin_epoch`; a method that
     needs several models or gradients of its own overrides `train_step`. The class attributes say
-    what it needs: a mixture fitted every epoch (`needs_detector`) and how many models.
+    what it needs: a mixture fitted every epoch (`needs_detector`), copies of the first weights
+    (`needs_restart`), and how many models.
 
     Constructors only store their arguments, all of which have defaults; `setup` checks them.
     """
 
     needs_detector: ClassVar[bool] = False
+    needs_restart: ClassVar[bool] = False
     num_models: ClassVar[int] = 1
+
+    def __repr__(self) -> str:
+        """Return the call that makes this correction."""
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     def setup(self, context: EpochContext) -> None:
         """Check parameters and allocate state, once, before the first epoch."""

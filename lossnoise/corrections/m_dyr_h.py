@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lossnoise._validation import check_real, invalid_parameter
+from lossnoise._validation import check_choice, check_real, invalid_parameter
 from lossnoise.corrections.base import Batch, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import class_prior_divergence, cross_entropy, hard_bootstrap
 from lossnoise.corrections.mixing import (
@@ -42,6 +41,11 @@ class MDyrH(Mixup):
         Weight eta of the term that keeps predictions spread over the classes; it assumes that
         all classes are equally frequent. "auto" is 1, and 0 for batches of fewer than 2 C
         samples, where the term is biased.
+    sweep : {"running", "epoch"}, default="running"
+        Which losses the mixture is fitted to from the last warm-up epoch on. "running": those of
+        the gradient-free forward passes that the epochs make anyway, in train mode like the
+        losses that the mixture then weights. "epoch": those of a pass of its own after each
+        epoch, in eval mode, which costs one forward pass more.
 
     Examples
     --------
@@ -58,25 +62,30 @@ class MDyrH(Mixup):
         alpha: float = 32.0,
         warmup: float = 0.2,
         class_balance: float | Literal["auto"] = "auto",
+        sweep: Literal["running", "epoch"] = "running",
     ) -> None:
         super().__init__(alpha=alpha)
         self.warmup = warmup
         self.class_balance = class_balance
+        self.sweep = sweep
 
     def setup(self, context: EpochContext) -> None:
         """Check the parameters; warn where batches are too small for the class balance."""
         super().setup(context)
         owner = type(self).__name__
         resolve_epochs(owner, "warmup", self.warmup, context.num_epochs)
+        check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.class_balance != "auto":
             if isinstance(self.class_balance, str):
                 raise invalid_parameter(
                     owner, "class_balance", "'auto' or a float >= 0", self.class_balance
                 )
             check_real(owner, "class_balance", self.class_balance, 0.0, math.inf, closed="left")
-        elif context.batch_size < 2 * context.num_classes:
+            return
+        batch_size = min(context.batch_size, context.num_samples)
+        if batch_size < 2 * context.num_classes:
             warnings.warn(
-                f"Batches of {context.batch_size} samples are too small to balance "
+                f"Batches of {batch_size} samples are too small to balance "
                 f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
                 f"batch_size >= {2 * context.num_classes}, or set class_balance=1.0 to have it.",
                 SmallBatchWarning,
@@ -85,10 +94,17 @@ class MDyrH(Mixup):
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): mixup's during warm-up."""
-        warmup = resolve_epochs("MDyrH", "warmup", self.warmup, context.num_epochs)
-        if context.epoch <= warmup or context.noise_proba is None:
+        warmup = resolve_epochs(type(self).__name__, "warmup", self.warmup, context.num_epochs)
+        recording = self.sweep == "running" and context.epoch >= warmup
+        noise_proba = context.noise_proba if context.epoch > warmup else None
+        if noise_proba is None and not recording:
             return super().loss(model, batch, context)
-        guesses, wrong = _second_opinion(model, batch, context.noise_proba)
+        guesses, losses = _second_opinion(model, batch)
+        if recording:
+            context.record(batch.indices, losses)
+        if noise_proba is None:
+            return super().loss(model, batch, context)
+        wrong = noise_proba(losses)
         weight = draw_mixing_weight(self.alpha, context.rng)
         partners = draw_partners(len(batch.labels), context.generator)
         logits = model(mix_inputs(batch.inputs, partners, weight))
@@ -103,13 +119,11 @@ class MDyrH(Mixup):
 
 
 @torch.no_grad()
-def _second_opinion(
-    model: nn.Module, batch: Batch, noise_proba: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Return the class that the network believes in, and P(label wrong), per unmixed sample.
+def _second_opinion(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the class that the network believes in, and the loss, of each unmixed sample.
 
     In train mode on purpose: in warm-up BatchNorm has seen mixed inputs only, and its running
     statistics misjudge unmixed ones. Bootstrapping from such an eval-mode forward collapses.
     """
     logits = model(batch.inputs)
-    return logits.argmax(dim=1), noise_proba(cross_entropy(logits, batch.labels))
+    return logits.argmax(dim=1), cross_entropy(logits, batch.labels)

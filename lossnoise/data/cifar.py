@@ -25,8 +25,10 @@ __all__ = [
     "load_cifar10",
 ]
 
-# Of each channel, on the scale [0, 1]; the values of the paper's experiments.
+#: Mean of each channel on the scale [0, 1], as in the paper's experiments.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+
+#: Standard deviation of each channel on the scale [0, 1], as in the paper's experiments.
 CIFAR10_STD = (0.2023, 0.1994, 0.2010)
 
 _PAD = 4  # pixels on each side, of which the crop takes its choice
@@ -110,6 +112,11 @@ def load_cifar10(root: str | os.PathLike[str], *, download: bool = False) -> Ima
     arrays : ImageArrays
         The four arrays ``(x_train, y_train, x_test, y_test)``: 50,000 and 10,000 pictures of
         32x32 pixels.
+
+    Examples
+    --------
+    >>> from lossnoise.data.cifar import load_cifar10
+    >>> arrays = load_cifar10("data", download=True)  # doctest: +SKIP
     """
     from torchvision.datasets import CIFAR10  # slow to load, and only needed here
 

@@ -378,11 +378,11 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         return CrossEntropyScaling()
 
     def _store(self, result: EMResult, log_slope: float) -> None:
-        means = self._component_means(result.mixture.params)
-        order = np.argsort(means, kind="stable")  # by the start values alone they can swap
-        self.weights_ = result.mixture.weights[order]
-        self._store_params(result.mixture.params[order])
-        self.means_ = self.scaling_.losses_at(means[order])
+        # The wrong component is the higher one because responsibilities never fall with the loss,
+        # from the first guess on: nothing has to be sorted, and rounding cannot swap equal means.
+        self.weights_ = result.mixture.weights
+        self._store_params(result.mixture.params)
+        self.means_ = self.scaling_.losses_at(self._component_means(result.mixture.params))
         self.n_iter_ = result.n_iter
         self.converged_ = result.converged
         self.lower_bound_ = result.log_likelihood + log_slope

@@ -9,6 +9,8 @@ from lossnoise.detectors._base import LossMixtureDetector, Mixture
 from lossnoise.detectors._scaling import FloatArray
 
 MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
+UNIFORM = np.ones((2, 2))
+START_RANGE = (0.05, 0.95)  # quantiles between which the first responsibilities rise from 0 to 1
 
 
 def beta_log_density(values: FloatArray, params: FloatArray) -> FloatArray:
@@ -45,10 +47,9 @@ def one_sided(params: FloatArray) -> FloatArray:
     towards the lowest. Moments alone often give a U-shaped component, which takes the far end of
     the other one with it: the rate comes out too low, and more iterations make it worse.
     """
-    first, last = np.argsort(params[:, 0] / params.sum(axis=1), kind="stable")
     bounded = params.copy()
-    bounded[first, 1] = max(params[first, 1], 2.0)
-    bounded[last, 0] = max(params[last, 0], 2.0)
+    bounded[0, 1] = max(params[0, 1], 2.0)
+    bounded[1, 0] = max(params[1, 0], 2.0)
     return bounded
 
 
@@ -65,6 +66,23 @@ def beta_rising_range(params: FloatArray) -> tuple[float, float]:
     if delta_a > 0.0 and delta_b > 0.0:
         return 0.0, float(delta_a / (delta_a + delta_b))
     return 0.0, 1.0
+
+
+def position(values: FloatArray, counts: FloatArray | None) -> FloatArray:
+    """Return where each value lies between two quantiles, from 0 to 1: a first guess of P(wrong).
+
+    Relative to the data, and not to the scale: early in training all losses are high, and late in
+    training all may be low.
+    """
+    if counts is None:
+        low, high = np.quantile(values, START_RANGE, method="inverted_cdf")
+    else:  # bins come in ascending order
+        ends = np.cumsum(counts)
+        low, high = values[np.searchsorted(ends, np.multiply(START_RANGE, ends[-1]))]
+    if not high > low:
+        return values
+    place: FloatArray = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return place
 
 
 class BetaFamily:
@@ -98,7 +116,7 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         EM stops when the mean log-likelihood moves by less than this.
     loss_scale : {"cross-entropy", "any"}, default="cross-entropy"
         What the losses are. A cross-entropy loss l is the negative logarithm of a probability,
-        which gives it an absolute scale: it becomes 1 - exp(-l / 2). Any other loss has no scale
+        which gives it an absolute scale: it becomes 1 - exp(-l / 4). Any other loss has no scale
         of its own, and is normalised by `percentiles`.
     percentiles : tuple of two floats, default=(0.0, 99.0)
         For ``loss_scale="any"``: the percentiles of the losses that become 0 and 1; losses
@@ -165,7 +183,10 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         self.history_reduction = history_reduction
 
     def _start(self, values: FloatArray, counts: FloatArray | None) -> Mixture:
-        return Mixture(np.array([0.5, 0.5]), np.array([[1.0, 2.0], [2.0, 1.0]]))
+        upper = position(values, counts)
+        share = np.full(len(values), 1.0 / len(values)) if counts is None else counts / counts.sum()
+        mass = np.stack([(1.0 - upper) * share, upper * share])
+        return Mixture(mass.sum(axis=1), self._family.m_step(values, mass, UNIFORM))
 
     def _component_means(self, params: FloatArray) -> FloatArray:
         means: FloatArray = params[:, 0] / params.sum(axis=1)

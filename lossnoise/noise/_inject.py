@@ -64,7 +64,8 @@ def inject_noise(
     include_true : bool, default=True
         For "symmetric" only: whether a redrawn label may be the true one. If so, the share of
         wrong labels is about ``rate * (1 - 1 / C)`` for C classes, else it is `rate`. Results
-        under the two protocols must never be compared with each other.
+        under the two protocols must never be compared with each other. The other kinds do not
+        know False.
     num_classes : int, optional
         Number of classes for integer labels, which are then ``0, ..., num_classes - 1``. By
         default the classes are the labels that occur, sorted (in order of first appearance
@@ -266,6 +267,9 @@ def _check_kind(kind: str, include_true: object, mapping: object, matrix: object
     check_choice(_OWNER, "kind", kind, _KINDS)
     if not isinstance(include_true, (bool, np.bool_)):
         raise invalid_parameter(_OWNER, "include_true", "a bool", include_true)
+    if not include_true and kind != "symmetric":
+        expected = f"True for kind={kind!r}; False belongs to kind='symmetric'"
+        raise invalid_parameter(_OWNER, "include_true", expected, include_true)
     for name, value, home in (("mapping", mapping, "asymmetric"), ("matrix", matrix, "matrix")):
         if value is None and kind == home:
             raise invalid_parameter(_OWNER, name, f"given for kind={home!r}", value)

@@ -48,6 +48,8 @@ class TrainingEngine:
     precision : {"float32", "bfloat16"}
     num_epochs : int
         Length of the default schedule.
+    keep_initial : bool
+        Keep copies of the first states, so that `restart` is possible.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class TrainingEngine:
         device: torch.device,
         precision: str,
         num_epochs: int,
+        keep_initial: bool = False,
     ) -> None:
         self.device = device
         self.dtype = PRECISIONS[precision]
@@ -69,7 +72,7 @@ class TrainingEngine:
         self.optimizers = [_make_optimizer(optimizer, m) for m in self.models]
         self.schedulers = self._make_schedulers(num_epochs)
         self._held = False
-        self._initial = self.snapshot()
+        self._initial = self.snapshot() if keep_initial else None
 
     @property
     def model(self) -> nn.Module:
@@ -79,7 +82,11 @@ class TrainingEngine:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
         low_precision = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=low_precision)
+        # No cache: older releases would keep weights that a gradient-free forward cast, and the
+        # training forward in the same context would learn nothing from them.
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=low_precision, cache_enabled=False
+        )
 
     def step(self, loss: Tensor, index: int = 0) -> None:
         """Backpropagate a scalar loss and update model number `index`."""
@@ -99,6 +106,8 @@ class TrainingEngine:
 
     def restart(self, num_epochs: int) -> None:
         """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
+        if self._initial is None:
+            raise RuntimeError("only a correction with needs_restart = True can restart")
         self.rollback(self._initial)
         self._held = False
         if not isinstance(self._scheduler, LRScheduler):

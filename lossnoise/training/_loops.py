@@ -5,6 +5,7 @@ Nothing here waits for the device inside a pass; results are read once at its en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, NonFiniteLossError
 from lossnoise.training._engine import TrainingEngine
 
 
@@ -26,14 +27,18 @@ def train_epoch(
     on_batch_end: Callable[[int, int], None],
 ) -> float:
     """Train every model for one epoch; return the mean training loss over the samples."""
-    for model in engine.models:
-        model.train()
     total = torch.zeros((), device=engine.device)
     batches = device_batches(loader, engine.device, context.num_classes)
     for number, batch in enumerate(batches, 1):
         total += correction.train_step(engine, batch, context).sum()
         on_batch_end(number, len(loader))
-    return float(total) / context.num_samples
+    mean = float(total) / context.num_samples
+    if not math.isfinite(mean):
+        raise NonFiniteLossError(
+            f"The training loss of epoch {context.epoch} is {mean}. The learning rate may be too "
+            "high, or inputs may hold NaN."
+        )
+    return mean
 
 
 def sweep(
@@ -58,6 +63,23 @@ def sweep(
     if results is None:
         raise InvalidDataError("A dataset must have at least one sample. Got 0 instead.")
     return results
+
+
+@contextmanager
+def restored_modes(model: nn.Module) -> Iterator[None]:
+    """Have a model in train mode, and every module back in its own mode at the end.
+
+    Where the model as a whole is in train mode already, parts in eval mode are so on purpose,
+    such as frozen BatchNorm, and stay so.
+    """
+    modes = {module: module.training for module in model.modules()}
+    if not model.training:
+        model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager

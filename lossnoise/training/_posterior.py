@@ -10,6 +10,7 @@ from torch import Tensor
 from lossnoise.detectors import LossMixtureDetector
 
 TOLERANCE = 1e-3
+HIGHEST = 100.0  # losses in train mode can exceed all that were fitted; this covers them
 
 
 class PosteriorTable:
@@ -30,7 +31,7 @@ class PosteriorTable:
     def __init__(
         self, detector: LossMixtureDetector, losses: NDArray[np.float32], device: torch.device
     ) -> None:
-        knots, proba = _knots(detector, float(losses.min()), float(losses.max()))
+        knots, proba = _knots(detector, 0.0, max(float(losses.max()), HIGHEST))
         self.knots = torch.from_numpy(knots).to(device)
         self.proba = torch.from_numpy(proba.astype(np.float32)).to(device)
 

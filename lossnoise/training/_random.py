@@ -25,9 +25,11 @@ class RunGenerators:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.numpy = np.random.default_rng(seed)
-        self.order = torch.Generator().manual_seed(seed)
-        self.device = torch.Generator(device).manual_seed(seed + 1)
+        # Not the seed itself: the global generators are seeded with it.
+        order, mixing, weights = np.random.SeedSequence(seed).spawn(3)
+        self.numpy = np.random.default_rng(weights)
+        self.order = torch.Generator().manual_seed(int(order.generate_state(1)[0]))
+        self.device = torch.Generator(device).manual_seed(int(mixing.generate_state(1)[0]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of these generators and of the global ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,11 @@ from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFun
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.data._indexed import indexed_loader
 from lossnoise.detectors import LossMixtureDetector
-from lossnoise.exceptions import InvalidDataError, NonFiniteLossError
+from lossnoise.exceptions import (
+    InvalidDataError,
+    NonFiniteLossError,
+    NoSeparableNoiseWarning,
+)
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._loops import device_batches, eval_mode, sweep, train_epoch
 from lossnoise.training._posterior import PosteriorTable
@@ -53,7 +58,7 @@ class TrainingRun:
         self.correction = correction
         self.detector = detector
         self.generators = generators
-        pin = engine.device.type == "cuda"
+        pin = engine.device.type == "cuda" and not on_device(train[0])
         self.train_loader = indexed_loader(
             train, batch_size, generator=generators.order, pin_memory=pin
         )
@@ -63,6 +68,7 @@ class TrainingRun:
         )
         self.losses: NDArray[np.float32] | None = None
         self._swept_epoch = 0
+        self._running = torch.full((len(train),), torch.nan, device=engine.device)  # type: ignore[arg-type]  # map-style: checked at the border
         num_classes = count_classes(engine, self.sweep_loader)
         self.context = self._make_context(len(train), num_classes, batch_size, num_epochs)  # type: ignore[arg-type]  # map-style: checked at the border
 
@@ -70,13 +76,14 @@ class TrainingRun:
         """Train one epoch; return its entry of the history."""
         begun = time.perf_counter()
         self.context = replace(self.context, epoch=epoch)
+        self._running.fill_(torch.nan)
         self.correction.begin_epoch(self.context)
         train_loss = train_epoch(
             self.engine, self.train_loader, self.correction, self.context, on_batch_end
         )
         self.engine.step_schedules()
         if self.correction.needs_detector:
-            self.refit()
+            self._fit_epoch()
         record = self._record(epoch, train_loss)
         self.correction.end_epoch(self.context)  # last: it may restart or roll back the models
         return record | {"seconds": time.perf_counter() - begun}
@@ -86,7 +93,19 @@ class TrainingRun:
         if self._swept_epoch == self.context.epoch:
             return
         losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))
-        self._use_losses(losses.cpu().numpy(), self.context.epoch)
+        self._swept_epoch = self.context.epoch
+        self._use_losses(losses.cpu().numpy())
+
+    def _fit_epoch(self) -> None:
+        """Fit the mixture to the losses that the epoch recorded, or else to swept ones.
+
+        The two are never mixed in one fit: BatchNorm normalises them by different statistics.
+        """
+        recorded = self._running.cpu().numpy()
+        if np.isnan(recorded).any():
+            self.refit()
+        else:
+            self._use_losses(recorded)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and plain data."""
@@ -106,17 +125,39 @@ class TrainingRun:
         self.engine.load_state_dict(state["engine"])
         self.correction.load_state_dict(state["correction"])
         if state["losses"] is not None:
-            self._use_losses(state["losses"].cpu().numpy(), state["swept_epoch"])
+            self._use_losses(state["losses"].cpu().numpy())
+        self._swept_epoch = state["swept_epoch"]
         self.generators.load_state_dict(state["generators"])
 
-    def _use_losses(self, losses: NDArray[np.float32], epoch: int) -> None:
-        check_finite(losses, epoch)
-        self.losses, self._swept_epoch = losses, epoch
+    def _use_losses(self, losses: NDArray[np.float32]) -> None:
+        check_finite(losses, self.context.epoch)
+        self.losses = losses
+        if losses.min() == losses.max():
+            self._cannot_tell()
+            return
         self.detector.fit(losses)
         table = PosteriorTable(self.detector, losses, self.engine.device)
         self.context = replace(
             self.context, noise_proba=table, noise_rate=self.detector.noise_rate_
         )
+
+    def _cannot_tell(self) -> None:
+        """Go on with the last mixture, or without one: equal losses have nothing to divide."""
+        warnings.warn(
+            f"Cannot tell right from wrong labels from the losses of epoch {self.context.epoch}: "
+            f"all {self.context.num_samples} are the same. The model may have memorised the "
+            "labels, or there is one class only.",
+            NoSeparableNoiseWarning,
+            stacklevel=2,
+        )
+
+    def noise_proba(self) -> NDArray[np.float64]:
+        """Return P(label wrong) of each sample: 0 where no mixture could be fitted."""
+        assert self.losses is not None  # the callers have swept
+        if not hasattr(self.detector, "noise_rate_"):
+            return np.zeros(len(self.losses))
+        proba: NDArray[np.float64] = self.detector.predict_proba(self.losses)[:, 1]
+        return proba
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
@@ -127,7 +168,7 @@ class TrainingRun:
             "val_accuracy": None
             if val is None
             else accuracy(self.engine, val, self.context.num_classes),
-            "noise_rate": None if fitted is None else fitted.noise_rate_,
+            "noise_rate": getattr(fitted, "noise_rate_", None),
             "separable": getattr(fitted, "separable_", None),
         }
 
@@ -151,7 +192,17 @@ class TrainingRun:
             generator=self.generators.device,
             engine=self.engine,
             sweep=self._sweep,
+            record=self._keep_running,
         )
+
+    def _keep_running(self, indices: Tensor, losses: Tensor) -> None:
+        self._running[indices] = losses
+
+
+def on_device(sample: Any) -> bool:
+    """Tell whether a dataset yields tensors that are on a CUDA device already."""
+    parts = sample if isinstance(sample, (tuple, list)) else [sample]
+    return any(isinstance(part, Tensor) and part.is_cuda for part in parts)
 
 
 def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:

@@ -7,10 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lossnoise._files import atomic_open
-from lossnoise.exceptions import CheckpointWarning
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
 KEEP = 2
 _NAME = re.compile(r"epoch-(\d+)\.pt")
@@ -25,12 +26,21 @@ def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:05d}.pt"
     with atomic_open(path, "wb") as file:
-        torch.save(state, file)
+        torch.save(plain(state), file)
     found = list_checkpoints(folder)
     present = found.index(path)
     for other in [*found[:present], *found[present + KEEP :]]:
         other.unlink()
     return path
+
+
+def plain(state: Any) -> Any:
+    """Return `state` with numpy's scalars as Python's, the only ones that loading accepts."""
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(plain(value) for value in state)
+    return state.item() if isinstance(state, np.generic) else state
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -40,10 +50,17 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint that can be read, or None; warn of each that cannot."""
-    for path in list_checkpoints(folder):
+    """Return the newest checkpoint that can be read, or None where there is none.
+
+    Warns of each that cannot be read, and raises where no other is left: to start anew would
+    write over what may still be saved.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise  # the file may be sound
         except Exception as error:  # a damaged pickle may raise anything
             warnings.warn(
                 f"The checkpoint {path} is damaged and was skipped: {error}",
@@ -52,4 +69,19 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             )
         else:
             return state
+    if paths:
+        raise InvalidDataError(
+            f"None of the {len(paths)} checkpoints in {folder} can be read. Move them away, or "
+            "choose another checkpoint_dir, to start anew."
+        )
     return None
+
+
+def check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
+    """Raise where a checkpoint belongs to a run with other settings."""
+    for name, value in new.items():
+        if old.get(name) != value:
+            raise InvalidDataError(
+                f"The checkpoint in {folder} was made with {name} = {old.get(name)!r}, and cannot "
+                f"be resumed with {value!r}."
+            )

@@ -15,26 +15,28 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
-from lossnoise._validation import check_choice, check_int, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.data._indexed import indexed_loader
 from lossnoise.detectors import BetaMixtureNoiseDetector, LossMixtureDetector
-from lossnoise.exceptions import InvalidDataError
-from lossnoise.training._engine import (
-    PRECISIONS,
-    OptimizerFactory,
-    SchedulerFactory,
-    TrainingEngine,
+from lossnoise.training._checks import (
+    MIN_SAMPLES,
+    check_checkpoint_dir,
+    check_dataset,
+    check_schedule,
+    check_trainer,
 )
-from lossnoise.training._loops import sweep
+from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, TrainingEngine
+from lossnoise.training._loops import restored_modes, sweep
 from lossnoise.training._random import RunGenerators, seeded_globals
 from lossnoise.training._run import TrainingRun, accuracy
 from lossnoise.training.callbacks import Callback, Progress
-from lossnoise.training.checkpoint import load_newest_checkpoint, save_checkpoint
-
-OWNER = "NoisyLabelTrainer"
+from lossnoise.training.checkpoint import (
+    check_same_settings,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 
 
 class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -69,7 +71,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     callbacks : sequence of Callback, default=()
         Observers of the run.
     checkpoint_dir : str or Path, optional
-        Folder for a checkpoint after every epoch; the last two are kept.
+        Folder for a checkpoint after every epoch; the last two are kept. A folder that holds
+        checkpoints already is refused, unless `fit` is told to resume from them.
     random_state : int, numpy.random.Generator or None, default=None
         Source of all randomness of a run. ``fit`` seeds the global generators of torch, numpy
         and Python from it, and gives the caller's state back at the end.
@@ -155,13 +158,13 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         """Train the model, and find the wrong labels of the training set.
 
         Calling it again goes on from the model's present weights with a new optimizer, schedule
-        and history.
+        and history; a ready optimizer or schedule goes on from its present state.
 
         Parameters
         ----------
         train : map-style Dataset
-            Yields ``(input, label)``, labels integers from 0. It stays as it is; so do its
-            transforms.
+            Yields ``(input, label)``, labels integers from 0; at least 10 samples. It stays as
+            it is; so do its transforms.
         val : map-style Dataset, optional
             Accuracy on it is recorded after every epoch. Nothing is chosen by it.
         resume : bool, default=False
@@ -180,9 +183,13 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         NonFiniteLossError
             Training diverged.
         """
-        self._check_params(train, val, resume)
+        check_trainer(self)
+        check_checkpoint_dir(self.checkpoint_dir, resume)
+        check_dataset("train", train, MIN_SAMPLES)
+        if val is not None:
+            check_dataset("val", val)
         seed = int(np.random.default_rng(self.random_state).integers(2**31))
-        with seeded_globals(seed):
+        with seeded_globals(seed), restored_modes(self.model):
             run = self._start(train, val, seed)
             first = self._resume(run) if resume else 1
             self._train(run, first)
@@ -203,7 +210,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         """
         check_is_fitted(self)
         dataset = _with_labels(X) if isinstance(X, torch.Tensor) else X
-        loader = indexed_loader(_check_dataset("X", dataset), self.batch_size)
+        loader = indexed_loader(check_dataset("X", dataset), self.batch_size)
         logits = sweep(self.engine_, loader, lambda m, b: m(b.inputs), len(loader.dataset))  # type: ignore[arg-type]  # map-style
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
@@ -236,7 +243,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         accuracy : float
         """
         check_is_fitted(self)
-        loader = indexed_loader(_check_dataset("X", X), self.batch_size)
+        loader = indexed_loader(check_dataset("X", X), self.batch_size)
         return accuracy(self.engine_, loader, self.num_classes_)
 
     def request_stop(self) -> None:
@@ -256,7 +263,10 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             device=device,
             precision=self.precision,
             num_epochs=self.epochs,
+            keep_initial=correction.needs_restart,
         )
+        for scheduler in engine.schedulers:
+            check_schedule(scheduler)
         run = TrainingRun(
             engine,
             correction,
@@ -271,6 +281,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         self.engine_, self.correction_, self.detector_ = engine, correction, run.detector
         self.num_classes_ = run.context.num_classes
         self.history_: list[dict[str, Any]] = []
+        for name in ("losses_", "noise_proba_", "noisy_indices_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
         return run
 
     def _train(self, run: TrainingRun, first: int) -> None:
@@ -307,7 +319,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     def _publish(self, run: TrainingRun) -> None:
         assert run.losses is not None  # the callers have swept
         self.losses_ = run.losses
-        self.noise_proba_: NDArray[np.float64] = run.detector.predict_proba(run.losses)[:, 1]
+        self.noise_proba_: NDArray[np.float64] = run.noise_proba()
         worst_first = np.argsort(-self.noise_proba_, kind="stable")
         self.noisy_indices_ = worst_first[self.noise_proba_[worst_first] > 0.5]
 
@@ -326,12 +338,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         state = load_newest_checkpoint(Path(self.checkpoint_dir))
         if state is None:
             return 1
-        for name, value in self._settings(run).items():
-            if state["settings"].get(name) != value:
-                raise InvalidDataError(
-                    f"The checkpoint in {self.checkpoint_dir} was made with {name} = "
-                    f"{state['settings'].get(name)!r}, and cannot be resumed with {value!r}."
-                )
+        check_same_settings(state["settings"], self._settings(run), str(self.checkpoint_dir))
         run.load_state_dict(state["run"])
         self.history_ = state["history"]
         return int(state["epoch"]) + 1
@@ -339,9 +346,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     def _settings(self, run: TrainingRun) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one that was interrupted."""
         return {
-            "correction": type(run.correction).__name__,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
+            "correction": repr(self._make_correction()),
+            "detector": repr(run.detector),
+            "precision": self.precision,
+            "epochs": int(self.epochs),
+            "batch_size": int(self.batch_size),
             "number of samples": run.context.num_samples,
             "number of classes": run.context.num_classes,
             "shapes of the parameters": [list(p.shape) for p in self.model.parameters()],
@@ -357,50 +366,6 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             return BetaMixtureNoiseDetector()
         detector: LossMixtureDetector = clone(self.detector)
         return detector
-
-    def _check_params(self, train: object, val: object, resume: bool) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise invalid_parameter(OWNER, "model", "a torch.nn.Module", self.model)
-        check_int(OWNER, "epochs", self.epochs, 1)
-        check_int(OWNER, "batch_size", self.batch_size, 1)
-        check_choice(OWNER, "precision", self.precision, PRECISIONS)
-        for name, ready in (("optimizer", Optimizer), ("scheduler", LRScheduler)):
-            value = getattr(self, name)
-            if not (value is None or callable(value) or isinstance(value, ready)):
-                raise invalid_parameter(
-                    OWNER, name, f"a factory, a ready {ready.__name__} or None", value
-                )
-        if not isinstance(self.correction, Correction):
-            check_choice(OWNER, "correction", self.correction, CORRECTIONS)
-        if not isinstance(self.detector, LossMixtureDetector):
-            check_choice(OWNER, "detector", self.detector, {"beta"})
-        for callback in self.callbacks:
-            if not isinstance(callback, Callback):
-                raise invalid_parameter(OWNER, "callbacks", "instances of Callback", callback)
-        if resume and self.checkpoint_dir is None:
-            raise invalid_parameter(
-                OWNER, "checkpoint_dir", "a folder when fit is called with resume=True", None
-            )
-        _check_dataset("train", train)
-        if val is not None:
-            _check_dataset("val", val)
-
-
-def _check_dataset(name: str, dataset: Any) -> Dataset[Any]:
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(
-        dataset, (torch.Tensor, np.ndarray, list, tuple, IterableDataset)
-    ):
-        raise invalid_parameter(
-            OWNER,
-            name,
-            "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
-            "torch.utils.data.TensorDataset(inputs, labels)",
-            type(dataset),
-        )
-    if len(dataset) == 0:
-        raise InvalidDataError(f"The {name!r} dataset of {OWNER} must have samples. Got 0 instead.")
-    checked: Dataset[Any] = dataset
-    return checked
 
 
 def _with_labels(inputs: torch.Tensor) -> Dataset[Any]:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lossnoise import BetaMixtureNoiseDetector, audit
@@ -92,6 +93,21 @@ def test_integer_labels_name_their_columns_where_classes_are_absent(pred_probs):
 def test_columns_are_in_sorted_order_where_they_are_as_many(pred_probs):
     report = audit([7, 3, 9, 3], pred_probs=pred_probs, noise_proba=[0.0] * 4)
     assert report.losses == pytest.approx(-np.log([0.2, 0.1, 0.1, 0.2]))
+
+
+@pytest.mark.parametrize("wrap", [pd.Series, pd.Categorical, pd.CategoricalIndex])
+def test_columns_of_a_categorical_are_its_categories(pred_probs, wrap):
+    labels = pd.Categorical(["low", "high", "low", "low"], categories=["low", "unused", "high"])
+    report = audit(wrap(labels), pred_probs=pred_probs, noise_proba=[0.1, 0.2, 0.3, 0.4])
+    assert report.losses == pytest.approx(-np.log([0.7, 0.6, 1e-12, 0.2]))
+    suggested = report.table.sort_values("p_noisy")["suggested_label"]
+    assert suggested.tolist() == ["unused", "unused", "unused", "unused"]
+
+
+def test_integer_categories_keep_their_order_too(pred_probs):
+    labels = pd.Series([1, 0, 2, 0], dtype=pd.CategoricalDtype([2, 0, 1]))
+    report = audit(labels, pred_probs=pred_probs, noise_proba=[0.0] * 4)
+    assert report.losses == pytest.approx(-np.log([0.1, 0.3, 1e-12, 0.5]))
 
 
 def test_rows_that_miss_one_by_rounding_are_scaled(pred_probs):
@@ -235,6 +251,38 @@ def test_unusable_data_is_named(options, name, expected, got):
     assert (
         str(caught.value)
         == f"The '{name}' parameter of audit must be {expected}. Got {got} instead."
+    )
+
+
+@pytest.mark.parametrize(
+    ("categories", "columns"), [(["a", "b", "c"], 2), (["a", "b"], 3), ([0, 2], 3), (["a"], 1)]
+)
+def test_a_categorical_needs_a_column_for_each_category(categories, columns):
+    labels = pd.Categorical([categories[0]] * 3, categories=categories)
+    with pytest.raises(InvalidDataError) as caught:
+        audit(labels, pred_probs=np.full((3, columns), 1.0 / columns))
+    assert str(caught.value) == (
+        "The 'pred_probs' parameter of audit must be one column for each of the "
+        f"{len(categories)} categories of the labels, and at least two columns. "
+        f"Got an array of shape (3, {columns}) instead."
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "types"),
+    [
+        (["b", 1, "a"], "int, str"),
+        (["b", None, "a"], "NoneType, str"),
+        ([frozenset("b"), frozenset("a"), frozenset("c")], "frozenset"),  # `<` is no order here
+    ],
+)
+def test_labels_without_an_order_have_no_columns(labels, types):
+    with pytest.raises(InvalidDataError) as caught:
+        audit(labels, pred_probs=np.full((3, 3), 1.0 / 3.0))
+    assert str(caught.value) == (
+        "The 'labels' parameter of audit must be of one type that can be sorted, or integers 0, "
+        "..., C - 1, where 'pred_probs' is given: its columns are in the order of the sorted "
+        f"labels. Got labels of type {types} instead."
     )
 
 

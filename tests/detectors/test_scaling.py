@@ -12,7 +12,7 @@ INSIDE = np.linspace(0.01, 0.99, 50)
 
 def test_cross_entropy_becomes_one_minus_the_root_of_the_probability():
     proba = np.array([0.81, 0.25, 0.01])
-    np.testing.assert_allclose(CrossEntropyScaling().normalise(-np.log(proba)), [0.1, 0.5, 0.9])
+    np.testing.assert_allclose(CrossEntropyScaling(2.0).normalise(-np.log(proba)), [0.1, 0.5, 0.9])
     np.testing.assert_allclose(CrossEntropyScaling(1.0).normalise(-np.log(proba)), 1.0 - proba)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_cifar.py"
 
@@ -51,6 +52,30 @@ def test_without_noise_there_is_nothing_to_find(example, pictures, capsys):
     options = ["--noise", "0", "--correction", "cross-entropy", "--no-augment"]
     assert "auroc" not in run(example, pictures, *options)["figures"]
     assert "auroc" not in capsys.readouterr().out
+
+
+def test_a_result_is_written_whole_or_not_at_all(example, tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("before")
+    options = example["parse_arguments"](["--arrays", "pictures.npz"])
+    with pytest.raises(TypeError, match=r"^Object of type object is not JSON serializable$"):
+        example["write_json"](path, {"figure": object()}, options)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_optimizer_is_the_trainers_own_unless_the_learning_rate_differs(example):
+    assert example["optimizer_factory"](0.1) is None
+    optimizer = example["optimizer_factory"](0.02)([torch.zeros(1, requires_grad=True)])
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["lr"] == 0.02
+
+
+def test_arrays_cannot_be_downloaded(example, capsys):
+    with pytest.raises(SystemExit):
+        example["main"](["--arrays", "pictures.npz", "--download"])
+    error = capsys.readouterr().err
+    assert error.endswith("error: argument --download: not allowed with argument --arrays\n")
 
 
 def test_pictures_are_needed(example, capsys):

@@ -346,6 +346,15 @@ ONLY_INTS = "None unless all labels are integers of at least 0"
             "None for kind='symmetric'; it belongs to kind='matrix'",
             "<class 'numpy.ndarray'>",
         ),
+        *(
+            (
+                {"kind": kind, "include_true": False},
+                "include_true",
+                f"True for kind='{kind}'; False belongs to kind='symmetric'",
+                "False",
+            )
+            for kind in ("pair", "asymmetric", "matrix")
+        ),
         ({"kind": "asymmetric", "mapping": [1]}, "mapping", MAPPING, "[1]"),
         ({"kind": "asymmetric", "mapping": {0: [1]}}, "mapping", MAPPING, "{0: [1]}"),
         ({"kind": "asymmetric", "mapping": {0: NAN}}, "mapping", MAPPING, "{0: nan}"),

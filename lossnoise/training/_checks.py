@@ -1,0 +1,122 @@
+"""Checks at the border of `NoisyLabelTrainer`: once, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import Dataset, IterableDataset
+
+from lossnoise._validation import check_choice, check_int, invalid_data, invalid_parameter
+from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.detectors import LossMixtureDetector
+from lossnoise.training._engine import PRECISIONS
+from lossnoise.training.callbacks import Callback
+from lossnoise.training.checkpoint import list_checkpoints
+
+if TYPE_CHECKING:
+    from lossnoise.training.trainer import NoisyLabelTrainer
+
+OWNER = "NoisyLabelTrainer"
+DETECTORS = ("beta",)
+MIN_SAMPLES = 10  # what a mixture can be fitted to
+
+
+def check_trainer(trainer: NoisyLabelTrainer) -> None:
+    """Raise `InvalidParameterError` for the first setting that cannot be used."""
+    if not isinstance(trainer.model, nn.Module):
+        raise invalid_parameter(OWNER, "model", "a torch.nn.Module", trainer.model)
+    check_int(OWNER, "epochs", trainer.epochs, 1)
+    check_int(OWNER, "batch_size", trainer.batch_size, 1)
+    check_int(OWNER, "verbose", trainer.verbose, 0)
+    check_choice(OWNER, "precision", trainer.precision, PRECISIONS)
+    _check_name_or("correction", trainer.correction, CORRECTIONS, Correction)
+    _check_name_or("detector", trainer.detector, DETECTORS, LossMixtureDetector)
+    _check_ready_or_factory("optimizer", trainer.optimizer, Optimizer)
+    _check_ready_or_factory("scheduler", trainer.scheduler, LRScheduler)
+    _check_ready_objects(trainer)
+    _check_callbacks(trainer.callbacks)
+
+
+def _check_name_or(name: str, value: object, names: Collection[str], kind: type) -> None:
+    if not isinstance(value, kind) and not (isinstance(value, str) and value in names):
+        listed = ", ".join(repr(n) for n in sorted(names))
+        expected = f"one of {listed}, or an instance of {kind.__name__}"
+        raise invalid_parameter(OWNER, name, expected, value)
+
+
+def _check_ready_or_factory(name: str, value: object, ready: type) -> None:
+    if not (value is None or callable(value) or isinstance(value, ready)):
+        expected = f"a factory, a ready {ready.__name__} or None"
+        raise invalid_parameter(OWNER, name, expected, value)
+
+
+def _check_ready_objects(trainer: NoisyLabelTrainer) -> None:
+    """Refuse ready objects that would train something else than the model."""
+    optimizer, scheduler = trainer.optimizer, trainer.scheduler
+    if isinstance(optimizer, Optimizer):
+        ours = {id(p) for p in trainer.model.parameters()}
+        if not any(id(p) in ours for g in optimizer.param_groups for p in g["params"]):
+            expected = "an optimizer of the model's parameters"
+            raise invalid_parameter(OWNER, "optimizer", expected, type(optimizer))
+    if isinstance(scheduler, LRScheduler) and scheduler.optimizer is not optimizer:
+        expected = "a factory, or a ready schedule of the optimizer that is given beside it"
+        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
+
+
+def check_schedule(scheduler: LRScheduler) -> None:
+    """Raise where a schedule cannot be stepped once an epoch without more."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        expected = "a schedule that steps without a metric"
+        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
+
+
+def _check_callbacks(callbacks: object) -> None:
+    expected = "a sequence of instances of Callback"
+    if not isinstance(callbacks, (list, tuple)):
+        raise invalid_parameter(OWNER, "callbacks", expected, callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise invalid_parameter(OWNER, "callbacks", expected, callback)
+
+
+def check_checkpoint_dir(folder: object, resume: bool) -> None:
+    """Raise where checkpoints cannot be written, or would fall among those of another run."""
+    if folder is None:
+        if resume:
+            expected = "a folder when fit is called with resume=True"
+            raise invalid_parameter(OWNER, "checkpoint_dir", expected, None)
+        return
+    if not isinstance(folder, (str, Path)) or Path(folder).is_file():
+        raise invalid_parameter(OWNER, "checkpoint_dir", "the path of a folder", folder)
+    if not resume and list_checkpoints(Path(folder)):
+        expected = (
+            "a folder without checkpoints, unless fit is called with resume=True to go on from them"
+        )
+        raise invalid_parameter(OWNER, "checkpoint_dir", expected, str(folder))
+
+
+def check_dataset(name: str, dataset: Any, minimum: int = 1) -> Dataset[Any]:
+    """Return a map-style dataset of at least `minimum` samples."""
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(
+        dataset, (torch.Tensor, np.ndarray, list, tuple, IterableDataset)
+    ):
+        raise invalid_parameter(
+            OWNER,
+            name,
+            "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
+            "torch.utils.data.TensorDataset(inputs, labels)",
+            type(dataset),
+        )
+    if len(dataset) < minimum:
+        raise invalid_data(
+            OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
+        )
+    checked: Dataset[Any] = dataset
+    return checked

@@ -1,0 +1,160 @@
+"""What every registered correction must do; a new one is tested here as soon as it has a line."""
+
+import copy
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.training import Callback
+
+every_correction = pytest.mark.parametrize("name", CORRECTIONS)
+
+
+@every_correction
+def test_is_constructible_without_arguments(name):
+    correction = CORRECTIONS[name]()
+    assert isinstance(correction, Correction)
+    assert type(correction).__name__ in repr(correction)
+    assert type(correction).__doc__.count(f'registry name ``"{name}"``') == 1
+
+
+@every_correction
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+def test_is_copied_whole(name, copied):
+    correction = CORRECTIONS[name]()
+    other = copied(correction)
+    assert type(other) is type(correction)
+    assert vars(other) == vars(correction)
+
+
+def outcome(trainer):
+    """Return everything that a run leaves behind, but for how long it took."""
+    return {
+        "weights": {name: t.clone() for name, t in trainer.model.state_dict().items()},
+        "losses": trainer.losses_,
+        "noise_proba": trainer.noise_proba_,
+        "noisy_indices": trainer.noisy_indices_,
+        "history": [
+            {key: value for key, value in record.items() if key != "seconds"}
+            for record in trainer.history_
+        ],
+    }
+
+
+def assert_same(first, second):
+    assert first["history"] == second["history"]
+    assert first["weights"].keys() == second["weights"].keys()
+    for name, weight in first["weights"].items():
+        assert torch.equal(weight, second["weights"][name]), name
+    for name in ("losses", "noise_proba", "noisy_indices"):
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+class Jittered(Dataset):
+    """A dataset whose transform draws from all three global generators, as users' do."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        inputs, label = self.dataset[index]
+        shift = np.random.standard_normal() + random.gauss(0.0, 1.0)  # noqa: NPY002
+        return inputs + 0.05 * torch.randn(2) + 0.05 * shift, label
+
+
+class Interrupt(Callback):
+    def __init__(self, epoch, error):
+        self.epoch, self.error = epoch, error
+
+    def on_epoch_end(self, trainer, record):
+        if record["epoch"] == self.epoch:
+            if self.error is not None:
+                raise self.error
+            trainer.request_stop()
+
+
+@pytest.fixture
+def train(make_data, make_net):
+    def run(name, *, dropout=0.0, jitter=False, resume=False, seed=0, net_seed=0, **settings):
+        settings = {"epochs": 4, "batch_size": 16, "device": "cpu", "random_state": seed} | settings
+        trainer = NoisyLabelTrainer(
+            make_net(seed=net_seed, dropout=dropout), correction=name, **settings
+        )
+        data = make_data()
+        trainer.fit(Jittered(data) if jitter else data, make_data(seed=1), resume=resume)
+        return trainer
+
+    return run
+
+
+@every_correction
+def test_trains(name, train):
+    trainer = train(name, epochs=2)
+    assert np.isfinite(trainer.losses_).all()
+    assert ((trainer.noise_proba_ >= 0.0) & (trainer.noise_proba_ <= 1.0)).all()
+    assert [record["epoch"] for record in trainer.history_] == [1, 2]
+    assert all(np.isfinite(record["train_loss"]) for record in trainer.history_)
+
+
+@every_correction
+def test_learns(name, train):
+    """Three groups far apart: after a few epochs the clean labels are predicted."""
+    assert train(name, epochs=12).history_[-1]["val_accuracy"] > 0.5
+
+
+@every_correction
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_same_seed_gives_the_same_bits(name, dropout, train):
+    first, second = (outcome(train(name, dropout=dropout, jitter=True)) for _ in range(2))
+    assert_same(first, second)
+
+
+@every_correction
+def test_another_seed_gives_another_run(name, train):
+    first, second = (outcome(train(name, seed=seed)) for seed in (0, 1))
+    assert not np.array_equal(first["losses"], second["losses"])
+
+
+@every_correction
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize(
+    ("error", "dropout", "jitter"),
+    [(RuntimeError("power cut"), 0.3, True), (None, 0.0, False)],
+)
+def test_resuming_gives_the_bits_of_an_unbroken_run(
+    name, epoch, error, dropout, jitter, train, tmp_path
+):
+    """The new process has another network, and does not even know the seed."""
+    settings = {"dropout": dropout, "jitter": jitter}
+    unbroken = outcome(train(name, **settings))
+    callbacks = [Interrupt(epoch, error)]
+    if error is None:
+        train(name, callbacks=callbacks, checkpoint_dir=tmp_path, **settings)
+    else:
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(name, callbacks=callbacks, checkpoint_dir=tmp_path, **settings)
+    resumed = train(name, checkpoint_dir=tmp_path, resume=True, seed=None, net_seed=7, **settings)
+    assert_same(outcome(resumed), unbroken)
+
+
+@every_correction
+def test_writing_checkpoints_changes_nothing(name, train, tmp_path):
+    with_checkpoints = train(name, dropout=0.3, jitter=True, checkpoint_dir=tmp_path)
+    assert_same(outcome(with_checkpoints), outcome(train(name, dropout=0.3, jitter=True)))
+
+
+@every_correction
+def test_trains_in_bfloat16(name, train):
+    trainer = train(name, epochs=2, precision="bfloat16")
+    assert trainer.losses_.dtype == np.float32
+    assert np.isfinite(trainer.losses_).all()
+    assert next(trainer.model.parameters()).dtype == torch.float32

@@ -1,0 +1,91 @@
+"""Batches that know their rows: every sample exactly once, and the user's collate untouched."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
+
+from lossnoise.data._indexed import (
+    BatchIndices,
+    IndexedCollate,
+    IndexedDataset,
+    indexed_loader,
+)
+
+sizes = st.integers(1, 200)
+batch_sizes = st.integers(1, 70)
+seeds = st.none() | st.integers(0, 100)
+
+
+def generator(seed):
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+@given(size=sizes, batch_size=batch_sizes, seed=seeds)
+def test_every_sample_is_in_exactly_one_batch(size, batch_size, seed):
+    sampler = BatchIndices(size, batch_size, generator(seed))
+    for _ in range(2):
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        rows = [row for batch in batches for row in batch]
+        assert sorted(rows) == list(range(size))
+        assert seed is not None or rows == sorted(rows)
+
+
+@given(size=sizes, batch_size=batch_sizes)
+def test_no_batch_of_one_unless_it_cannot_be_helped(size, batch_size):
+    lengths = [len(batch) for batch in BatchIndices(size, batch_size)]
+    assert set(lengths[:-1]) <= {batch_size}
+    if size > 1 and batch_size > 1:
+        assert 2 <= lengths[-1] <= batch_size + 1
+    else:
+        assert lengths == [1] * size
+
+
+@pytest.mark.parametrize(
+    ("size", "lengths"),
+    [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (3, [3]), (5, [5]), (1, [1])],
+)
+def test_a_trailing_one_joins_the_batch_before_it(size, lengths):
+    assert [len(batch) for batch in BatchIndices(size, 4)] == lengths
+
+
+def test_every_pass_is_shuffled_anew_from_the_generator():
+    first, again = (BatchIndices(50, 8, generator(3)) for _ in range(2))
+    passes = [list(first), list(first)]
+    assert passes[0] != passes[1]
+    assert passes == [list(again), list(again)]
+
+
+def test_the_dataset_yields_its_rows():
+    data = TensorDataset(torch.arange(5.0), torch.arange(5))
+    indexed = IndexedDataset(data)
+    assert len(indexed) == 5
+    assert indexed[3] == (3, data[3])
+
+
+def test_collate_is_the_users_own():
+    collate = IndexedCollate(lambda samples: "+".join(samples))
+    indices, batch = collate([(4, "a"), (0, "b")])
+    assert indices.dtype == torch.int64
+    assert indices.tolist() == [4, 0]
+    assert batch == "a+b"
+
+
+@pytest.mark.parametrize("seed", [None, 2])
+def test_indices_belong_to_their_samples(seed):
+    data = TensorDataset(torch.arange(33.0)[:, None], torch.arange(33))
+    rows = []
+    for indices, (inputs, labels) in indexed_loader(data, 8, generator=generator(seed)):
+        assert torch.equal(inputs[:, 0].long(), indices)
+        assert torch.equal(labels, indices)
+        rows += indices.tolist()
+    assert sorted(rows) == list(range(33))
+    assert (rows == sorted(rows)) == (seed is None)
+
+
+def test_a_pass_draws_nothing_from_the_global_generator():
+    before = torch.get_rng_state()
+    list(indexed_loader(TensorDataset(torch.zeros(9)), 4, generator=generator(0)))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,93 @@
+"""The base of callbacks, and the one that writes progress."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from lossnoise.training import Callback
+from lossnoise.training.callbacks import Progress, describe
+
+RECORD = {
+    "epoch": 3,
+    "train_loss": 0.71828,
+    "val_accuracy": 0.9375,
+    "noise_rate": 0.4215,
+    "separable": None,
+    "seconds": 1.26,
+}
+
+
+def test_a_callback_does_nothing_until_it_is_overridden():
+    callback, trainer = Callback(), SimpleNamespace()
+    callback.on_train_begin(trainer)
+    callback.on_epoch_begin(trainer, 1)
+    callback.on_batch_end(trainer, 1, 2)
+    callback.on_epoch_end(trainer, RECORD)
+    callback.on_train_end(trainer)
+    assert vars(trainer) == vars(callback) == {}
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        (
+            [],
+            "epoch   3/100 | loss 0.7183 | val accuracy 0.9375 | noise rate 0.421 | 1.3 s",
+        ),
+        (["val_accuracy"], "epoch   3/100 | loss 0.7183 | noise rate 0.421 | 1.3 s"),
+        (["val_accuracy", "noise_rate"], "epoch   3/100 | loss 0.7183 | 1.3 s"),
+    ],
+)
+def test_a_line_has_what_is_known(missing, line):
+    assert describe(RECORD | dict.fromkeys(missing), 100) == line
+
+
+def run_epoch(num_batches=2):
+    trainer = SimpleNamespace(history_=[], epochs=10)
+    progress = Progress()
+    progress.on_train_begin(trainer)
+    for epoch in (1, 2, 3):
+        for batch in range(1, num_batches + 1):
+            progress.on_batch_end(trainer, batch, num_batches)
+        record = RECORD | {"epoch": epoch, "seconds": 2.0}
+        trainer.history_.append(record)
+        progress.on_epoch_end(trainer, record)
+    progress.on_train_end(trainer)
+
+
+@pytest.mark.parametrize("tqdm_installed", [True, False])
+def test_progress_goes_to_stderr_with_the_time_that_is_left(monkeypatch, capsys, tqdm_installed):
+    if not tqdm_installed:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    run_epoch()
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.replace("\r", "\n").splitlines() if "left" in line]
+    assert [line.split(" | ")[-1] for line in lines] == ["18 s left", "16 s left", "14 s left"]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_bars_are_for_who_is_watching(monkeypatch, watched):
+    """One bar an epoch on a terminal; none in a log file."""
+    made = []
+
+    class Bar:
+        def __init__(self, **settings):
+            self.settings, self.moves, self.closed = settings, 0, False
+            made.append(self)
+
+        def update(self):
+            self.moves += 1
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    run_epoch(num_batches=4)
+    assert [bar.settings["desc"] for bar in made] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert all(bar.moves == bar.settings["total"] == 4 for bar in made)
+    assert all(bar.closed for bar in made)
+    assert all(bar.settings["disable"] is not watched for bar in made)

@@ -1,0 +1,150 @@
+"""Resuming a run: from what, with what, and what is refused.
+
+That every correction resumes to the same bits is tested in tests/corrections/test_registry.py.
+"""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR
+
+from lossnoise.corrections import CrossEntropy, Mixup
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.training import Callback
+
+
+def exactly(text):
+    return f"^{re.escape(text)}$"
+
+
+class Stop(Callback):
+    def on_epoch_end(self, trainer, record):
+        if record["epoch"] == 2:
+            trainer.request_stop()
+
+
+def test_resuming_needs_a_folder(build, make_data):
+    message = (
+        "The 'checkpoint_dir' parameter of NoisyLabelTrainer must be a folder when fit is called "
+        "with resume=True. Got None instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build().fit(make_data(), resume=True)
+
+
+def test_resuming_a_finished_run_gives_its_results(build, make_data, tmp_path):
+    for correction in ("cross-entropy", "m-dyr-h"):
+        settings = {"correction": correction, "checkpoint_dir": tmp_path / correction}
+        finished = build(**settings).fit(make_data())
+        again = build(**settings).fit(make_data(), resume=True)
+        assert again.history_ == finished.history_
+        np.testing.assert_array_equal(again.losses_, finished.losses_)
+
+
+def test_resuming_from_an_empty_folder_starts(build, make_data, tmp_path):
+    folder = tmp_path / "new" / "run"
+    trainer = build(checkpoint_dir=folder).fit(make_data(), resume=True)
+    assert len(trainer.history_) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown", "was", "now"),
+    [
+        ("epochs", 3, "epochs", 2, 3),
+        ("batch_size", 8, "batch_size", 16, 8),
+        ("precision", "bfloat16", "precision", "'float32'", "'bfloat16'"),
+        ("correction", Mixup(alpha=2.0), "correction", "'Mixup(alpha=4.0)'", "'Mixup(alpha=2.0)'"),
+    ],
+)
+def test_resuming_needs_the_same_settings(build, make_data, tmp_path, name, value, shown, was, now):
+    build(
+        checkpoint_dir=tmp_path, **({name: Mixup(alpha=4.0)} if name == "correction" else {})
+    ).fit(make_data())
+    message = (
+        f"The checkpoint in {tmp_path} was made with {shown} = {was}, and cannot be resumed "
+        f"with {now}."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(checkpoint_dir=tmp_path, **{name: value}).fit(make_data(), resume=True)
+
+
+def test_resuming_needs_the_same_data_and_model(build, make_data, make_net, tmp_path):
+    build(checkpoint_dir=tmp_path).fit(make_data())
+    with pytest.raises(InvalidDataError, match="made with number of samples = 96, and"):
+        build(checkpoint_dir=tmp_path).fit(make_data(size=90), resume=True)
+    with pytest.raises(InvalidDataError, match="made with number of classes = 3, and"):
+        build(make_net(num_classes=4), checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+    deeper = nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(InvalidDataError, match="made with shapes of the parameters = "):
+        build(deeper, checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+
+
+def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):
+    """It would write over the old one, or be taken for it when it is resumed."""
+    build(checkpoint_dir=tmp_path).fit(make_data())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    message = (
+        "The 'checkpoint_dir' parameter of NoisyLabelTrainer must be a folder without checkpoints, "
+        f"unless fit is called with resume=True to go on from them. Got {str(tmp_path)!r} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build(checkpoint_dir=tmp_path).fit(make_data())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda optimizer: LinearLR(optimizer, total_iters=4),
+        lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=4),
+    ],
+)
+def test_optimizer_and_schedule_are_resumed(build, make_data, make_net, tmp_path, scheduler):
+    settings = {"optimizer": torch.optim.AdamW, "scheduler": scheduler, "epochs": 4}
+    unbroken = build(**settings).fit(make_data())
+    build(checkpoint_dir=tmp_path, callbacks=[Stop()], **settings).fit(make_data())
+    resumed = build(make_net(seed=9), checkpoint_dir=tmp_path, **settings)
+    resumed.fit(make_data(), resume=True)
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+    rates = [t.engine_.optimizers[0].param_groups[0]["lr"] for t in (resumed, unbroken)]
+    assert rates[0] == rates[1]
+
+
+class Restarts(CrossEntropy):
+    """Carries state, and starts afresh after its second epoch with a loss that depends on it."""
+
+    needs_restart = True
+
+    def setup(self, context):
+        self.steps, self.factor = 0, torch.ones(1)
+
+    def loss(self, model, batch, context):
+        self.steps += 1
+        return self.factor * super().loss(model, batch, context)
+
+    def end_epoch(self, context):
+        if context.epoch == 2:
+            context.engine.restart(context.num_epochs - 2)
+        self.factor = self.factor + 0.01 * self.steps
+
+    def state_dict(self):
+        return {"steps": self.steps, "factor": self.factor}
+
+    def load_state_dict(self, state):
+        self.steps, self.factor = state["steps"], state["factor"]
+
+
+def test_the_state_of_a_correction_is_resumed(build, make_data, make_net, tmp_path):
+    """Also where it restarted the models at the end of the epoch that was saved."""
+    settings = {"correction": Restarts(), "epochs": 5}
+    unbroken = build(**settings).fit(make_data())
+    build(checkpoint_dir=tmp_path, callbacks=[Stop()], **settings).fit(make_data())
+    resumed = build(make_net(seed=9), checkpoint_dir=tmp_path, **settings)
+    resumed.fit(make_data(), resume=True)
+    assert resumed.correction_.steps == unbroken.correction_.steps == 5 * 6
+    assert torch.equal(resumed.correction_.factor, unbroken.correction_.factor)
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)

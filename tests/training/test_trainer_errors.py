@@ -1,0 +1,233 @@
+"""What `NoisyLabelTrainer` refuses, and in which words."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import nn
+from torch.utils.data import IterableDataset, TensorDataset
+
+from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
+from lossnoise.training import Callback
+
+
+def exactly(text):
+    return f"^{re.escape(text)}$"
+
+
+DATASET = (
+    "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
+    "torch.utils.data.TensorDataset(inputs, labels)"
+)
+CORRECTION = f"one of {', '.join(map(repr, sorted(CORRECTIONS)))}, or an instance of Correction"
+BAD_SETTINGS = [
+    ("epochs", 0, "an int in the range [1, inf)"),
+    ("epochs", 2.5, "an int in the range [1, inf)"),
+    ("batch_size", 0, "an int in the range [1, inf)"),
+    ("precision", "float16", "one of 'bfloat16', 'float32'"),
+    ("correction", "m-dyr", CORRECTION),
+    ("correction", CrossEntropy, CORRECTION),
+    ("detector", "gamma", "one of 'beta', or an instance of LossMixtureDetector"),
+    ("callbacks", None, "a sequence of instances of Callback"),
+    ("verbose", "yes", "an int in the range [0, inf)"),
+    ("checkpoint_dir", 3, "the path of a folder"),
+    ("optimizer", "adam", "a factory, a ready Optimizer or None"),
+    ("scheduler", 0.1, "a factory, a ready LRScheduler or None"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), BAD_SETTINGS)
+def test_settings_out_of_range(build, make_data, name, value, expected):
+    shown = value if isinstance(value, type) else repr(value)
+    message = (
+        f"The {name!r} parameter of NoisyLabelTrainer must be {expected}. Got {shown} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build(**{name: value}).fit(make_data())
+
+
+def test_the_model_must_be_a_module(make_data):
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must be a torch.nn.Module. "
+        "Got 'resnet' instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        NoisyLabelTrainer("resnet").fit(make_data())
+
+
+def test_callbacks_must_be_callbacks(build, make_data):
+    message = (
+        "The 'callbacks' parameter of NoisyLabelTrainer must be a sequence of instances of "
+        "Callback. Got <built-in function print> instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build(callbacks=[print]).fit(make_data())
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(2), 0
+
+    def __len__(self):
+        return 1
+
+
+@pytest.mark.parametrize("data", [[(torch.zeros(2), 0)], torch.zeros(5, 2), Stream(), 5])
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_datasets_must_be_map_style(build, make_data, name, data):
+    given = {"train": make_data()} | {name: data}
+    message = (
+        f"The {name!r} parameter of NoisyLabelTrainer must be {DATASET}. Got {type(data)} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build().fit(**given)
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_datasets_must_not_be_empty(build, make_data, name):
+    given = {"train": make_data()} | {name: make_data(size=0)}
+    message = (
+        f"The {name!r} parameter of NoisyLabelTrainer must be a dataset of at least "
+        f"{10 if name == 'train' else 1} samples. Got 0 instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build().fit(**given)
+
+
+def test_ready_objects_must_belong_to_the_model(build, make_data, make_net):
+    other = torch.optim.SGD(make_net(seed=1).parameters(), lr=0.1)
+    message = "The 'optimizer' parameter of NoisyLabelTrainer must be an optimizer of the model's"
+    with pytest.raises(InvalidParameterError, match=message):
+        build(optimizer=other).fit(make_data())
+    message = "The 'scheduler' parameter of NoisyLabelTrainer must be a factory, or a ready sched"
+    with pytest.raises(InvalidParameterError, match=message):
+        build(scheduler=torch.optim.lr_scheduler.StepLR(other, 1)).fit(make_data())
+    message = "The 'scheduler' parameter of NoisyLabelTrainer must be a schedule that steps without"
+    with pytest.raises(InvalidParameterError, match=message):
+        build(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau).fit(make_data())
+
+
+LABELS = "The labels of NoisyLabelTrainer's datasets must be "
+IN_RANGE = "in the range [0, 3), one a column of the model's output. "
+
+
+@pytest.mark.parametrize(
+    ("label", "dtype", "message"),
+    [
+        (3, torch.int64, LABELS + IN_RANGE + "Got 3 at sample 40 instead."),
+        (-1, torch.int64, LABELS + IN_RANGE + "Got -1 at sample 40 instead."),
+        (1, torch.float32, LABELS + "integers. Got torch.float32 instead."),
+        (1, torch.bool, LABELS + "integers. Got torch.bool instead."),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_labels_must_be_columns_of_the_output(build, make_data, name, label, dtype, message):
+    inputs, labels = make_data().tensors
+    labels = labels.to(dtype)
+    labels[40] = label
+    given = {"train": make_data()} | {name: TensorDataset(inputs, labels)}
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build().fit(**given)
+
+
+PAIRS = (
+    "The datasets of NoisyLabelTrainer must yield pairs (input, label) that collate to an input "
+    "tensor and a vector of integer labels. Got a batch that is a "
+)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "got"),
+    [
+        ((torch.zeros(20, 2),), "list of (Tensor)"),
+        ((torch.zeros(20, 2), torch.zeros(20, 1)), "list of (Tensor, Tensor)"),
+        ((torch.zeros(20, 2),) * 3, "list of (Tensor, Tensor, Tensor)"),
+    ],
+)
+def test_samples_must_be_pairs(build, tensors, got):
+    with pytest.raises(InvalidDataError, match=exactly(f"{PAIRS}{got} instead.")):
+        build().fit(TensorDataset(*tensors))
+
+
+def test_a_sample_that_is_no_tuple(build, make_data):
+    data = make_data()
+    data.__class__ = type("Unpaired", (TensorDataset,), {"__getitem__": lambda self, i: {"x": i}})
+    with pytest.raises(InvalidDataError, match=exactly(f"{PAIRS}dict instead.")):
+        build().fit(data)
+
+
+class Pair(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs), None
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [
+        (nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), "a tensor of shape (16,)"),
+        (nn.Unflatten(1, (2, 1)), "a tensor of shape (16, 2, 1)"),
+        (Pair(2, 3), "<class 'tuple'>"),
+    ],
+)
+def test_the_model_must_return_logits(build, make_data, model, got):
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
+        f"num_classes). Got {got} for a batch of 16 samples instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(model, optimizer=lambda p: torch.optim.SGD([torch.zeros(1)], 0.1)).fit(make_data())
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
+def test_predictions_need_a_fit_and_data(build, make_data, method):
+    trainer = build()
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(trainer, method)(make_data())
+    trainer.fit(make_data())
+    message = (
+        f"The 'X' parameter of NoisyLabelTrainer must be {DATASET}. "
+        "Got <class 'numpy.ndarray'> instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        getattr(trainer, method)(np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize("correction", ["mixup", "m-dyr-h"])
+def test_integer_inputs_cannot_be_mixed(build, correction):
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
+    data = TensorDataset(torch.randint(10, (40, 3)), torch.arange(40) % 2)
+    with pytest.raises(InvalidDataError, match=r"Got torch.int64 instead: inputs such as token"):
+        build(model, correction=correction).fit(data)
+    assert build(model, correction="cross-entropy").fit(data).losses_.shape == (40,)
+
+
+class Poison(Callback):
+    """Break two samples in the middle of an epoch."""
+
+    def __init__(self, inputs, epoch):
+        self.inputs, self.epoch = inputs, epoch
+
+    def on_batch_end(self, trainer, batch, num_batches):
+        if len(trainer.history_) + 1 == self.epoch:
+            self.inputs[[7, 50]] = float("nan")
+
+
+@pytest.mark.parametrize(("correction", "epoch"), [(MDyrH(sweep="epoch"), 1), ("cross-entropy", 2)])
+def test_losses_that_are_not_finite_are_named(build, make_data, correction, epoch):
+    data = make_data()
+    message = (
+        f"The losses of 2 of 96 samples are not finite after epoch {epoch}; the first are samples "
+        "[7, 50]. The learning rate may be too high, or inputs may hold NaN."
+    )
+    trainer = build(
+        nn.Linear(2, 3),  # without BatchNorm, which would spread the NaN over the batch
+        correction=correction,
+        callbacks=[Poison(data.tensors[0], epoch)],
+        batch_size=96,  # one step an epoch, before the poison
+    )
+    with pytest.raises(NonFiniteLossError, match=exactly(message)):
+        trainer.fit(data)
