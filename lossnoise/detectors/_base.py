@@ -16,6 +16,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from lossnoise._history import reduce_history
 from lossnoise._validation import (
     check_choice,
     check_int,
@@ -318,8 +319,7 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
             ensure_min_samples=MIN_SAMPLES if reset else 1,
         )
         self._check_finite(table)
-        losses: FloatArray = table[:, -self.history_reduction :].mean(axis=1)
-        return losses
+        return reduce_history(table, self.history_reduction)
 
     def _check_finite(self, table: FloatArray) -> None:
         bad = ~np.isfinite(table).all(axis=1)

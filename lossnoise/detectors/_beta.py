@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaln
 
+from lossnoise._history import HISTORY_REDUCTION
 from lossnoise.detectors._base import LossMixtureDetector, Mixture
 from lossnoise.detectors._scaling import FloatArray
 
 MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
 UNIFORM = np.ones((2, 2))
-START_RANGE = (0.05, 0.95)  # quantiles between which the first responsibilities rise from 0 to 1
+START_RANGE = (0.01, 0.99)  # quantiles between which the first responsibilities rise from 0 to 1
 
 
 def beta_log_density(values: FloatArray, params: FloatArray) -> FloatArray:
@@ -116,7 +117,7 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         EM stops when the mean log-likelihood moves by less than this.
     loss_scale : {"cross-entropy", "any"}, default="cross-entropy"
         What the losses are. A cross-entropy loss l is the negative logarithm of a probability,
-        which gives it an absolute scale: it becomes 1 - exp(-l / 4). Any other loss has no scale
+        which gives it an absolute scale: it becomes 1 - exp(-l / 2). Any other loss has no scale
         of its own, and is normalised by `percentiles`.
     percentiles : tuple of two floats, default=(0.0, 99.0)
         For ``loss_scale="any"``: the percentiles of the losses that become 0 and 1; losses
@@ -174,7 +175,7 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         tol: float = 1e-4,
         loss_scale: str = "cross-entropy",
         percentiles: tuple[float, float] = (0.0, 99.0),
-        history_reduction: int = 5,
+        history_reduction: int = HISTORY_REDUCTION,
     ) -> None:
         self.max_iter = max_iter
         self.tol = tol

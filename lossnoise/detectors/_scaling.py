@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 EDGE = 1e-4  # normalised losses stay this far inside (0, 1): densities may be infinite there
-TEMPERATURE = 4.0
+TEMPERATURE = 2.0
 
 
 class Scaling(Protocol):

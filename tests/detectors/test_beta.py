@@ -20,7 +20,7 @@ from lossnoise.detectors._beta import (
     one_sided,
 )
 
-TEMPERATURE = 4.0
+TEMPERATURE = 2.0
 SCALES = ["cross-entropy", "any"]
 
 
@@ -93,8 +93,8 @@ def slow_m_step(values, wrong):
 
 
 def slow_first_guess(values):
-    ranked = sorted(values)  # the lowest value that 5 or 95 % of the values do not exceed
-    low, high = (ranked[math.ceil(q * len(values)) - 1] for q in (0.05, 0.95))
+    ranked = sorted(values)  # the lowest value that 1 or 99 % of the values do not exceed
+    low, high = (ranked[math.ceil(q * len(values)) - 1] for q in (0.01, 0.99))
     if low == high:
         return values
     return [min(max((x - low) / (high - low), 0.0), 1.0) for x in values]
