@@ -180,7 +180,7 @@ class LossHistogram:
             `data` is something else.
         """
         owner = f"{OWNER}.from_dict"
-        if not isinstance(data, dict) or data.get("format") != 1:
+        if not isinstance(data, dict) or data.get("format") != 1 or len(data) != 3:
             raise invalid_data(owner, "data", "what to_dict returned", "something else")
         keys = np.asarray(data["keys"], dtype=np.int64)
         counts = np.asarray(data["counts"], dtype=np.int64)

@@ -45,7 +45,6 @@ def sweep(
     engine: TrainingEngine,
     loader: DataLoader[Any],
     function: SweepFunction,
-    num_samples: int,
     num_classes: int | None = None,
 ) -> Tensor:
     """Return ``function(model, batch)`` of every sample, in the order of the dataset.
@@ -53,16 +52,15 @@ def sweep(
     In eval mode, without gradients; BatchNorm's statistics stay as they are, and each module's
     own mode is restored.
     """
-    results: Tensor | None = None
+    parts, places = [], []
     with eval_mode(engine.model), torch.no_grad(), engine.autocast():
         for batch in device_batches(loader, engine.device, num_classes):
-            values = function(engine.model, batch)
-            if results is None:
-                results = values.new_empty((num_samples, *values.shape[1:]))
-            results[batch.indices] = values
-    if results is None:
-        raise InvalidDataError("A dataset must have at least one sample. Got 0 instead.")
-    return results
+            parts.append(function(engine.model, batch))
+            places.append(batch.indices)
+    results = torch.cat(parts)
+    ordered = torch.empty_like(results)
+    ordered[torch.cat(places)] = results
+    return ordered
 
 
 @contextmanager
@@ -120,11 +118,15 @@ def split_sample(sample: Any) -> tuple[Tensor, Tensor]:
             return inputs, labels
     got = type(sample).__name__
     if isinstance(sample, (tuple, list)):
-        got = f"{got} of ({', '.join(type(part).__name__ for part in sample)})"
+        got = f"{got} of ({', '.join(_describe(part) for part in sample)})"
     raise InvalidDataError(
         "The datasets of NoisyLabelTrainer must yield pairs (input, label) that collate to an "
         f"input tensor and a vector of integer labels. Got a batch that is a {got} instead."
     )
+
+
+def _describe(part: object) -> str:
+    return f"Tensor {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
 
 
 def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> None:
@@ -139,6 +141,7 @@ def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> No
             "The labels of NoisyLabelTrainer's datasets must be integers. "
             f"Got {labels.dtype} instead."
         )
+    labels = labels.to(torch.int64)  # not every integer type can be compared
     wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
         first = int(wrong.nonzero()[0])

@@ -173,10 +173,7 @@ class TrainingRun:
         }
 
     def _sweep(self, function: SweepFunction) -> Tensor:
-        context = self.context
-        return sweep(
-            self.engine, self.sweep_loader, function, context.num_samples, context.num_classes
-        )
+        return sweep(self.engine, self.sweep_loader, function, self.context.num_classes)
 
     def _make_context(
         self, num_samples: int, num_classes: int, batch_size: int, num_epochs: int
@@ -226,8 +223,7 @@ def accuracy(engine: TrainingEngine, loader: DataLoader[Any], num_classes: int) 
         right: Tensor = model(batch.inputs).argmax(dim=1) == batch.labels
         return right
 
-    samples = len(loader.dataset)  # type: ignore[arg-type]  # map-style: checked at the border
-    return float(sweep(engine, loader, is_right, samples, num_classes).float().mean())
+    return float(sweep(engine, loader, is_right, num_classes).float().mean())
 
 
 def check_finite(losses: NDArray[np.float32], epoch: int) -> None:

@@ -63,7 +63,9 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             raise  # the file may be sound
         except Exception as error:  # a damaged pickle may raise anything
             warnings.warn(
-                f"The checkpoint {path} is damaged and was skipped: {error}",
+                # not torch's own text, which advises to run the code in the file
+                f"The checkpoint {path} cannot be read as data ({type(error).__name__}) and was "
+                "skipped.",
                 CheckpointWarning,
                 stacklevel=2,
             )

@@ -211,7 +211,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         check_is_fitted(self)
         dataset = _with_labels(X) if isinstance(X, torch.Tensor) else X
         loader = indexed_loader(check_dataset("X", dataset), self.batch_size)
-        logits = sweep(self.engine_, loader, lambda m, b: m(b.inputs), len(loader.dataset))  # type: ignore[arg-type]  # map-style
+        logits = sweep(self.engine_, loader, lambda model, batch: model(batch.inputs))
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
 

@@ -41,8 +41,8 @@ def test_results_have_the_order_of_the_dataset(make_engine, make_data, batch_siz
     data, engine = make_data(), make_engine()
     generator = torch.Generator().manual_seed(1) if shuffled else None
     loader = indexed_loader(data, batch_size, generator=generator)
-    assert torch.equal(sweep(engine, loader, first_coordinate, 96), data.tensors[0][:, 0])
-    table = sweep(engine, loader, logits, 96)
+    assert torch.equal(sweep(engine, loader, first_coordinate), data.tensors[0][:, 0])
+    table = sweep(engine, loader, logits)
     engine.model.eval()
     torch.testing.assert_close(table, engine.model(data.tensors[0]).detach())
 
@@ -59,7 +59,7 @@ def test_a_sweep_runs_in_eval_mode_without_gradients_and_changes_nothing(make_en
         seen.append((any(m.training for m in model.modules()), torch.is_grad_enabled()))
         return model(batch.inputs)
 
-    sweep(engine, indexed_loader(make_data(), 16), look, 96)
+    sweep(engine, indexed_loader(make_data(), 16), look)
     assert seen == [(False, False)] * 6
     assert [module.training for module in engine.model.modules()] == modes
     for name, tensor in engine.model.state_dict().items():
@@ -77,21 +77,16 @@ def test_modes_are_restored_after_an_error(make_net):
 
 def test_a_sweep_runs_in_the_precision_of_the_engine(make_engine, make_data):
     loader = indexed_loader(make_data(), 16)
-    assert sweep(make_engine(precision="bfloat16"), loader, logits, 96).dtype == torch.bfloat16
+    assert sweep(make_engine(precision="bfloat16"), loader, logits).dtype == torch.bfloat16
 
 
 def test_labels_are_checked_where_they_are_used(make_engine, make_data):
     data = make_data()
     data.tensors[1][20] = 3
     loader = indexed_loader(data, 16)
-    sweep(make_engine(), loader, logits, 96)
+    sweep(make_engine(), loader, logits)
     with pytest.raises(InvalidDataError, match="Got 3 at sample 20 instead"):
-        sweep(make_engine(), loader, logits, 96, num_classes=3)
-
-
-def test_a_loader_without_batches_is_refused(make_engine):
-    with pytest.raises(InvalidDataError, match=r"^A dataset must have at least one sample\."):
-        sweep(make_engine(), [], logits, 0)
+        sweep(make_engine(), loader, logits, num_classes=3)
 
 
 def test_an_epoch_returns_the_mean_over_samples(make_engine, make_data):

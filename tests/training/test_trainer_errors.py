@@ -143,9 +143,9 @@ PAIRS = (
 @pytest.mark.parametrize(
     ("tensors", "got"),
     [
-        ((torch.zeros(20, 2),), "list of (Tensor)"),
-        ((torch.zeros(20, 2), torch.zeros(20, 1)), "list of (Tensor, Tensor)"),
-        ((torch.zeros(20, 2),) * 3, "list of (Tensor, Tensor, Tensor)"),
+        ((torch.zeros(20, 2),), "list of (Tensor (16, 2))"),
+        ((torch.zeros(20, 2), torch.zeros(20, 1)), "list of (Tensor (16, 2), Tensor (16, 1))"),
+        ((torch.zeros(20, 1),) * 3, f"list of ({', '.join(['Tensor (16, 1)'] * 3)})"),
     ],
 )
 def test_samples_must_be_pairs(build, tensors, got):
