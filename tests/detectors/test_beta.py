@@ -240,7 +240,7 @@ def test_posterior_is_a_monotone_probability(scale, losses):
     assert np.diff(proba[:, 1]).min() >= -1e-9  # rounding, where a shape is very large
     assert detector.noise_rate_ == detector.predict_proba(losses)[:, 1].mean()
     assert detector.score(losses) == pytest.approx(detector.lower_bound_, rel=1e-9, abs=1e-9)
-    assert detector.means_[0] <= detector.means_[1]
+    assert detector.means_[0] <= detector.means_[1] * (1.0 + 1e-9)  # equal up to rounding
 
 
 @given(losses=loss_vectors, seed=st.integers(0, 1000))
