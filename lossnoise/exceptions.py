@@ -7,6 +7,7 @@ code which does not know this library still catches it.
 from __future__ import annotations
 
 __all__ = [
+    "CollapseWarning",
     "CheckpointWarning",
     "InvalidDataError",
     "InvalidParameterError",
@@ -49,6 +50,10 @@ class NoSeparableNoiseWarning(LossNoiseWarning):
 
 class SmallBatchWarning(LossNoiseWarning):
     """Batches are too small for a term of the loss, which is therefore switched off."""
+
+
+class CollapseWarning(LossNoiseWarning):
+    """A network predicts few classes only, having learnt from its own predictions."""
 
 
 class CheckpointWarning(LossNoiseWarning):

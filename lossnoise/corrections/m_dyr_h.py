@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from lossnoise.corrections.mixing import (
     mix_losses,
 )
 from lossnoise.corrections.mixup import Mixup
-from lossnoise.exceptions import SmallBatchWarning
+from lossnoise.exceptions import CollapseWarning, SmallBatchWarning
 
 
 class MDyrH(Mixup):
@@ -34,7 +34,7 @@ class MDyrH(Mixup):
     ----------
     alpha : float, default=32.0
         Parameter of the beta distribution of the mixing weight, positive.
-    warmup : int or float, default=0.2
+    warmup : int or float, default=0.35
         Epochs of mixup alone: a number of epochs (int) or a fraction of the run (float). The
         paper has 105 of 300.
     class_balance : float or "auto", default="auto"
@@ -56,11 +56,15 @@ class MDyrH(Mixup):
 
     needs_detector = True
 
+    _guesses: Tensor | None = None  # how often each class was guessed in this epoch
+    _usual_spread: float | None = None  # effective number of classes before bootstrapping
+    _suspended = False
+
     def __init__(
         self,
         *,
         alpha: float = 32.0,
-        warmup: float = 0.2,
+        warmup: float = 0.35,
         class_balance: float | Literal["auto"] = "auto",
         sweep: Literal["running", "epoch"] = "running",
     ) -> None:
@@ -92,6 +96,41 @@ class MDyrH(Mixup):
                 stacklevel=2,
             )
 
+    def begin_epoch(self, context: EpochContext) -> None:
+        """Begin to count which classes the network guesses."""
+        self._guesses = torch.zeros(context.num_classes, device=context.device)
+
+    def end_epoch(self, context: EpochContext) -> None:
+        """Suspend bootstrapping where guesses have collapsed to few classes, until they spread.
+
+        A network that learns from its own guesses can talk itself into one class. The effective
+        number of classes, the exponential of the entropy of the guesses, tells.
+        """
+        if self._guesses is None or not self._guesses.any():
+            return
+        spread = float(torch.special.entr(self._guesses / self._guesses.sum()).sum().exp())
+        if self._usual_spread is None:
+            self._usual_spread = spread
+        collapsed = spread < self._usual_spread / 2.0
+        if collapsed and not self._suspended:
+            warnings.warn(
+                f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
+                f"(effective number) in epoch {context.epoch}, after {self._usual_spread:.1f} "
+                "before bootstrapping: it is suspended until they spread again. A longer warmup "
+                "or a lower learning rate may help.",
+                CollapseWarning,
+                stacklevel=2,
+            )
+        self._suspended = collapsed
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the constructor's arguments."""
+        return {"usual_spread": self._usual_spread, "suspended": self._suspended}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._usual_spread, self._suspended = state["usual_spread"], state["suspended"]
+
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): mixup's during warm-up."""
         warmup = resolve_epochs(type(self).__name__, "warmup", self.warmup, context.num_epochs)
@@ -100,9 +139,11 @@ class MDyrH(Mixup):
         if noise_proba is None and not recording:
             return super().loss(model, batch, context)
         guesses, losses = _second_opinion(model, batch)
+        if self._guesses is not None:
+            self._guesses.index_add_(0, guesses, torch.ones_like(losses))
         if recording:
             context.record(batch.indices, losses)
-        if noise_proba is None:
+        if noise_proba is None or self._suspended:
             return super().loss(model, batch, context)
         wrong = noise_proba(losses)
         weight = draw_mixing_weight(self.alpha, context.rng)

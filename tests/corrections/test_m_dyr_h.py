@@ -8,7 +8,7 @@ import torch
 
 from lossnoise.corrections import MDyrH, Mixup
 from lossnoise.corrections.mixing import draw_mixing_weight, draw_partners
-from lossnoise.exceptions import InvalidParameterError, SmallBatchWarning
+from lossnoise.exceptions import CollapseWarning, InvalidParameterError, SmallBatchWarning
 
 ROWS = np.arange(12)
 
@@ -103,6 +103,36 @@ def test_losses_are_recorded_from_the_last_warm_up_epoch_on(
         assert torch.equal(indices, batch.indices)
         assert torch.equal(losses, expected.detach())
         assert not losses.requires_grad
+
+
+def test_bootstrapping_is_suspended_while_guesses_are_collapsed(make_batch, make_context):
+    correction, batch = MDyrH(warmup=1), make_batch()
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    angles = 2.0 * torch.pi * torch.arange(3) / 3  # each class has a third of the plane
+    model[0].weight.data = torch.stack([angles.cos(), angles.sin()], dim=1)
+
+    def epoch(number, favourite):
+        """Train one batch with a network that guesses one class, or as it was made."""
+        with torch.no_grad():
+            model[-1].bias.zero_()
+            if favourite is not None:
+                model[-1].bias[favourite] = 100.0
+        context = make_context(seed=1, epoch=number, noise_proba=posterior)
+        correction.begin_epoch(context)
+        losses = correction.loss(model, batch, context)
+        context = make_context(seed=1, epoch=number)
+        assert torch.equal(losses, Mixup().loss(model, batch, context)) == (number in (1, 3))
+        correction.end_epoch(context)
+
+    epoch(1, None)  # warm-up
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 classes .* in epoch 2, after"):
+        epoch(2, 0)
+    resumed = MDyrH(warmup=1)
+    resumed.load_state_dict(correction.state_dict())
+    assert resumed.state_dict() == correction.state_dict()
+    assert correction.state_dict()["suspended"]
+    epoch(3, None)  # suspended, and spread again
+    epoch(4, None)
 
 
 def test_after_warm_up_it_is_not_mixup(make_net, make_batch, make_context):
