@@ -34,7 +34,7 @@ class MDyrH(Mixup):
     ----------
     alpha : float, default=32.0
         Parameter of the beta distribution of the mixing weight, positive.
-    warmup : int or float, default=0.35
+    warmup : int or float, default=0.25
         Epochs of mixup alone: a number of epochs (int) or a fraction of the run (float). The
         paper has 105 of 300.
     class_balance : float or "auto", default="auto"
@@ -64,7 +64,7 @@ class MDyrH(Mixup):
         self,
         *,
         alpha: float = 32.0,
-        warmup: float = 0.35,
+        warmup: float = 0.25,
         class_balance: float | Literal["auto"] = "auto",
         sweep: Literal["running", "epoch"] = "running",
     ) -> None:
