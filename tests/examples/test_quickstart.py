@@ -4,9 +4,13 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+# two epochs teach nothing that could be bootstrapped from
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.CollapseWarning")
 def test_quickstart_prints_its_table_and_writes_figure_and_csv(tmp_path, capsys):
     main = runpy.run_path(str(EXAMPLES / "quickstart.py"))["main"]
     main(["--epochs", "2", "--out", str(tmp_path / "out")])

@@ -242,7 +242,8 @@ def test_given_objects_are_copied(build, make_data):
     assert trainer.detector_.max_iter == 3
     assert not hasattr(detector, "weights_")
     assert trainer.correction_ is not correction
-    assert vars(trainer.correction_) == vars(correction)
+    assert repr(trainer.correction_) == repr(correction)
+    assert vars(correction) == vars(MDyrH(warmup=1, alpha=2.0))  # no state of the run
 
 
 def test_is_a_scikit_learn_estimator(build):
