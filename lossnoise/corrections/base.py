@@ -97,6 +97,10 @@ class EpochContext:
         last epoch, without waiting for the device. None until a mixture has been fitted.
     noise_rate : float or None
         Share of wrong labels by the same mixture.
+    evidence : float
+        How far these losses tell right labels from wrong ones, from 0 (not at all: every sample
+        has the same P(wrong)) to 1 (every P(wrong) is 0 or 1): the variance of P(wrong) over that
+        of a label of which it is certain whether it is wrong.
     record : callable
         ``record(indices, losses)`` hands over the cross-entropy of unmixed samples that a forward
         pass of the training step gave anyway. Where a whole epoch was recorded, the mixture is
@@ -115,6 +119,7 @@ class EpochContext:
     sweep: Callable[[SweepFunction], Tensor]
     noise_proba: Callable[[Tensor], Tensor] | None = None
     noise_rate: float | None = None
+    evidence: float = 1.0
     record: Callable[[Tensor, Tensor], None] = _discard
 
 

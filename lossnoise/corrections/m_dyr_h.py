@@ -30,6 +30,10 @@ class MDyrH(Mixup):
     mixture that was fitted to the losses of the epoch before (Arazo et al., ICML 2019, equation
     14). z and w come from one gradient-free forward pass of the unmixed batch in train mode.
 
+    Where the losses hardly tell right labels from wrong ones, as early in training, w says little
+    about a sample, and bootstrapping from it collapses. w is therefore multiplied by the evidence
+    of the mixture, which is close to 1 for losses that separate (`EpochContext.evidence`).
+
     Parameters
     ----------
     alpha : float, default=32.0
@@ -145,7 +149,7 @@ class MDyrH(Mixup):
             context.record(batch.indices, losses)
         if noise_proba is None or self._suspended:
             return super().loss(model, batch, context)
-        wrong = noise_proba(losses)
+        wrong = context.evidence * noise_proba(losses)
         weight = draw_mixing_weight(self.alpha, context.rng)
         partners = draw_partners(len(batch.labels), context.generator)
         logits = model(mix_inputs(batch.inputs, partners, weight))

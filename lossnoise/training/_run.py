@@ -138,7 +138,10 @@ class TrainingRun:
         self.detector.fit(losses)
         table = PosteriorTable(self.detector, losses, self.engine.device)
         self.context = replace(
-            self.context, noise_proba=table, noise_rate=self.detector.noise_rate_
+            self.context,
+            noise_proba=table,
+            noise_rate=self.detector.noise_rate_,
+            evidence=evidence(self.noise_proba()),
         )
 
     def _cannot_tell(self) -> None:
@@ -194,6 +197,13 @@ class TrainingRun:
 
     def _keep_running(self, indices: Tensor, losses: Tensor) -> None:
         self._running[indices] = losses
+
+
+def evidence(noise_proba: NDArray[np.float64]) -> float:
+    """Return the variance of P(wrong) over the largest that its mean allows, in [0, 1]."""
+    mean = float(noise_proba.mean())
+    largest = mean * (1.0 - mean)
+    return float(noise_proba.var()) / largest if largest > 0.0 else 0.0
 
 
 def on_device(sample: Any) -> bool:
