@@ -216,3 +216,13 @@ def test_parameters_out_of_range(make_context, name, value, expected):
     message = f"The {name!r} parameter of MDyrH must be {expected}. Got {value!r} instead."
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         MDyrH(**{name: value}).setup(make_context())
+
+
+def test_without_evidence_labels_are_trusted(make_net, make_batch, make_context):
+    """Then w is 0, and what is left is mixup, but for the class balance."""
+    batch, results = make_batch(), []
+    for correction in (MDyrH(warmup=0, class_balance=0.0), Mixup()):
+        context = make_context(seed=1, noise_proba=posterior)
+        context.evidence = 0.0
+        results.append(correction.loss(make_net(), batch, context))
+    assert torch.allclose(*results, atol=1e-6)
