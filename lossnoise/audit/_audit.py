@@ -72,7 +72,7 @@ def audit(
     InvalidParameterError
         None of the three sources was given.
     InvalidDataError
-        An argument has the wrong shape or length, is not finite, is not a probability, or the
+        An argument has the wrong shape or length, a pandas index other than that of the labels, is not finite, is not a probability, or the
         columns of `pred_probs` cannot be matched to the labels. Losses must also suit the
         detector: at least 10, not all the same.
 
@@ -96,6 +96,12 @@ def audit(
         raise invalid_parameter(_OWNER, "losses", expected, None)
     given = label_array(_OWNER, labels)
     ids = RowIds.of(_OWNER, labels, index, len(given))
+    for name, values in (
+        ("losses", losses),
+        ("pred_probs", pred_probs),
+        ("noise_proba", noise_proba),
+    ):
+        _check_aligned(name, values, labels)
     checked_losses = None if losses is None else _check_losses(losses, len(given))
     wrong = None if noise_proba is None else _check_noise_proba(noise_proba, len(given))
     suggested = None
@@ -160,6 +166,7 @@ def _match_columns(pred_probs: ArrayLike, labels: Any, given: np.ndarray) -> _Co
         return _match_categories(probs, labels.cat if is_pandas(labels, "Series") else labels)
     classes, codes = encode_labels(given)
     _check_sorted(classes)
+    _check_column_names(pred_probs, classes)
     matched = match_classes(classes, codes, probs.shape[1])
     if matched is None or probs.shape[1] < 2:
         expected = (
@@ -168,6 +175,24 @@ def _match_columns(pred_probs: ArrayLike, labels: Any, given: np.ndarray) -> _Co
         )
         raise invalid_data(_OWNER, "pred_probs", expected, f"an array of shape {probs.shape}")
     return _Columns(*matched, probs)
+
+
+def _check_aligned(name: str, values: Any, labels: Any) -> None:
+    """Refuse pandas objects whose rows are in another order than those of the labels."""
+    if not (is_pandas(labels, "Series") and is_pandas(values, "Series", "DataFrame")):
+        return
+    if not values.index.equals(labels.index):
+        expected = f"in the order of the labels; align it with {name}.loc[labels.index], or pass"
+        raise invalid_data(_OWNER, name, f"{expected} an array", "another index")
+
+
+def _check_column_names(pred_probs: Any, classes: np.ndarray) -> None:
+    """Refuse a table whose columns are the labels by name, in another order."""
+    if not is_pandas(pred_probs, "DataFrame"):
+        return
+    names, wanted = list(pred_probs.columns), classes.tolist()
+    if names != wanted and set(names) == set(wanted):
+        raise invalid_data(_OWNER, "pred_probs", f"in the column order {wanted}", str(names))
 
 
 def _match_categories(probs: FloatArray, categorical: Any) -> _Columns:

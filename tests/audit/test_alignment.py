@@ -1,0 +1,39 @@
+"""Pandas objects in another order than the labels are refused, not audited wrongly."""
+
+import pandas as pd
+import pytest
+
+from lossnoise import audit
+from lossnoise.exceptions import InvalidDataError
+
+LABELS = pd.Series(["a", "b", "a"], index=["x", "y", "z"])
+PROBS = pd.DataFrame({"a": [0.9, 0.2, 0.4], "b": [0.1, 0.8, 0.6]}, index=["x", "y", "z"])
+WRONG = pd.Series([0.1, 0.2, 0.9], index=["x", "y", "z"])
+
+
+@pytest.mark.parametrize("name", ["losses", "pred_probs", "noise_proba"])
+def test_another_index_is_refused(name):
+    given = {"noise_proba": WRONG, name: (PROBS if name == "pred_probs" else WRONG)}
+    audit(LABELS, **given)
+    message = (
+        f"The {name!r} parameter of audit must be in the order of the labels; align it with "
+        f"{name}.loc[labels.index], or pass an array. Got another index instead."
+    )
+    with pytest.raises(InvalidDataError) as error:
+        audit(LABELS, **given | {name: given[name].iloc[::-1]})
+    assert str(error.value) == message
+
+
+def test_columns_that_are_the_labels_in_another_order_are_refused():
+    message = (
+        "The 'pred_probs' parameter of audit must be in the column order ['a', 'b']. "
+        "Got ['b', 'a'] instead."
+    )
+    with pytest.raises(InvalidDataError) as error:
+        audit(LABELS, pred_probs=PROBS[["b", "a"]], noise_proba=WRONG)
+    assert str(error.value) == message
+
+
+def test_columns_with_other_names_are_taken_in_order():
+    report = audit(LABELS, pred_probs=PROBS.set_axis(["p0", "p1"], axis=1), noise_proba=WRONG)
+    assert report.table["suggested_label"].tolist() == ["b", "a", "b"]
