@@ -72,9 +72,9 @@ def audit(
     InvalidParameterError
         None of the three sources was given.
     InvalidDataError
-        An argument has the wrong shape or length, a pandas index other than that of the labels, is not finite, is not a probability, or the
-        columns of `pred_probs` cannot be matched to the labels. Losses must also suit the
-        detector: at least 10, not all the same.
+        An argument has the wrong shape or length, a pandas index other than that of the labels,
+        is not finite, is not a probability, or the columns of `pred_probs` cannot be matched to
+        the labels. Losses must also suit the detector: at least 10, not all the same.
 
     See Also
     --------
