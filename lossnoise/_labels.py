@@ -100,7 +100,7 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     values = list(found)
     try:
-        order = sorted(range(len(values)), key=values.__getitem__)  # type: ignore[arg-type]
+        order = sorted(range(len(values)), key=values.__getitem__)  # type: ignore[arg-type]  # may fail
     except TypeError:
         return object_array(values), codes
     position = np.empty(len(values), dtype=np.intp)

@@ -68,9 +68,10 @@ class TrainingRun:
         )
         self.losses: NDArray[np.float32] | None = None
         self._swept_epoch = 0
-        self._running = torch.full((len(train),), torch.nan, device=engine.device)  # type: ignore[arg-type]  # map-style: checked at the border
+        num_samples = len(train)  # type: ignore[arg-type]  # map-style: checked at the border
+        self._running = torch.full((num_samples,), torch.nan, device=engine.device)
         num_classes = count_classes(engine, self.sweep_loader)
-        self.context = self._make_context(len(train), num_classes, batch_size, num_epochs)  # type: ignore[arg-type]  # map-style: checked at the border
+        self.context = self._make_context(num_samples, num_classes, batch_size, num_epochs)
 
     def epoch(self, epoch: int, on_batch_end: BatchHook) -> dict[str, Any]:
         """Train one epoch; return its entry of the history."""
@@ -101,7 +102,7 @@ class TrainingRun:
 
         The two are never mixed in one fit: BatchNorm normalises them by different statistics.
         """
-        recorded = self._running.cpu().numpy()
+        recorded = self._running.cpu().numpy().copy()  # the next epoch writes over the buffer
         if np.isnan(recorded).any():
             self.refit()
         else:

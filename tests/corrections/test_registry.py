@@ -67,7 +67,7 @@ class Jittered(Dataset):
 
     def __getitem__(self, index):
         inputs, label = self.dataset[index]
-        shift = np.random.standard_normal() + random.gauss(0.0, 1.0)  # noqa: NPY002
+        shift = np.random.standard_normal() + random.gauss(0.0, 1.0)  # noqa: NPY002  # user code draws from it
         return inputs + 0.05 * torch.randn(2) + 0.05 * shift, label
 
 

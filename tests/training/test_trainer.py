@@ -205,12 +205,12 @@ def test_without_a_random_state_runs_differ(build, make_data):
 
 
 def global_draws():
-    return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()  # noqa: NPY002
+    return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()  # noqa: NPY002  # user code draws from it
 
 
 def seed_globals():
     torch.manual_seed(5)
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002  # user code draws from it
     random.seed(5)
 
 
@@ -340,3 +340,19 @@ def test_attributes_of_an_earlier_fit_do_not_survive_a_failed_one(build, make_da
 class Failing(Callback):
     def on_epoch_begin(self, trainer, epoch):
         raise ZeroDivisionError
+
+
+class KeepLosses(Callback):
+    def __init__(self):
+        self.kept = []
+
+    def on_epoch_end(self, trainer, record):
+        self.kept.append((trainer.losses_, trainer.losses_.copy()))
+
+
+def test_losses_that_a_callback_keeps_stay_as_they_were(build, make_data):
+    callback = KeepLosses()
+    build(correction=MDyrH(warmup=1), epochs=4, callbacks=[callback]).fit(make_data())
+    assert len(callback.kept) == 4
+    for kept, copy in callback.kept:
+        np.testing.assert_array_equal(kept, copy)
