@@ -16,6 +16,7 @@ from lossnoise.audit import AuditReport, audit
 if TYPE_CHECKING:
     from lossnoise.detectors import (
         BetaMixtureNoiseDetector,
+        GaussianMixtureNoiseDetector,
         LossHistogram,
         LossMixtureDisplay,
     )
@@ -25,6 +26,7 @@ __version__ = "0.1.0.dev0"
 
 _HOME = {
     "BetaMixtureNoiseDetector": "lossnoise.detectors",
+    "GaussianMixtureNoiseDetector": "lossnoise.detectors",
     "LossHistogram": "lossnoise.detectors",
     "LossMixtureDisplay": "lossnoise.detectors",
     "NoisyLabelTrainer": "lossnoise.training",
@@ -33,6 +35,7 @@ _HOME = {
 __all__ = [
     "AuditReport",
     "BetaMixtureNoiseDetector",
+    "GaussianMixtureNoiseDetector",
     "LossHistogram",
     "LossMixtureDisplay",
     "NoisyLabelTrainer",

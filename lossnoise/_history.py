@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-# How many last columns count by default.
-HISTORY_REDUCTION = 5
 
+def reduce_history(losses: NDArray[Any], last: int | None = None) -> NDArray[Any]:
+    """Return the mean of the `last` columns of ``(n, k)`` losses, or of all of them.
 
-def reduce_history(
-    losses: NDArray[np.float64], last: int = HISTORY_REDUCTION
-) -> NDArray[np.float64]:
-    """Return the mean of the `last` columns of ``(n, k)`` losses; ``(n,)`` losses as they are."""
-    return losses if losses.ndim == 1 else np.asarray(losses[:, -last:].mean(axis=1))
+    ``(n,)`` losses and a single column are returned as they are.
+    """
+    if losses.ndim == 1:
+        return losses
+    if losses.shape[1] == 1:
+        return np.asarray(losses[:, 0])
+    return np.asarray(losses[:, -(last or losses.shape[1]) :].mean(axis=1, dtype=np.float64))

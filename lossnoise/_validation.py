@@ -25,10 +25,13 @@ def invalid_parameter(owner: str, name: str, expected: str, got: object) -> Inva
     )
 
 
-def invalid_data(owner: str, name: str, expected: str, got: str) -> InvalidDataError:
+def invalid_data(
+    owner: str, name: str, expected: str, got: str, advice: str = ""
+) -> InvalidDataError:
     """Return the error for data that cannot be used; `got` describes what came, in words."""
+    ending = f": {advice}" if advice else ""
     return InvalidDataError(
-        f"The {name!r} parameter of {owner} must be {expected}. Got {got} instead."
+        f"The {name!r} parameter of {owner} must be {expected}. Got {got} instead{ending}."
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
     "SmallBatchWarning",
+    "UnattainableThresholdWarning",
 ]
 
 
@@ -46,6 +47,10 @@ class LossNoiseWarning(UserWarning):
 
 class NoSeparableNoiseWarning(LossNoiseWarning):
     """These losses cannot tell right labels from wrong ones."""
+
+
+class UnattainableThresholdWarning(LossNoiseWarning):
+    """No threshold on these losses gives what was asked for."""
 
 
 class SmallBatchWarning(LossNoiseWarning):

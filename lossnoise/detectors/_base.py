@@ -1,170 +1,103 @@
-"""What every two-component mixture on losses shares: input, scaling, the EM driver, predictions.
+"""`LossMixtureDetector`: scikit-learn's interface to a mixture of two populations of losses.
 
-A family of distributions (see ``_beta.py``) adds a few small functions. The EM driver works on
-``(values, weights)``, so that raw losses and histogram counts are one code path.
+What is computed stands in the modules beside this one, as pure functions: ``_input`` reads losses,
+``_fit`` fits a sample of them, ``_threshold``, ``_interval`` and ``_groups`` say more about a fit.
 """
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Hashable
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._history import reduce_history
-from lossnoise._validation import (
-    check_choice,
-    check_int,
-    check_real,
-    invalid_data,
-    invalid_parameter,
-    to_numpy,
-)
+from lossnoise._validation import invalid_data, invalid_parameter
+from lossnoise.detectors._fit import SampleFit, fit_sample
+from lossnoise.detectors._grid import read_table
+from lossnoise.detectors._groups import Part, fit_groups, read_groups, report_groups
 from lossnoise.detectors._histogram import LossHistogram
-from lossnoise.detectors._scaling import (
-    EDGE,
-    CrossEntropyScaling,
-    FloatArray,
-    PercentileScaling,
-    Scaling,
+from lossnoise.detectors._input import MIN_SAMPLES, check_range, read_losses
+from lossnoise.detectors._interval import rate_interval
+from lossnoise.detectors._mixture import Family, Mixture, log_joint
+from lossnoise.detectors._sample import LossSample
+from lossnoise.detectors._scaling import EDGE, FloatArray
+from lossnoise.detectors._settings import FitSettings, read_settings
+from lossnoise.detectors._threshold import Threshold, choose_threshold, crossing
+from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
+
+CANNOT_TELL = (
+    "Cannot tell right from wrong labels from these losses: they look like one population, which "
+    "is no proof that the labels are right. noise_rate_ is a lower bound, and noise_rate_interval_ "
+    "says what would have gone unnoticed. Losses from held-out predictions, from the middle of "
+    "training, or averaged over epochs tell more."
 )
-from lossnoise.exceptions import InvalidDataError
-
-MIN_SAMPLES = 10
+DOCUMENTATION = "https://lossnoise.readthedocs.io/en/stable/api.html#lossnoise.{estimator_name}"
 
 
-class Mixture(NamedTuple):
-    """Two weighted components: ``weights`` (2,) and ``params``, one row a component."""
-
-    weights: FloatArray
-    params: FloatArray
-
-
-class EMResult(NamedTuple):
-    """What EM ended with; `log_likelihood` is the weighted mean of the log-density."""
-
-    mixture: Mixture
-    log_likelihood: float
-    n_iter: int
-    converged: bool
-
-
-class Family(Protocol):
-    """Two components of one family of distributions: all that EM must know about them."""
-
-    def log_density(self, values: FloatArray, params: FloatArray) -> FloatArray:
-        """Return the log-densities ``(2, n)`` of the components at normalised losses."""
-
-    def m_step(self, values: FloatArray, mass: FloatArray, params: FloatArray) -> FloatArray:
-        """Return new parameters from the responsibilities ``mass`` ``(2, n)``, which sum to 1."""
-
-    def rising_range(self, params: FloatArray) -> tuple[float, float]:
-        """Return the stretch of normalised losses where the log-odds of "wrong" rise."""
-
-
-def expectation_maximization(
-    values: FloatArray,
-    counts: FloatArray | None,
-    start: Mixture,
-    family: Family,
-    *,
-    max_iter: int,
-    tol: float,
-) -> EMResult:
-    """Fit a mixture of two components to `values`, each of which stands for `counts` samples.
-
-    Responsibilities are the monotone posterior that predictions use too. Stops when the mean
-    log-likelihood moves by less than `tol`, or after `max_iter` iterations; both are regular
-    ends, because the M-step need not maximise the likelihood.
-    """
-    share = np.full(len(values), 1.0) if counts is None else counts
-    share = share / share.sum()
-    mixture, converged, n_iter = start, False, 0
-    log_likelihood = _mean_log_likelihood(values, share, mixture, family)
-    while n_iter < max_iter and not converged:
-        upper = wrong_proba(values, mixture, family)
-        mass = np.stack([(1.0 - upper) * share, upper * share])
-        mixture = Mixture(mass.sum(axis=1), family.m_step(values, mass, mixture.params))
-        previous = log_likelihood
-        log_likelihood = _mean_log_likelihood(values, share, mixture, family)
-        converged = abs(log_likelihood - previous) < tol
-        n_iter += 1
-    return EMResult(mixture, log_likelihood, n_iter, converged)
-
-
-def wrong_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
-    """Return the posterior of the second component, flat beyond the turn of its log-odds."""
-    low, high = family.rising_range(mixture.params)
-    rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
-    joint = log_joint(rising, mixture, family)
-    posterior: FloatArray = expit(joint[1] - joint[0])
-    return posterior
-
-
-def log_joint(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
-    """Return the log of the weighted densities ``(2, n)`` of the components."""
-    with np.errstate(divide="ignore"):  # a weight of 0 is log-weight -inf, which is right
-        log_weights = np.log(mixture.weights)
-    return family.log_density(values, mixture.params) + log_weights[:, None]
-
-
-def _mean_log_likelihood(
-    values: FloatArray, share: FloatArray, mixture: Mixture, family: Family
-) -> float:
-    joint = log_joint(values, mixture, family)
-    return float(share @ np.logaddexp(joint[0], joint[1]))
-
-
-class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
+class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
     """Base of the detectors: a mixture of two components on normalised losses.
 
-    A subclass stores its parameters (``max_iter``, ``tol``, ``loss_scale``, ``percentiles``,
-    ``history_reduction``) and gives the family of distributions by the abstract methods below.
+    A subclass gives the family of distributions by the members below.
     """
 
-    max_iter: int
-    tol: float
-    loss_scale: str
-    percentiles: tuple[float, float]
-    history_reduction: int
+    _doc_link_module = "lossnoise"
+    _doc_link_template = DOCUMENTATION
 
-    # -- what a subclass adds ---------------------------------------------------------------
+    _parts: dict[Hashable, Part]
 
     _family: ClassVar[Family]
 
     @abstractmethod
-    def _start(self, values: FloatArray, counts: FloatArray | None) -> Mixture:
-        """Return the mixture that EM starts from, the component of right labels first."""
-
-    @abstractmethod
-    def _component_means(self, params: FloatArray) -> FloatArray:
-        """Return the mean ``(2,)`` of each component on the normalised scale."""
-
-    @abstractmethod
     def _store_params(self, params: FloatArray) -> None:
-        """Store the sorted parameters in the family's own public attributes."""
+        """Store the parameters of the components in the family's own public attributes."""
 
     @abstractmethod
-    def _mixture(self) -> Mixture:
-        """Return the fitted mixture, from the public attributes."""
+    def _params(self) -> FloatArray:
+        """Return the parameters of the components, from the public attributes."""
 
     # -- scikit-learn's interface -----------------------------------------------------------
 
-    def fit(self, X: ArrayLike, y: object = None) -> LossMixtureDetector:
+    def __init__(
+        self,
+        *,
+        max_iter: int = 20,
+        tol: float = 1e-6,
+        n_bins: int = 1000,
+        hard_fraction: float = 0.045,
+        loss_scale: str = "cross-entropy",
+        percentiles: tuple[float, float] = (0.0, 99.0),
+        history_reduction: int | None = None,
+    ) -> None:
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_bins = n_bins
+        self.hard_fraction = hard_fraction
+        self.loss_scale = loss_scale
+        self.percentiles = percentiles
+        self.history_reduction = history_reduction
+
+    def fit(self, X: ArrayLike, y: object = None, groups: ArrayLike | None = None) -> Any:
         """Fit the mixture to losses.
 
         Parameters
         ----------
         X : array-like of shape (n_samples,) or (n_samples, n_epochs)
             Per-sample losses, or their history with one column an epoch, which is reduced to
-            the mean of the last `history_reduction` columns. At least 10 samples, finite.
+            the mean of its columns (`history_reduction`). At least 10 samples, finite. Lists,
+            arrays of any float or integer type, memory-mapped files, pandas, polars and Arrow
+            columns, and tensors on any device.
         y : None
             Ignored; here because scikit-learn expects it.
+        groups : array-like of shape (n_samples,), optional
+            Group of each sample, for instance its given label. Each group gets a curve of P(wrong)
+            of its own, so that a class whose right labels have high losses is not taken for
+            wrong; small groups are drawn towards the curve of all samples.
 
         Returns
         -------
@@ -176,19 +109,61 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         InvalidParameterError
             A parameter of the constructor is out of range.
         InvalidDataError
-            The losses are not finite, or all the same.
-        """
-        self._check_params()
-        losses = self._reduce(X, reset=True)
-        return self._fit(losses, None, lambda: np.percentile(losses, self.percentiles))
+            The losses cannot be used: too few, not finite, no numbers, probabilities.
 
-    def fit_histogram(self, histogram: LossHistogram) -> LossMixtureDetector:
+        Warns
+        -----
+        NoSeparableNoiseWarning
+            The losses look like one population: see `separable_`.
+        """
+        settings = read_settings(self)
+        losses = self._read(X, reset=True)
+        sample = LossSample.of_losses(losses)
+        fit = self._fit(sample, settings)
+        if groups is not None:
+            groups = read_groups(f"{type(self).__name__}.fit", groups, len(losses))
+            self._parts = fit_groups(losses, groups, fit, self._family, settings)
+            self.group_report_ = report_groups(self._parts, fit.scaling)
+        return self._finish(stacklevel=3)
+
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Any:
+        """Add losses to those that were fitted so far, and fit again.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
+            More losses, in the form given before. Any number; the detector is fitted as soon as
+            there are 10 in all.
+        y : None
+            Ignored; here because scikit-learn expects it.
+
+        Returns
+        -------
+        self : object
+            The detector, fitted to all losses so far as `fit_histogram` fits counted ones.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter of the constructor is out of range.
+        InvalidDataError
+            The losses cannot be used, or groups were given to an earlier `fit`.
+        """
+        read_settings(self)
+        histogram = getattr(self, "_histogram", None) or self._fitted_histogram()
+        losses = self._read(X, reset=not hasattr(self, "n_features_in_"), minimum=1)
+        self._histogram = histogram + LossHistogram().fill(losses)
+        if len(self._histogram) >= MIN_SAMPLES:
+            self._fit_histogram(self._histogram)
+        return self
+
+    def fit_histogram(self, histogram: LossHistogram) -> Any:
         """Fit the mixture to counted losses: a stream, or the sum of histograms of many machines.
 
         Parameters
         ----------
         histogram : LossHistogram
-            At least 10 losses, of which not all fall into one bin.
+            At least 10 losses.
 
         Returns
         -------
@@ -201,10 +176,10 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         InvalidParameterError
             A parameter of the constructor is out of range, or no histogram was given.
         InvalidDataError
-            There are too few losses, or all fall into one bin.
+            There are too few losses, or negative ones where they are cross-entropy.
         """
-        self._check_params()
         owner = f"{type(self).__name__}.fit_histogram"
+        read_settings(self)
         if not isinstance(histogram, LossHistogram):
             raise invalid_parameter(owner, "histogram", "a LossHistogram", type(histogram))
         if len(histogram) < MIN_SAMPLES:
@@ -212,30 +187,57 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
                 owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
             )
         self.n_features_in_ = 1
-        losses, counts = histogram.bins()
-        shares = np.divide(self.percentiles, 100.0)
-        return self._fit(losses, counts.astype(np.float64), lambda: histogram.quantile(shares))
+        return self._fit_histogram(histogram)
 
-    def predict_proba(self, X: ArrayLike) -> FloatArray:
+    def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
         """Return the probabilities that each label is right and that it is wrong.
 
         Parameters
         ----------
         X : array-like of shape (n_samples,) or (n_samples, n_epochs)
             Losses in the form given to `fit`.
+        groups : array-like of shape (n_samples,), optional
+            Groups, where groups were given to `fit`. One that `fit` did not see gets the curve of
+            all samples.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, 2), float64
-            Columns ``[P(right), P(wrong)]``; each row sums to 1. P(wrong) never falls as the
-            loss rises.
-        """
-        check_is_fitted(self)
-        wrong = self._wrong_proba(self._reduce(X, reset=False))
-        return np.column_stack([1.0 - wrong, wrong])
+            Columns ``[P(right), P(wrong)]``; each row sums to 1. Within a group, P(wrong) never
+            falls as the loss rises.
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        Raises
+        ------
+        InvalidDataError
+            The losses cannot be used, or groups are missing or too many.
+        """
+        wrong = self._predict_wrong(X, groups)
+        proba = np.empty((len(wrong), 2))
+        np.subtract(1.0, wrong, out=proba[:, 0])
+        proba[:, 1] = wrong
+        return proba
+
+    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.int64]:
         """Return 1 where the label is more likely wrong than right, else 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
+            Losses in the form given to `fit`.
+        groups : array-like of shape (n_samples,), optional
+            As for `predict_proba`.
+
+        Returns
+        -------
+        wrong : ndarray of shape (n_samples,), int64
+        """
+        return (self._predict_wrong(X, groups) > 0.5).astype(np.int64)
+
+    def posterior(self, X: ArrayLike) -> FloatArray:
+        """Return the plain posterior of the wrong component, whatever `separable_` says.
+
+        `predict_proba` gives the same where the losses show two populations, and less where they
+        do not. For those who know more than the losses say, and without groups.
 
         Parameters
         ----------
@@ -244,10 +246,45 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
 
         Returns
         -------
-        wrong : ndarray of shape (n_samples,), int64
+        posterior : ndarray of shape (n_samples,), float64
+            Never falling in the loss.
         """
-        proba: FloatArray = self.predict_proba(X)
-        return (proba[:, 1] > 0.5).astype(np.int64)
+        check_is_fitted(self)
+        losses = self._read(X, reset=False)
+        return read_table(self._sample_fit.mixture_curve.proba, losses, self.scaling_)
+
+    def transform(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
+        """Return P(wrong) as a table of one column, for pipelines.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
+            Losses in the form given to `fit`.
+        groups : array-like of shape (n_samples,), optional
+            As for `predict_proba`.
+
+        Returns
+        -------
+        p_noisy : ndarray of shape (n_samples, 1), float64
+            A table of pandas or polars after ``set_output``.
+        """
+        return self._predict_wrong(X, groups)[:, None]
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return the name of the column that `transform` returns.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored; here because scikit-learn expects it.
+
+        Returns
+        -------
+        names : ndarray of shape (1,), object
+            ``["p_noisy"]``.
+        """
+        check_is_fitted(self)
+        return np.array(["p_noisy"], dtype=object)
 
     def score_samples(self, X: ArrayLike) -> FloatArray:
         """Return the log-density of the fitted mixture at each loss, on the scale of the losses.
@@ -262,10 +299,10 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         Returns
         -------
         log_density : ndarray of shape (n_samples,), float64
+            Natural logarithm, per unit of loss.
         """
         check_is_fitted(self)
-        joint = self._log_joint_density(self._reduce(X, reset=False))
-        log_density: FloatArray = np.logaddexp(joint[0], joint[1])
+        log_density: FloatArray = self._log_densities(self._read(X, reset=False))[-1]
         return log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -284,6 +321,70 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
         """
         return float(self.score_samples(X).mean())
 
+    # -- what else a fit says ---------------------------------------------------------------
+
+    @cached_property
+    def noise_rate_interval_(self) -> tuple[float, float]:
+        """Return the 90 % interval for the share of wrong labels, computed on first access."""
+        check_is_fitted(self)
+        low, high = rate_interval(self._sample_fit, self._family, read_settings(self))
+        shift = self.noise_rate_ - self._sample_fit.curve.rate  # of groups against all samples
+        return max(0.0, low + shift), min(1.0, high + shift)
+
+    def threshold_for(
+        self,
+        *,
+        precision: float | None = None,
+        recall: float | None = None,
+        budget: int | None = None,
+    ) -> Threshold:
+        """Return the loss above which to call labels wrong, chosen by one need.
+
+        Parameters
+        ----------
+        precision : float in (0, 1], optional
+            Expected share of wrong labels among those called wrong, at least. The lowest
+            threshold that gives it.
+        recall : float in (0, 1], optional
+            Expected share of the wrong labels that are called wrong, at least. The highest
+            threshold that gives it.
+        budget : int, optional
+            Number of labels that somebody can look at, at most. The lowest threshold for it.
+
+        Returns
+        -------
+        cut : Threshold
+            Named tuple ``(threshold, precision, recall, count)``: labels with a loss of at least
+            ``threshold``, and what to expect of them, over the fitted losses. The threshold is inf
+            where the need cannot be met.
+
+        Raises
+        ------
+        InvalidParameterError
+            None or several needs were given, or one is out of range.
+
+        Warns
+        -----
+        UnattainableThresholdWarning
+            No threshold meets the need.
+        """
+        check_is_fitted(self)
+        parts = self._parts.values()
+        return choose_threshold(
+            f"{type(self).__name__}.threshold_for",
+            np.concatenate([part.losses for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+            np.concatenate(
+                [read_table(part.curve.proba, part.losses, self.scaling_) for part in parts]
+            ),
+            precision=precision,
+            recall=recall,
+            budget=budget,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_sample_fit")  # `partial_fit` waits until there are enough losses
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = self.loss_scale == "cross-entropy"
@@ -291,108 +392,108 @@ class LossMixtureDetector(DensityMixin, BaseEstimator, ABC):  # type: ignore[mis
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _check_params(self) -> None:
-        owner = type(self).__name__
-        check_int(owner, "max_iter", self.max_iter, 1)
-        check_real(owner, "tol", self.tol, 0.0, np.inf, closed="left")
-        check_int(owner, "history_reduction", self.history_reduction, 1)
-        check_choice(owner, "loss_scale", self.loss_scale, {"cross-entropy", "any"})
-        expected = "a pair of percentiles (low, high) with 0 <= low < high <= 100"
-        try:
-            low, high = (p + 0.0 for p in self.percentiles)  # a string is no number
-        except (TypeError, ValueError):
-            raise invalid_parameter(owner, "percentiles", expected, self.percentiles) from None
-        if not 0.0 <= low < high <= 100.0:
-            raise invalid_parameter(owner, "percentiles", expected, self.percentiles)
-
-    def _reduce(self, X: Any, *, reset: bool) -> FloatArray:
-        """Return one finite loss a sample, as float64."""
-        if hasattr(X, "detach") or np.ndim(X) == 1:
-            X = to_numpy(X)
-            X = X[:, None] if X.ndim == 1 else X
-        table = validate_data(
+    def _read(self, X: Any, *, reset: bool, minimum: int = MIN_SAMPLES) -> NDArray[Any]:
+        """Return one loss a sample."""
+        return read_losses(
             self,
             X,
             reset=reset,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            ensure_min_samples=MIN_SAMPLES if reset else 1,
+            minimum=minimum if reset else 1,
+            last=self.history_reduction,
+            nonnegative=reset and self.loss_scale == "cross-entropy",
         )
-        self._check_finite(table)
-        return reduce_history(table, self.history_reduction)
 
-    def _check_finite(self, table: FloatArray) -> None:
-        bad = ~np.isfinite(table).all(axis=1)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            kind = "NaN" if np.isnan(table[row]).any() else "inf"
-            raise InvalidDataError(
-                f"The 'X' parameter of {type(self).__name__} must be finite losses. Got {kind} "
-                f"in {int(bad.sum())} of {len(table)} rows, first in row {row}, instead."
-            )
-
-    def _fit(
-        self,
-        losses: FloatArray,
-        counts: FloatArray | None,
-        find_range: Callable[[], FloatArray],
-    ) -> LossMixtureDetector:
-        """Fit to losses that stand for `counts` samples each, or for one where that is None."""
-        self.scaling_ = self._fit_scaling(losses, find_range)
-        values = self.scaling_.normalise(losses)
-        result = expectation_maximization(
-            values,
-            counts,
-            self._start(values, counts),
-            self._family,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
-        self._store(result, float(np.average(self.scaling_.log_slope(values), weights=counts)))
-        self.noise_rate_ = float(np.average(self._wrong_proba(losses), weights=counts))
-        return self
-
-    def _fit_scaling(self, losses: FloatArray, find_range: Callable[[], FloatArray]) -> Scaling:
-        owner = type(self).__name__
-        if losses.min() == losses.max():
-            raise InvalidDataError(
-                f"The 'X' parameter of {owner} must be losses that differ. Got {len(losses)} "
-                f"times {losses[0]:.6g} instead: a constant cannot be divided into right and "
-                "wrong labels."
-            )
-        with np.errstate(over="ignore"):
-            spread = losses.max() - losses.min()
-        if not np.isfinite(spread):
-            raise InvalidDataError(
-                f"The 'X' parameter of {owner} must be losses whose range is finite. Got losses "
-                f"from {losses.min():.6g} to {losses.max():.6g} instead."
-            )
-        if self.loss_scale == "any":
-            return PercentileScaling.fit(losses, find_range())
-        if losses.min() < 0.0:
-            raise InvalidDataError(
-                f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "
-                f"losses, which are at least 0. Got {losses.min():.6g} instead: use "
-                "loss_scale='any' for other losses."
-            )
-        return CrossEntropyScaling()
-
-    def _store(self, result: EMResult, log_slope: float) -> None:
+    def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
+        """Fit to a sample, and store what it says."""
+        check_range(type(self).__name__, sample)
+        for name in ("_histogram", "noise_rate_interval_", "group_report_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
+        fit = fit_sample(sample, self._family, settings)
         # The wrong component is the higher one because responsibilities never fall with the loss,
         # from the first guess on: nothing has to be sorted, and rounding cannot swap equal means.
-        self.weights_ = result.mixture.weights
-        self._store_params(result.mixture.params)
-        self.means_ = self.scaling_.losses_at(self._component_means(result.mixture.params))
-        self.n_iter_ = result.n_iter
-        self.converged_ = result.converged
-        self.lower_bound_ = result.log_likelihood + log_slope
+        mixture = fit.result.mixture
+        self._sample_fit = fit
+        self._parts = {None: Part(sample.values, sample.weights, fit.curve)}
+        self.scaling_ = fit.scaling
+        self.weights_ = mixture.weights
+        self._store_params(mixture.params)
+        self.means_ = fit.scaling.losses_at(self._family.means(mixture.params))
+        self.separable_ = fit.separability.separable
+        self.threshold_ = crossing(fit.curve.proba, fit.scaling)
+        self.n_iter_ = fit.result.n_iter
+        self.converged_ = fit.result.converged
+        log_density = self._log_densities(sample.values)[-1]
+        self.lower_bound_ = float(np.average(log_density, weights=sample.weights))
         self.classes_ = np.array([0, 1])
+        return fit
 
-    def _log_joint_density(self, losses: FloatArray) -> FloatArray:
-        """Return the log of the weighted component densities ``(2, n)``, per unit of loss."""
-        values = self.scaling_.normalise(losses)
+    def _fitted_histogram(self) -> LossHistogram:
+        """Return the losses that were fitted so far as a histogram."""
+        if hasattr(self, "group_report_"):
+            owner = f"{type(self).__name__}.partial_fit"
+            got = "a detector that was fitted with groups"
+            raise invalid_data(owner, "self", "fitted without groups", got)
+        histogram = LossHistogram()
+        for part in getattr(self, "_parts", {}).values():
+            histogram.fill(part.losses, part.weights.astype(np.int64))
+        return histogram
+
+    def _fit_histogram(self, histogram: LossHistogram) -> Any:
+        settings = read_settings(self)
+        sample = LossSample.of_histogram(histogram)
+        if self.loss_scale == "cross-entropy" and sample.values[0] < 0.0:
+            raise InvalidDataError(
+                f"The 'histogram' parameter of {type(self).__name__}.fit_histogram must be of "
+                f"cross-entropy losses, which are at least 0. Got {sample.values[0]:.6g} instead: "
+                "use loss_scale='any' for other losses."
+            )
+        self._fit(sample, settings)
+        self._histogram = histogram
+        return self._finish(stacklevel=4)
+
+    def _finish(self, stacklevel: int) -> Any:
+        """Store the noise rate, and say where the losses cannot tell."""
+        curves = [part.curve for part in self._parts.values()]
+        wrong = sum(float(curve.grid @ curve.proba) for curve in curves)
+        self.noise_rate_ = wrong / sum(float(curve.grid.sum()) for curve in curves)
+        if not self.separable_:
+            warnings.warn(CANNOT_TELL, NoSeparableNoiseWarning, stacklevel=stacklevel)
+        return self
+
+    def _predict_wrong(self, X: Any, groups: Any) -> FloatArray:
+        check_is_fitted(self)
+        losses = self._read(X, reset=False)
+        wrong = self._predict_pooled(losses)
+        if not hasattr(self, "group_report_"):
+            if groups is not None:
+                raise self._groups_error("given to fit too, or not at all", "groups here only")
+            return wrong
+        if groups is None:
+            raise self._groups_error("given, as they were to fit", "None")
+        names = read_groups(type(self).__name__, groups, len(losses))
+        for name, part in self._parts.items():
+            members = np.flatnonzero(names == name)
+            wrong[members] = read_table(part.curve.proba, losses[members], self.scaling_)
+        return wrong
+
+    def _groups_error(self, expected: str, got: str) -> InvalidDataError:
+        return invalid_data(type(self).__name__, "groups", expected, got)
+
+    def _predict_pooled(self, losses: NDArray[Any]) -> FloatArray:
+        """Return P(wrong) by the curve of all samples."""
+        return read_table(self._sample_fit.curve.proba, losses, self.scaling_)
+
+    def _mixture(self) -> Mixture:
+        hard_fraction = self._sample_fit.result.mixture.hard_fraction
+        return Mixture(self.weights_, self._params(), hard_fraction)
+
+    def _log_densities(self, losses: NDArray[Any]) -> FloatArray:
+        """Return the log of the weighted densities, per unit of loss, shape (3, n).
+
+        Of right labels (with the background of hard ones), of wrong ones, and of both.
+        """
+        values = np.clip(self.scaling_.normalise(losses), EDGE, 1.0 - EDGE)
         joint = log_joint(values, self._mixture(), self._family)
-        return joint + self.scaling_.log_slope(values)
-
-    def _wrong_proba(self, losses: FloatArray) -> FloatArray:
-        return wrong_proba(self.scaling_.normalise(losses), self._mixture(), self._family)
+        right = np.logaddexp(joint.components[0], joint.hard)
+        densities = np.stack([right, joint.components[1], joint.total])
+        return np.asarray(densities + self.scaling_.log_slope(values))

@@ -95,10 +95,10 @@ class LossMixtureDisplay:
         display : LossMixtureDisplay
         """
         check_is_fitted(detector)
-        losses = detector._reduce(X, reset=False)
+        losses = detector._read(X, reset=False).astype(np.float64)
         grid = np.linspace(losses.min(), losses.max(), GRID)
-        densities = np.exp(detector._log_joint_density(grid))
-        display = cls(losses, grid, detector._wrong_proba(grid), densities)
+        densities = np.exp(detector._log_densities(grid)[:2])
+        display = cls(losses, grid, detector._predict_pooled(grid), densities)
         return display.plot(bins=bins, ax=ax)
 
     @classmethod

@@ -11,7 +11,7 @@ from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
 from lossnoise.detectors._scaling import FloatArray
 
 OWNER = "LossHistogram"
-CHUNK = 1 << 20  # losses that are converted at a time: bounds the extra memory
+CHUNK = 1 << 18  # losses that are converted at a time: bounds the extra memory
 SHIFT = 16  # of the 32 bits of a float32, sign, exponent and 7 leading mantissa bits stay
 NUM_BINS = 1 << (32 - SHIFT)
 NEGATIVE = NUM_BINS // 2  # the sign bit
@@ -45,7 +45,7 @@ class LossHistogram:
     def __init__(self) -> None:
         self.counts: NDArray[np.int64] = np.zeros(NUM_BINS, dtype=np.int64)
 
-    def fill(self, losses: ArrayLike) -> LossHistogram:
+    def fill(self, losses: ArrayLike, counts: ArrayLike | None = None) -> LossHistogram:
         """Count losses.
 
         Parameters
@@ -53,6 +53,8 @@ class LossHistogram:
         losses : array-like of shape (n,), any float or integer type
             Finite. Read in pieces, so that a memory-mapped file needs little memory. Nothing is
             counted where an error is raised.
+        counts : array-like of shape (n,), int, optional
+            How often each loss occurs, at least 0; once without it.
 
         Returns
         -------
@@ -68,9 +70,14 @@ class LossHistogram:
             raise invalid_data(OWNER, "losses", "a vector", f"shape {vector.shape}")
         if vector.size and vector.dtype.kind not in "fiub":
             raise invalid_data(OWNER, "losses", "real numbers", f"dtype {vector.dtype}")
+        often = None if counts is None else _check_counts(counts, len(vector))
         fresh = np.zeros(NUM_BINS, dtype=np.int64)
         for start in range(0, len(vector), CHUNK):
-            fresh += _count(vector[start : start + CHUNK], start)
+            keys = _keys(vector[start : start + CHUNK], start)
+            if often is None:
+                fresh += np.bincount(keys, minlength=NUM_BINS)
+            else:
+                np.add.at(fresh, keys, often[start : start + CHUNK])
         self.counts += fresh
         return self
 
@@ -192,7 +199,16 @@ class LossHistogram:
         return histogram
 
 
-def _count(losses: NDArray[Any], start: int) -> NDArray[np.int64]:
+def _check_counts(counts: ArrayLike, n: int) -> NDArray[np.int64]:
+    often = to_numpy(counts)
+    if often.shape != (n,) or (often.size and (often.dtype.kind not in "iu" or often.min() < 0)):
+        expected = f"{n} integers of at least 0, one for each loss"
+        raise invalid_data(OWNER, "counts", expected, f"{often.dtype} of shape {often.shape}")
+    return often.astype(np.int64)
+
+
+def _keys(losses: NDArray[Any], start: int) -> NDArray[np.int64]:
+    """Return the bin of each loss."""
     finite = np.isfinite(losses)
     if not finite.all():
         row = start + int(np.flatnonzero(~finite)[0])
@@ -200,7 +216,7 @@ def _count(losses: NDArray[Any], start: int) -> NDArray[np.int64]:
     if losses.dtype.itemsize > 4:
         losses = np.clip(losses, -LARGEST, LARGEST)
     bounded = losses.astype(np.float32) + np.float32(0.0)  # makes -0.0 the 0.0 that it equals
-    return np.bincount(bounded.view(np.uint32) >> SHIFT, minlength=NUM_BINS)
+    return (bounded.view(np.uint32) >> SHIFT).astype(np.int64)
 
 
 def _ascending(keys: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,23 +1,32 @@
-"""Maps from losses to the normalised scale (0, 1) on which the mixtures live."""
+"""Maps from losses to the normalised scale [0, 1] on which the mixtures live."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-EDGE = 1e-4  # normalised losses stay this far inside (0, 1): densities may be infinite there
-TEMPERATURE = 2.0
+EDGE = 1e-4  # densities are evaluated this far inside (0, 1): they may be infinite at its ends
+
+# -log of float32's resolution. A softmax in float32 knows no smaller probability beside 1, and
+# what is below it says nothing more: a certain mistake.
+CEILING = 15.9
+
+# Where this share of the losses is one value at the very top, it stands for a probability of 0
+# that somebody clipped, and how far up it lies depends on who. It then counts as lying this many
+# nats above the highest loss below it.
+SPIKE_SHARE = 0.005
+SPIKE_GAP = 1.0
 
 
 class Scaling(Protocol):
-    """An increasing map from losses to (0, 1)."""
+    """An increasing map from losses to [0, 1]."""
 
-    def normalise(self, losses: FloatArray) -> FloatArray:
-        """Return normalised losses, at least `EDGE` from 0 and from 1."""
+    def normalise(self, losses: NDArray[Any]) -> FloatArray:
+        """Return normalised losses; those beyond the ends of the scale lie on them."""
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
@@ -33,11 +42,25 @@ class CrossEntropyScaling(NamedTuple):
     squeezes confident mistakes together at 1, a large T squeezes good predictions together at 0.
     """
 
-    temperature: float = TEMPERATURE
+    temperature: float
+    ceiling: float = CEILING
 
-    def normalise(self, losses: FloatArray) -> FloatArray:
-        """Return normalised losses, at least `EDGE` from 0 and from 1."""
-        return np.clip(-np.expm1(-losses / self.temperature), EDGE, 1.0 - EDGE)
+    @classmethod
+    def fit(
+        cls, temperature: float, losses: FloatArray, weights: FloatArray
+    ) -> CrossEntropyScaling:
+        """Return the scaling whose ceiling suits a spike at the top of ascending losses, if any."""
+        below = int(np.searchsorted(losses, losses[-1]))
+        share = float(weights[below:].sum() / weights.sum())
+        if losses[-1] <= SPIKE_GAP or share < SPIKE_SHARE or not below:
+            return cls(temperature)
+        return cls(temperature, min(CEILING, float(losses[below - 1]) + SPIKE_GAP))
+
+    def normalise(self, losses: NDArray[Any]) -> FloatArray:
+        """Return normalised losses; those above the ceiling count as lying on it."""
+        capped = np.minimum(losses, self.ceiling).astype(np.float64, copy=False)
+        values: FloatArray = -np.expm1(capped / -self.temperature)
+        return values
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
@@ -57,16 +80,17 @@ class PercentileScaling(NamedTuple):
     high: float
 
     @classmethod
-    def fit(cls, losses: FloatArray, wanted: FloatArray) -> PercentileScaling:
+    def fit(cls, losses: NDArray[Any], wanted: FloatArray) -> PercentileScaling:
         """Return the scaling from the `wanted` (low, high), for losses that are not all equal."""
         low, high = wanted
         if not high > low:  # most losses are one value: the percentiles say nothing, the ends may
             low, high = losses.min(), losses.max()
         return cls(float(low), float(high))
 
-    def normalise(self, losses: FloatArray) -> FloatArray:
-        """Return normalised losses, at least `EDGE` from 0 and from 1."""
-        return np.clip((losses - self.low) / (self.high - self.low), EDGE, 1.0 - EDGE)
+    def normalise(self, losses: NDArray[Any]) -> FloatArray:
+        """Return normalised losses; those outside the percentiles count as lying on them."""
+        place = (losses.astype(np.float64, copy=False) - self.low) / (self.high - self.low)
+        return np.clip(place, 0.0, 1.0)
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""

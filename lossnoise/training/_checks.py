@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from lossnoise._validation import check_choice, check_int, invalid_data, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
-from lossnoise.detectors import LossMixtureDetector
+from lossnoise.detectors._choice import make_detector
 from lossnoise.training._engine import PRECISIONS
 from lossnoise.training.callbacks import Callback
 from lossnoise.training.checkpoint import list_checkpoints
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
 
 OWNER = "NoisyLabelTrainer"
-DETECTORS = ("beta",)
 MIN_SAMPLES = 10  # what a mixture can be fitted to
 
 
@@ -37,7 +36,7 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
     check_int(OWNER, "verbose", trainer.verbose, 0)
     check_choice(OWNER, "precision", trainer.precision, PRECISIONS)
     _check_name_or("correction", trainer.correction, CORRECTIONS, Correction)
-    _check_name_or("detector", trainer.detector, DETECTORS, LossMixtureDetector)
+    make_detector(OWNER, trainer.detector)
     _check_ready_or_factory("optimizer", trainer.optimizer, Optimizer)
     _check_ready_or_factory("scheduler", trainer.scheduler, LRScheduler)
     _check_ready_objects(trainer)

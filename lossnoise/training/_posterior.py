@@ -16,6 +16,10 @@ HIGHEST = 100.0  # losses in train mode can exceed all that were fitted; this co
 class PosteriorTable:
     """P(label wrong) as a function of the loss: linear between knots, constant outside.
 
+    It is the plain posterior of the mixture: during training the losses of most epochs look like
+    one population, and a network that waits until they do not has memorised them by then. (Digits
+    with 80 % of the labels redrawn: M-DYR-H ends at .58 where it waits, at .97 where it does not.)
+
     A monotone posterior stays monotone, and is met to within `TOLERANCE` wherever the losses lie.
 
     Parameters
@@ -64,8 +68,7 @@ def _knots(
 
 
 def _wrong_at(detector: LossMixtureDetector, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    wrong: NDArray[np.float64] = detector.predict_proba(_losses(bits))[:, 1]
-    return wrong
+    return detector.posterior(_losses(bits))
 
 
 def _losses(bits: NDArray[np.int64]) -> NDArray[np.float32]:

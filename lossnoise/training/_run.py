@@ -136,13 +136,15 @@ class TrainingRun:
         if losses.min() == losses.max():
             self._cannot_tell()
             return
-        self.detector.fit(losses)
-        table = PosteriorTable(self.detector, losses, self.engine.device)
+        with warnings.catch_warnings():  # in most epochs the losses look like one population
+            warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+            self.detector.fit(losses)
+        proba = self.noise_proba()
         self.context = replace(
             self.context,
-            noise_proba=table,
-            noise_rate=self.detector.noise_rate_,
-            evidence=evidence(self.noise_proba()),
+            noise_proba=PosteriorTable(self.detector, losses, self.engine.device),
+            noise_rate=float(proba.mean()),
+            evidence=evidence(proba),
         )
 
     def _cannot_tell(self) -> None:
@@ -160,8 +162,7 @@ class TrainingRun:
         assert self.losses is not None  # the callers have swept
         if not hasattr(self.detector, "noise_rate_"):
             return np.zeros(len(self.losses))
-        proba: NDArray[np.float64] = self.detector.predict_proba(self.losses)[:, 1]
-        return proba
+        return self.detector.posterior(self.losses)
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
@@ -172,7 +173,7 @@ class TrainingRun:
             "val_accuracy": None
             if val is None
             else accuracy(self.engine, val, self.context.num_classes),
-            "noise_rate": getattr(fitted, "noise_rate_", None),
+            "noise_rate": None if fitted is None else self.context.noise_rate,
             "separable": getattr(fitted, "separable_", None),
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.data._indexed import indexed_loader
-from lossnoise.detectors import BetaMixtureNoiseDetector, LossMixtureDetector
+from lossnoise.detectors import LossMixtureDetector
+from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     MIN_SAMPLES,
     check_checkpoint_dir,
@@ -62,8 +63,9 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     scheduler : callable or LRScheduler, optional
         A factory from an optimizer to a schedule, or a ready one; stepped once an epoch.
         Default: a tenth of the learning rate at 1/2 and again at 5/6 of the run.
-    detector : "beta" or LossMixtureDetector, default="beta"
-        What turns losses into P(label wrong). An instance is cloned.
+    detector : {"beta", "gaussian", "auto"} or LossMixtureDetector, default="beta"
+        What turns losses into P(label wrong). An instance is cloned. One family throughout a run:
+        w would jump where it changed.
     device : str or torch.device, optional
         Where to train. Default: CUDA where there is one, else the CPU.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -83,13 +85,16 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     ----------
     history_ : list of dict
         One entry an epoch: ``epoch``, ``train_loss`` (of the correction), ``val_accuracy`` (None
-        without a validation set), ``noise_rate`` and ``separable`` (None where no mixture was
-        fitted or it does not tell), ``seconds`` (of the whole epoch, sweep and fit included).
+        without a validation set), ``noise_rate`` (the mean of P(label wrong)) and ``separable``
+        (whether the losses show two populations; both None without a mixture), ``seconds`` (of
+        the whole epoch, sweep and fit included).
     losses_ : ndarray of shape (n_samples,), float32
         Cross-entropy of each training sample against its given label after the last epoch, in
         eval mode, in the order of the dataset.
     noise_proba_ : ndarray of shape (n_samples,), float64
-        P(label wrong) of each training sample.
+        P(label wrong) of each training sample: the plain posterior of the mixture, also where the
+        losses look like one population (``detector_.separable_`` is False). Then it ranks the
+        samples, and says little about how many labels are wrong.
     noisy_indices_ : ndarray of shape (n_flagged,), int64
         Samples whose label is more likely wrong than right, the most suspicious first.
     detector_ : LossMixtureDetector
@@ -182,6 +187,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             The data and the model do not fit together.
         NonFiniteLossError
             Training diverged.
+
+        Warns
+        -----
+        NoSeparableNoiseWarning
+            The losses of an epoch are all equal.
         """
         check_trainer(self)
         check_checkpoint_dir(self.checkpoint_dir, resume)
@@ -270,7 +280,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         run = TrainingRun(
             engine,
             correction,
-            self._make_detector(),
+            make_detector("NoisyLabelTrainer", self.detector),
             train,
             val,
             batch_size=self.batch_size,
@@ -360,12 +370,6 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         if isinstance(self.correction, Correction):
             return copy.deepcopy(self.correction)
         return CORRECTIONS[self.correction]()
-
-    def _make_detector(self) -> LossMixtureDetector:
-        if isinstance(self.detector, str):
-            return BetaMixtureNoiseDetector()
-        detector: LossMixtureDetector = clone(self.detector)
-        return detector
 
 
 def _with_labels(inputs: torch.Tensor) -> Dataset[Any]:

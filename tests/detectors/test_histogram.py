@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
+from lossnoise.detectors._grid import CHUNK, bin_losses
+from lossnoise.detectors._scaling import PercentileScaling
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -27,6 +31,31 @@ def test_parts_in_any_order_add_up_to_the_whole_exactly(losses, cut, random):
     before = [part.counts.copy() for part in parts]
     assert sum(parts) == LossHistogram().fill(losses)
     assert all(np.array_equal(part.counts, old) for part, old in zip(parts, before, strict=True))
+
+
+def test_histograms_filled_in_two_processes_add_up_to_the_whole_exactly():
+    losses = noisy_losses(100_000)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        parts = list(pool.map(LossHistogram().fill, np.array_split(losses, 7)))
+    assert sum(parts) == LossHistogram().fill(losses)
+    assert [len(part) for part in parts] == [len(part) for part in np.array_split(losses, 7)]
+
+
+@pytest.mark.parametrize("n_bins", [10, 1000])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_grids_of_parts_in_any_order_add_up_to_the_whole_exactly(n_bins, spread):
+    rng = np.random.default_rng(0)
+    losses = 1.0 + spread * rng.uniform(-1.5, 1.5, 2 * CHUNK + 7)  # many at both ends of the scale
+    scaling = PercentileScaling(0.0, 2.0 if spread else 1.0)  # or all in the last cell, at its end
+    whole = bin_losses(losses, None, scaling, n_bins)
+    parts = np.split(rng.permutation(losses), [1, CHUNK + 2])
+    assert np.array_equal(sum(bin_losses(part, None, scaling, n_bins) for part in parts), whole)
+    assert np.array_equal(bin_losses(losses, np.ones(len(losses)), scaling, n_bins), whole)
+    assert whole.sum() == len(losses)
+    assert whole @ np.linspace(0.0, 1.0, n_bins + 1) == pytest.approx(
+        scaling.normalise(losses).sum(), rel=1e-8
+    )
 
 
 @given(vectors)

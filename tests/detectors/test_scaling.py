@@ -4,16 +4,39 @@ import numpy as np
 import pytest
 
 from lossnoise import BetaMixtureNoiseDetector
-from lossnoise.detectors._scaling import EDGE, CrossEntropyScaling, PercentileScaling
+from lossnoise.detectors._scaling import CEILING, CrossEntropyScaling, PercentileScaling
+from lossnoise.exceptions import NoSeparableNoiseWarning
 
-SCALINGS = [CrossEntropyScaling(), CrossEntropyScaling(1.0), PercentileScaling(-1.0, 3.0)]
+SCALINGS = [CrossEntropyScaling(2.5), CrossEntropyScaling(1.0), PercentileScaling(-1.0, 3.0)]
 INSIDE = np.linspace(0.01, 0.99, 50)
+
+
+def fit(losses, weights=None):
+    values = np.sort(np.asarray(losses, dtype=float))
+    return CrossEntropyScaling.fit(
+        2.5, values, np.ones(len(values)) if weights is None else weights
+    )
 
 
 def test_cross_entropy_becomes_one_minus_the_root_of_the_probability():
     proba = np.array([0.81, 0.25, 0.01])
     np.testing.assert_allclose(CrossEntropyScaling(2.0).normalise(-np.log(proba)), [0.1, 0.5, 0.9])
     np.testing.assert_allclose(CrossEntropyScaling(1.0).normalise(-np.log(proba)), 1.0 - proba)
+
+
+def test_losses_above_the_resolution_of_float32_are_all_the_same():
+    assert pytest.approx(-np.log(np.finfo(np.float32).eps), abs=0.1) == CEILING
+    assert np.ptp(CrossEntropyScaling(2.5).normalise(np.array([CEILING, 20.0, 1e30]))) == 0.0
+
+
+def test_a_spike_of_clipped_zeros_moves_next_to_the_other_losses():
+    assert fit([*np.linspace(0.0, 3.0, 99), 27.6]).ceiling == 4.0
+    assert (
+        fit([*np.linspace(0.0, 3.0, 999), 27.6]).ceiling == CEILING
+    )  # one in a thousand: an outlier
+    assert fit([0.0, 3.0, 27.6], np.array([5.0, 990.0, 5.0])).ceiling == 4.0
+    assert fit(np.full(10, 3.0)).ceiling == CEILING  # all equal
+    assert fit([*np.linspace(0.0, 15.5, 99), 27.6]).ceiling == CEILING
 
 
 def test_percentiles_become_the_ends():
@@ -25,15 +48,20 @@ def test_percentiles_become_the_ends():
 def test_percentiles_that_coincide_give_way_to_the_ends():
     losses = np.append(np.full(99, 2.0), 6.0)
     assert PercentileScaling.fit(losses, np.array([2.0, 2.0])) == PercentileScaling(2.0, 6.0)
-    detector = BetaMixtureNoiseDetector(loss_scale="any", percentiles=(0, 90)).fit(losses)
-    assert detector.predict(losses).tolist() == [0] * 99 + [1]
+    detector = BetaMixtureNoiseDetector(loss_scale="any", percentiles=(0, 90))
+    with pytest.warns(NoSeparableNoiseWarning):  # one outlier is no population
+        detector.fit(losses)
+    assert (detector.posterior(losses) > 0.5).tolist() == [False] * 99 + [True]
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("loss", [-np.finfo(float).max / 4, -1e3, 0.0, 1e3, 1e30])
-def test_values_stay_inside_the_open_interval(scaling, loss):
-    with np.errstate(over="ignore"):  # of exp, for a loss that no cross-entropy has
-        assert EDGE <= scaling.normalise(np.array([loss]))[0] <= 1.0 - EDGE
+@pytest.mark.parametrize("loss", [0.0, 1e3, 1e30, np.finfo(float).max / 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_stay_inside_the_scale(scaling, loss, dtype):
+    with np.errstate(over="ignore"):  # in float32 the largest is inf
+        values = scaling.normalise(np.array([loss], dtype=dtype))
+    assert values.dtype == np.float64
+    assert 0.0 <= values[0] <= 1.0
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -29,7 +29,7 @@ def test_attributes(build, make_data, correction):
     assert trainer.noisy_indices_.dtype == np.int64
     assert trainer.num_classes_ == 3
     assert type(trainer.correction_) is CORRECTIONS[correction]
-    expected = trainer.detector_.predict_proba(trainer.losses_)[:, 1]
+    expected = trainer.detector_.posterior(trainer.losses_)
     np.testing.assert_array_equal(trainer.noise_proba_, expected)
 
 
@@ -43,6 +43,7 @@ def test_history(build, make_data, correction):
             assert list(record) == keys.split()
             assert record["epoch"] == epoch
             assert (record["noise_rate"] is not None) == needs_detector
+            assert (record["separable"] in (True, False)) == needs_detector
             assert (record["val_accuracy"] is not None) == (validation is not None)
             assert record["seconds"] > 0.0
 
@@ -51,7 +52,7 @@ def test_last_record_agrees_with_the_trained_model(build, make_data):
     val = make_data(seed=1)
     trainer = build(correction=MDyrH(sweep="epoch")).fit(make_data(), val)
     assert trainer.history_[-1]["val_accuracy"] == pytest.approx(trainer.score(val))
-    assert trainer.history_[-1]["noise_rate"] == trainer.detector_.noise_rate_
+    assert trainer.history_[-1]["noise_rate"] == trainer.noise_proba_.mean()
 
 
 def test_losses_are_those_of_the_final_model_in_the_order_of_the_dataset(build, make_data):

@@ -31,7 +31,11 @@ BAD_SETTINGS = [
     ("precision", "float16", "one of 'bfloat16', 'float32'"),
     ("correction", "m-dyr", CORRECTION),
     ("correction", CrossEntropy, CORRECTION),
-    ("detector", "gamma", "one of 'beta', or an instance of LossMixtureDetector"),
+    (
+        "detector",
+        "gamma",
+        "one of 'auto', 'beta', 'gaussian', or an instance of LossMixtureDetector",
+    ),
     ("callbacks", None, "a sequence of instances of Callback"),
     ("verbose", "yes", "an int in the range [0, inf)"),
     ("checkpoint_dir", 3, "the path of a folder"),

@@ -1,0 +1,105 @@
+"""From a sample of losses to a curve of P(wrong): the whole fit as pure functions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lossnoise.detectors._grid import nodes
+from lossnoise.detectors._mixture import EMResult, Family, fit_mixture, wrong_proba
+from lossnoise.detectors._sample import LossSample
+from lossnoise.detectors._scaling import (
+    CrossEntropyScaling,
+    FloatArray,
+    PercentileScaling,
+    Scaling,
+)
+from lossnoise.detectors._separability import Separability, measure_separability
+from lossnoise.detectors._settings import FitSettings
+
+
+class Curve(NamedTuple):
+    """P(wrong) at the nodes of a grid, for samples whose losses were counted on it.
+
+    Attributes
+    ----------
+    grid : ndarray of shape (n_bins + 1,), float64
+        Samples that each node stands for.
+    proba : ndarray of shape (n_bins + 1,), float64
+        P(wrong) at each node, never falling.
+    """
+
+    grid: FloatArray
+    proba: FloatArray
+
+    @property
+    def rate(self) -> float:
+        """Return the mean of P(wrong) over the samples."""
+        return float(self.grid @ self.proba / self.grid.sum())
+
+
+class SampleFit(NamedTuple):
+    """All that is known about one sample of losses.
+
+    ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
+    same, lowered where the losses do not show two populations.
+    """
+
+    scaling: Scaling
+    result: EMResult
+    separability: Separability
+    mixture_curve: Curve
+    curve: Curve
+
+
+def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> SampleFit:
+    """Fit a mixture to a sample, and ask whether it shows two populations at all."""
+    scaling, separability = _look(sample, settings, family.temperature)
+    grid = sample.on_grid(scaling, settings.n_bins)
+    result = fit_grid(grid, family, settings)
+    curve = Curve(grid, wrong_proba(nodes(settings.n_bins), result.mixture, family))
+    factor = 1.0 if separability.separable else lowered(curve.rate, separability.lower)
+    reported = Curve(grid, factor * curve.proba)
+    return SampleFit(scaling, result, separability, curve, reported)
+
+
+def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:
+    """Fit a mixture to samples counted on the grid."""
+    return fit_mixture(
+        nodes(settings.n_bins),
+        grid,
+        family,
+        hard_fraction=settings.hard_fraction,
+        max_iter=settings.max_iter,
+        tol=settings.tol,
+    )
+
+
+def lowered(rate: float, bound: float) -> float:
+    """Return the factor that brings a rate down to a lower bound, where it is above it."""
+    return min(1.0, bound / rate) if rate > 0.0 else 1.0
+
+
+def _look(
+    sample: LossSample, settings: FitSettings, temperature: float
+) -> tuple[Scaling, Separability]:
+    """Return the scale of the losses, and whether they show two populations."""
+    values = sample.values
+    low = float(values[0])
+    if settings.loss_scale == "cross-entropy":
+        return (
+            CrossEntropyScaling.fit(temperature, values, sample.weights),
+            measure_separability(sample, origin=0.0, unit=1.0),
+        )
+    if low == values[-1]:  # all equal: there is no scale, and one population
+        return PercentileScaling(low, low + 1.0), Separability(False, 0.0, 1.0)
+    scaling = PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
+    return scaling, measure_separability(sample, origin=low, unit=scaling.high - scaling.low)
+
+
+def resample(grid: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Return the grid of a bootstrap sample of the same size."""
+    size = round(grid.sum())
+    drawn = rng.multinomial(size, grid / grid.sum())
+    return drawn.astype(np.float64)

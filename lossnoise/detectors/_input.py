@@ -1,0 +1,157 @@
+"""What a detector accepts as losses: vectors and histories of every kind, and clear errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from lossnoise._history import reduce_history
+from lossnoise._validation import invalid_data, to_numpy
+from lossnoise.detectors._grid import CHUNK
+from lossnoise.detectors._sample import LossSample
+from lossnoise.exceptions import InvalidDataError
+
+MIN_SAMPLES = 10
+ROW_SUM_TOLERANCE = 1e-3
+
+
+def read_losses(
+    detector: Any,
+    X: Any,
+    *,
+    reset: bool,
+    minimum: int,
+    last: int | None,
+    nonnegative: bool,
+) -> NDArray[Any]:
+    """Return one loss a sample.
+
+    A vector of floats is returned as it is: it may be a memory-mapped file of any size. A history
+    goes through scikit-learn's validation and comes back as the mean of its `last` columns.
+    """
+    owner = type(detector).__name__
+    table = to_numpy(_unmasked(X)) if _is_ours(X) else X
+    if getattr(table, "ndim", 2) == 1:
+        losses = _check_vector(owner, table, minimum)
+        _check_width(detector, reset=reset)
+    else:
+        table = validate_data(
+            detector,
+            table,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            ensure_min_samples=minimum,
+        )
+        _check_no_probabilities(owner, table)
+        losses = table
+    _check_finite(owner, losses)
+    losses = reduce_history(losses, last)
+    if nonnegative:
+        _check_nonnegative(owner, losses)
+    return losses
+
+
+def _is_ours(X: Any) -> bool:
+    """Tell whether to convert `X` here: a tensor, an Arrow table, anything of one dimension."""
+    if hasattr(X, "detach") or type(X).__module__.startswith("pyarrow"):
+        return True
+    dimensions = getattr(X, "ndim", None)  # np.ndim would call on X to answer, which it may refuse
+    return (np.asarray(X).ndim if dimensions is None else dimensions) == 1
+
+
+def _unmasked(X: Any) -> Any:
+    """Return masked entries as NaN: they are no losses, and numpy would drop the mask silently."""
+    return X.astype(np.float64).filled(np.nan) if np.ma.is_masked(X) else X
+
+
+def _check_vector(owner: str, losses: NDArray[Any], minimum: int) -> NDArray[Any]:
+    if losses.dtype.kind == "c":
+        raise invalid_data(owner, "X", "real losses", f"complex numbers ({losses.dtype})")
+    if losses.dtype.kind == "O":
+        losses = _from_objects(owner, losses)
+    if losses.dtype.kind not in "fiub" and losses.size:
+        raise invalid_data(owner, "X", "losses, which are numbers", f"dtype {losses.dtype}")
+    if len(losses) < minimum:
+        raise invalid_data(owner, "X", f"at least {minimum} losses", str(len(losses)))
+    if losses.dtype.kind == "f" and losses.dtype.itemsize <= 8:
+        return losses
+    return losses.astype(np.float64)
+
+
+def _from_objects(owner: str, losses: NDArray[Any]) -> NDArray[np.float64]:
+    if any(isinstance(loss, str) for loss in losses):
+        raise invalid_data(owner, "X", "losses, which are numbers", "strings among them")
+    try:
+        return losses.astype(np.float64)
+    except (TypeError, ValueError):
+        types = ", ".join(sorted({type(loss).__name__ for loss in losses}))
+        raise invalid_data(owner, "X", "losses, which are numbers", f"objects: {types}") from None
+
+
+def _check_width(detector: Any, *, reset: bool) -> None:
+    """Remember, or compare, the number of columns, as scikit-learn does for tables."""
+    if reset:
+        detector.n_features_in_ = 1
+        if hasattr(detector, "feature_names_in_"):
+            del detector.feature_names_in_
+    elif detector.n_features_in_ != 1:
+        name, width = type(detector).__name__, detector.n_features_in_
+        raise invalid_data(
+            name, "X", f"a loss history of {width} columns, as in fit", "a vector of losses"
+        )
+
+
+def _check_finite(owner: str, losses: NDArray[Any]) -> None:
+    rows = losses if losses.ndim == 1 else losses.sum(axis=1)  # NaN and inf show in the sum
+    if all(np.isfinite(rows[i : i + CHUNK]).all() for i in range(0, len(rows), CHUNK)):
+        return
+    bad = ~np.isfinite(losses).reshape(len(losses), -1).all(axis=1)
+    if not bad.any():  # a sum that overflowed
+        return
+    row = int(np.flatnonzero(bad)[0])
+    kind = "NaN" if np.isnan(losses[row]).any() else "inf"
+    advice = ""
+    if kind == "inf" and losses.dtype == np.float16:
+        advice = "float16 has nothing above 65504, so compute the losses in float32"
+    elif kind == "inf":
+        advice = "-log of a probability of 0 perhaps, so clip those, at 1e-12 for instance"
+    count = f"{kind} in {int(bad.sum())} of {len(losses)} rows, first in row {row}"
+    raise invalid_data(owner, "X", "finite losses", count, advice)
+
+
+def _check_nonnegative(owner: str, losses: NDArray[Any]) -> None:
+    lowest = losses.min()
+    if lowest < 0.0:
+        raise InvalidDataError(
+            f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "
+            f"losses, which are at least 0. Got {lowest:.6g} instead: use loss_scale='any' for "
+            "other losses."
+        )
+
+
+def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
+    if table.shape[1] <= 2 or table.min() < 0.0:
+        return
+    if (np.abs(table.sum(axis=1) - 1.0) < ROW_SUM_TOLERANCE).all():
+        raise invalid_data(
+            owner,
+            "X",
+            "losses of shape (n_samples,), or their history of shape (n_samples, n_epochs)",
+            f"{len(table)} rows of {table.shape[1]} numbers that sum to 1",
+            "these look like predicted probabilities. Pass -log of the probability of each "
+            "given label, or call lossnoise.audit(labels, pred_probs=...)",
+        )
+
+
+def check_range(owner: str, sample: LossSample) -> None:
+    """Refuse losses whose differences overflow."""
+    low, high = sample.values[0], sample.values[-1]
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(high - low)
+    if not finite:
+        got = f"losses from {low:.6g} to {high:.6g}"
+        raise invalid_data(owner, "X", "losses whose range is finite", got)

@@ -1,0 +1,218 @@
+"""EM for two components on a grid, with a background of hard examples.
+
+Pure functions. A family of distributions (``_beta.py``, ``_gaussian.py``) adds the densities and
+the M-step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from scipy.special import expit
+
+from lossnoise.detectors._scaling import EDGE, FloatArray
+
+START_RANGE = (0.01, 0.99)  # quantiles between which the first guess rises from 0 to 1
+START_POWERS = (1.0, 3.0)  # of the place between them; a high power suits few wrong labels
+START_GAIN = 5.0  # in log-likelihood: the second start has to earn its place
+WINDOW = 0.1  # of the normalised scale
+DEAD = 1e-9  # a component of less weight holds nothing, and EM ends
+
+
+class Mixture(NamedTuple):
+    """Two weighted components: ``weights`` (2,), which sum to 1, and ``params``, a row each.
+
+    ``hard_fraction`` of all samples are neither: right labels of hard examples, whose losses are
+    taken to be spread evenly over the normalised scale.
+    """
+
+    weights: FloatArray
+    params: FloatArray
+    hard_fraction: float = 0.0
+
+
+class EMResult(NamedTuple):
+    """What EM ended with; `log_likelihood` is the weighted mean of the log-density."""
+
+    mixture: Mixture
+    log_likelihood: float
+    n_iter: int
+    converged: bool
+
+
+class Family(Protocol):
+    """Two components of one family of distributions: all that a fit must know about them."""
+
+    temperature: float  # of `CrossEntropyScaling`: the scale on which the family fits best
+
+    def log_density(self, values: FloatArray, params: FloatArray) -> FloatArray:
+        """Return the log-densities ``(2, n)`` of the components at normalised losses."""
+
+    def m_step(self, values: FloatArray, mass: FloatArray, params: FloatArray) -> FloatArray:
+        """Return new parameters from the responsibilities ``mass`` ``(2, n)``."""
+
+    def means(self, params: FloatArray) -> FloatArray:
+        """Return the mean ``(2,)`` of each component."""
+
+    def rising_range(self, params: FloatArray) -> tuple[float, float]:
+        """Return the stretch of normalised losses where the log-odds of "wrong" rise."""
+
+
+def fit_mixture(
+    values: FloatArray,
+    counts: FloatArray,
+    family: Family,
+    *,
+    hard_fraction: float,
+    max_iter: int,
+    tol: float,
+) -> EMResult:
+    """Fit a mixture to ascending `values`, each of which stands for `counts` samples.
+
+    EM starts from a guess of P(wrong): the place of a loss between the lowest and the highest
+    percent, and again from its third power. The second result is taken where its log-likelihood
+    is clearly higher.
+    """
+    low, high = _start_range(values, counts)
+    guess, best = first_guess(values, low, high), None
+    hard_fraction = min(hard_fraction, lowest_density(values, counts, low, high))
+    for power in START_POWERS:
+        result = expectation_maximization(
+            values,
+            counts,
+            guess**power,
+            family,
+            hard_fraction=hard_fraction,
+            max_iter=max_iter,
+            tol=tol,
+        )
+        gain = START_GAIN / counts.sum()
+        if best is None or result.log_likelihood > best.log_likelihood + gain:
+            best = result
+    assert best is not None  # START_POWERS is not empty
+    return best
+
+
+def _start_range(values: FloatArray, counts: FloatArray) -> tuple[float, float]:
+    ends = np.cumsum(counts)
+    low, high = values[np.searchsorted(ends, np.multiply(START_RANGE, ends[-1]))]
+    return float(low), float(high)
+
+
+def first_guess(values: FloatArray, low: float, high: float) -> FloatArray:
+    """Return where each value lies between two bounds, from 0 to 1.
+
+    Relative to the data, and not to the scale: early in training all losses are high, and late in
+    training all may be low.
+    """
+    if not high > low:
+        return values
+    place: FloatArray = np.clip((values - low) / (high - low), 0.0, 1.0)
+    return place
+
+
+def lowest_density(values: FloatArray, counts: FloatArray, low: float, high: float) -> float:
+    """Return the lowest density of the samples in a tenth of the scale between two bounds.
+
+    A background that is the same everywhere cannot be denser than that: where right and wrong
+    labels lie far apart, there are no hard examples between them.
+    """
+    starts = values[(values >= low) & (values <= high - WINDOW)]
+    ends = np.append(0.0, np.cumsum(counts))
+    inside = (
+        ends[np.searchsorted(values, starts + WINDOW, side="right")]
+        - ends[np.searchsorted(values, starts)]
+    )
+    return float(inside.min(initial=np.inf) / (WINDOW * ends[-1]))
+
+
+def expectation_maximization(
+    values: FloatArray,
+    counts: FloatArray,
+    guess: FloatArray,
+    family: Family,
+    *,
+    hard_fraction: float,
+    max_iter: int,
+    tol: float,
+) -> EMResult:
+    """Fit a mixture by EM, from a first `guess` of P(wrong) at each value.
+
+    Responsibilities are monotone in the loss, as the predictions are. Stops when the mean
+    log-likelihood moves by less than `tol`, or after `max_iter` iterations; both are regular
+    ends, because the M-step need not maximise the likelihood.
+    """
+    share = counts / counts.sum()
+    mixture = Mixture(np.full(2, 0.5), np.ones((2, 2)), hard_fraction)
+    mixture = _m_step(values, share, guess, np.zeros_like(values), mixture, family)
+    joint = log_joint(values, mixture, family)
+    log_likelihood, converged, n_iter = float(share @ joint.total), False, 0
+    while n_iter < max_iter and not converged and mixture.weights.min() > DEAD:
+        upper = two_component_proba(values, mixture, family)
+        hard = np.exp(joint.hard - joint.total)
+        mixture = _m_step(values, share, upper, hard, mixture, family)
+        joint = log_joint(values, mixture, family)
+        previous, log_likelihood = log_likelihood, float(share @ joint.total)
+        converged = abs(log_likelihood - previous) < tol
+        n_iter += 1
+    return EMResult(mixture, log_likelihood, n_iter, converged)
+
+
+def _m_step(
+    values: FloatArray,
+    share: FloatArray,
+    upper: FloatArray,
+    hard: FloatArray,
+    mixture: Mixture,
+    family: Family,
+) -> Mixture:
+    mass = np.stack([1.0 - upper, upper]) * ((1.0 - hard) * share)
+    total = mass.sum(axis=1)
+    params = family.m_step(values, mass, mixture.params)
+    return Mixture(total / total.sum(), params, mixture.hard_fraction)
+
+
+class LogJoint(NamedTuple):
+    """Logs of the weighted densities: of both components (2, n), of the background, of the sum."""
+
+    components: FloatArray
+    hard: float
+    total: FloatArray
+
+
+def log_joint(values: FloatArray, mixture: Mixture, family: Family) -> LogJoint:
+    """Return the logs of the weighted densities at normalised losses inside (0, 1)."""
+    with np.errstate(divide="ignore"):  # a weight of 0 is log-weight -inf, which is right
+        log_weights = np.log(mixture.weights) + np.log1p(-mixture.hard_fraction)
+        hard = float(np.log(mixture.hard_fraction))
+    components = family.log_density(values, mixture.params) + log_weights[:, None]
+    total = np.logaddexp(np.logaddexp(components[0], components[1]), hard)
+    return LogJoint(components, hard, total)
+
+
+def two_component_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
+    """Return the posterior of the second component against the first one.
+
+    Flat beyond the turn of its log-odds, where it would fall although the loss rises.
+    """
+    low, high = family.rising_range(mixture.params)
+    rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
+    components = log_joint(rising, mixture, family).components
+    posterior: FloatArray = expit(components[1] - components[0])
+    return posterior
+
+
+def wrong_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
+    """Return P(wrong) at ascending normalised losses: never falling.
+
+    It is the posterior of the second component times the probability that the sample is no hard
+    example. The background may win again at the highest losses, where P(wrong) then stays at its
+    maximum. (A running maximum is safe here: what it carries on is at most the two-component
+    posterior, which rises by itself. On a posterior that does not, it carries a spurious value
+    at the cleanest losses over all the others.)
+    """
+    joint = log_joint(values, mixture, family)
+    upper = two_component_proba(values, mixture, family)
+    proba: FloatArray = np.maximum.accumulate(upper * -np.expm1(joint.hard - joint.total))
+    return proba

@@ -1,0 +1,103 @@
+"""Where to cut: losses above which labels are called wrong, chosen by what is needed."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from lossnoise._validation import check_int, check_real, invalid_parameter
+from lossnoise.detectors._scaling import FloatArray, Scaling
+from lossnoise.exceptions import UnattainableThresholdWarning
+
+
+class Threshold(NamedTuple):
+    """A cut, and what is to be expected of it.
+
+    Attributes
+    ----------
+    threshold : float
+        Labels whose loss is at least this are called wrong; inf where none can be.
+    precision : float
+        Expected share of wrong labels among those; NaN where there are none.
+    recall : float
+        Expected share of the wrong labels that are among those; NaN where none is expected.
+    count : int
+        Number of fitted losses that are at least the threshold.
+    """
+
+    threshold: float
+    precision: float
+    recall: float
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks a cut for
+
+
+def crossing(proba: FloatArray, scaling: Scaling, level: float = 0.5) -> float:
+    """Return the loss at which a rising table of P(wrong) reaches a level; inf if it does not."""
+    above = np.flatnonzero(proba > level)
+    if not len(above):
+        return float("inf")
+    upper = above[0]
+    if upper == 0:
+        return float(scaling.losses_at(np.zeros(1))[0])
+    low, high = proba[upper - 1], proba[upper]
+    value = (upper - 1 + (level - low) / (high - low)) / (len(proba) - 1)
+    return float(scaling.losses_at(np.array([value]))[0])
+
+
+def choose_threshold(
+    owner: str,
+    losses: FloatArray,
+    weights: FloatArray,
+    proba: FloatArray,
+    *,
+    precision: float | None,
+    recall: float | None,
+    budget: int | None,
+) -> Threshold:
+    """Return the cut that meets one need, by expected values over the fitted losses."""
+    needs = {"precision": precision, "recall": recall, "budget": budget}
+    given = [name for name, value in needs.items() if value is not None]
+    if len(given) != 1:
+        expected = "given, or else 'recall' or 'budget', but only one of the three"
+        raise invalid_parameter(owner, "precision", expected, precision)
+    cuts, counts, wrong = _cumulate(losses, weights, proba)
+    if precision is not None:
+        check_real(owner, "precision", precision, 0.0, 1.0, closed="right")
+        meets = wrong >= precision * counts
+    elif recall is not None:
+        check_real(owner, "recall", recall, 0.0, 1.0, closed="right")
+        meets = (wrong >= recall * wrong[-1]) & (wrong > 0.0)
+    else:
+        meets = counts <= check_int(owner, "budget", budget, 1)
+    good = np.flatnonzero(meets)
+    if not len(good):
+        return _unattainable(owner, given[0], needs[given[0]], wrong[-1])
+    at = good[0] if recall is not None else good[-1]
+    total = float(wrong[-1])
+    found = float(wrong[at]) / total if total > 0.0 else float("nan")
+    return Threshold(
+        float(cuts[at]), float(wrong[at] / counts[at]), found, round(float(counts[at]))
+    )
+
+
+def _cumulate(
+    losses: FloatArray, weights: FloatArray, proba: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return distinct losses, highest first, and how many samples and wrong labels lie above."""
+    cuts, place = np.unique(losses, return_inverse=True)
+    counts = np.bincount(place, weights)[::-1].cumsum()
+    wrong = np.bincount(place, weights * proba)[::-1].cumsum()
+    return cuts[::-1], counts, wrong
+
+
+def _unattainable(owner: str, need: str, value: object, wrong: float) -> Threshold:
+    warnings.warn(
+        f"No threshold of {owner.partition('.')[0]} gives {need}={value!r} on the fitted losses: "
+        "the threshold is inf and calls no label wrong. Ask for less, or look at separable_ and "
+        "at the noise rate.",
+        UnattainableThresholdWarning,
+        stacklevel=4,
+    )
+    return Threshold(float("inf"), float("nan"), 0.0 if wrong > 0.0 else float("nan"), 0)

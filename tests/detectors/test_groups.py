@@ -1,0 +1,101 @@
+"""A curve for each group: small groups lean on the others, and errors name what is missing."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossnoise import BetaMixtureNoiseDetector
+from lossnoise.exceptions import InvalidDataError
+
+
+def easy_and_hard(rng, easy=3000, hard=3000, rate=0.2):
+    """Two classes: right labels of the hard one have the losses of the easy one's wrong ones."""
+    groups = np.repeat(["easy", "hard"], [easy, hard])
+    wrong = rng.random(easy + hard) < rate
+    right_loss = np.append(rng.gamma(2.0, 0.05, easy), rng.gamma(9.0, 0.15, hard))
+    wrong_loss = np.append(rng.normal(2.0, 0.4, easy), rng.normal(5.5, 0.6, hard))
+    return np.where(wrong, wrong_loss, right_loss).clip(0.0), groups, wrong
+
+
+def test_each_group_has_its_own_curve():
+    losses, groups, wrong = easy_and_hard(np.random.default_rng(0))
+    plain = BetaMixtureNoiseDetector().fit(losses)
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    assert (detector.predict(losses, groups=groups) == wrong).mean() > 0.97
+    assert (plain.predict(losses) == wrong).mean() < 0.9
+    proba = detector.predict_proba(losses, groups=groups)
+    assert detector.noise_rate_ == pytest.approx(proba[:, 1].mean(), abs=1e-12)
+    assert [report["group"] for report in detector.group_report_] == ["easy", "hard"]
+    for report in detector.group_report_:
+        members = groups == report["group"]
+        assert report["n"] == members.sum()
+        assert report["noise_rate"] == pytest.approx(proba[members, 1].mean(), abs=1e-12)
+        assert report["noise_rate"] == pytest.approx(wrong[members].mean(), abs=0.03)
+    assert detector.group_report_[0]["threshold"] < 2.0 < detector.group_report_[1]["threshold"]
+    for name in ("easy", "hard"):
+        order = np.argsort(losses[groups == name])
+        assert (np.diff(proba[groups == name, 1][order]) >= 0.0).all()
+
+
+def test_a_group_of_one_gets_nearly_the_curve_of_all():
+    losses, groups, _ = easy_and_hard(np.random.default_rng(0), hard=0)
+    groups = groups.astype(object)
+    groups[0] = "rare"
+    grid = np.linspace(0.0, 6.0, 50)
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    rare = detector.predict_proba(grid, groups=["rare"] * 50)
+    unseen = detector.predict_proba(grid, groups=["never seen"] * 50)
+    plain = BetaMixtureNoiseDetector().fit(losses).predict_proba(grid)
+    np.testing.assert_allclose(rare, plain, atol=0.1)
+    np.testing.assert_allclose(unseen, plain, atol=1e-12)
+
+
+def test_the_interval_and_the_thresholds_are_those_of_the_groups():
+    losses, groups, _ = easy_and_hard(np.random.default_rng(0))
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=pd.Series(groups))
+    low, high = detector.noise_rate_interval_
+    assert low <= detector.noise_rate_ <= high
+    proba = detector.predict_proba(losses, groups=groups)[:, 1]
+    cut = detector.threshold_for(budget=500)
+    assert cut.count == (cut.threshold <= losses).sum() == 500
+    assert cut.precision == pytest.approx(proba[cut.threshold <= losses].mean())
+
+
+def test_a_fit_without_groups_forgets_them():
+    losses, groups, _ = easy_and_hard(np.random.default_rng(0))
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups).fit(losses)
+    assert not hasattr(detector, "group_report_")
+    assert detector.predict(losses).shape == losses.shape
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda d, x, g: d.fit(x, groups=g[:-1]),
+            "The 'groups' parameter of BetaMixtureNoiseDetector.fit must be of length 400, one "
+            "group for each loss. Got length 399 instead.",
+        ),
+        (
+            lambda d, x, g: d.fit(x).predict(x, groups=g),
+            "The 'groups' parameter of BetaMixtureNoiseDetector must be given to fit too, or not "
+            "at all. Got groups here only instead.",
+        ),
+        (
+            lambda d, x, g: d.fit(x, groups=g).predict_proba(x),
+            "The 'groups' parameter of BetaMixtureNoiseDetector must be given, as they were to "
+            "fit. Got None instead.",
+        ),
+        (
+            lambda d, x, g: d.fit(x, groups=g).partial_fit(x),
+            "The 'self' parameter of BetaMixtureNoiseDetector.partial_fit must be fitted without "
+            "groups. Got a detector that was fitted with groups instead.",
+        ),
+    ],
+)
+def test_groups_that_do_not_fit(call, message):
+    losses, groups, _ = easy_and_hard(np.random.default_rng(0), 200, 200)
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        call(BetaMixtureNoiseDetector(), losses, groups)

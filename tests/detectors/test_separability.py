@@ -1,0 +1,85 @@
+"""Do losses show two populations? Clean families, mixtures, and what lies below notice."""
+
+import numpy as np
+import pytest
+
+from lossnoise import BetaMixtureNoiseDetector
+from lossnoise.detectors._sample import LossSample
+from lossnoise.detectors._separability import measure_separability
+from lossnoise.exceptions import NoSeparableNoiseWarning
+
+SCALES = ["cross-entropy", "any"]
+N = 2000
+
+CLEAN = {
+    "gamma, heavy": lambda rng: rng.gamma(0.5, 0.3, N),
+    "gamma, light": lambda rng: rng.gamma(3.0, 0.5, N),
+    "exponential": lambda rng: rng.exponential(1.0, N),
+    "lognormal": lambda rng: rng.lognormal(0.0, 1.0, N),
+    "lognormal, low": lambda rng: rng.lognormal(-3.0, 1.5, N),
+    "uniform": lambda rng: rng.uniform(0.0, 1.0, N),
+    "uniform, wide": lambda rng: rng.uniform(0.0, 6.0, N),
+    "uniform, away from 0": lambda rng: rng.uniform(2.0, 3.0, N),
+    "all wrong": lambda rng: np.abs(rng.normal(6.0, 1.5, N)),
+    "memorised": lambda rng: rng.gamma(1.0, 1e-6, N),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", CLEAN)
+def test_one_population_is_no_evidence_of_wrong_labels(name, seed, scale):
+    losses = CLEAN[name](np.random.default_rng(seed))
+    with pytest.warns(NoSeparableNoiseWarning, match=r"^Cannot tell right from wrong labels"):
+        detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+    assert detector.separable_ is False
+    assert detector.noise_rate_ <= 0.03
+    low, high = detector.noise_rate_interval_
+    assert low <= detector.noise_rate_ < high
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("rate", [0.03, 0.09, 0.18, 0.3, 0.5, 0.72])
+@pytest.mark.parametrize("right", ["gamma", "exponential", "lognormal", "half-normal"])
+def test_two_populations_that_hardly_overlap_are_told_apart(right, rate, scale):
+    rng = np.random.default_rng(0)
+    draw = {
+        "gamma": lambda n: rng.gamma(0.5, 0.3, n),
+        "exponential": lambda n: rng.exponential(0.1, n),
+        "lognormal": lambda n: rng.lognormal(-3.0, 1.0, n),
+        "half-normal": lambda n: np.abs(rng.normal(0.0, 0.3, n)),
+    }[right]
+    wrong = np.arange(N) < rate * N
+    losses = np.where(wrong, rng.normal(4.5, 0.7, N), draw(N))
+    detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+    assert detector.separable_ is True
+    assert detector.noise_rate_ == pytest.approx(wrong.mean(), abs=0.05)
+    found = detector.predict(losses)
+    assert (found == wrong).mean() >= 0.97
+    assert found[wrong].mean() >= 0.8
+
+
+def test_the_lower_bound_and_the_limit_are_shares_of_all_samples():
+    rng = np.random.default_rng(0)
+    found = measure_separability(LossSample.of_losses(rng.gamma(2.0, 0.3, 5000)), 0.0, 1.0)
+    assert 0.0 <= found.lower < found.limit < 0.05
+    assert not found.separable
+
+
+def test_two_heaps_of_memorised_losses_are_no_evidence():
+    """Both are far below what a loss can tell: the one labels are as right as the others."""
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(9.0, 1e-7, 900), rng.gamma(9.0, 1e-5, 100)])
+    with pytest.warns(NoSeparableNoiseWarning):
+        detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.noise_rate_ <= 0.03
+    assert not detector.predict(losses).any()
+
+
+def test_weights_stand_for_repeated_losses():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(1.0, 0.2, 700), rng.normal(4.0, 0.5, 300)])
+    once = LossSample.of_losses(losses)
+    thrice = LossSample.of_losses(np.repeat(losses, 3))
+    weighted = once._replace(counts=np.full(1000, 3.0), weights=np.full(1000, 3.0))
+    assert measure_separability(weighted, 0.0, 1.0) == measure_separability(thrice, 0.0, 1.0)

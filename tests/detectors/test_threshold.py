@@ -1,0 +1,126 @@
+"""Thresholds chosen by precision, recall or budget: what is promised is what is expected."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossnoise import BetaMixtureNoiseDetector
+from lossnoise.exceptions import (
+    InvalidParameterError,
+    NoSeparableNoiseWarning,
+    UnattainableThresholdWarning,
+)
+
+RNG = np.random.default_rng(0)
+N = 4000
+WRONG = np.arange(N) < 0.2 * N
+LOSSES = np.where(WRONG, RNG.normal(3.0, 1.2, N).clip(0.05), RNG.gamma(1.0, 0.4, N))
+DETECTOR = BetaMixtureNoiseDetector().fit(LOSSES)
+PROBA = DETECTOR.predict_proba(LOSSES)[:, 1]
+
+
+def expected_of(cut):
+    """What the probabilities say of a cut, summed plainly."""
+    above = cut.threshold <= LOSSES
+    return PROBA[above].mean(), PROBA[above].sum() / PROBA.sum(), above.sum()
+
+
+@given(st.floats(0.3, 0.9))
+def test_precision_is_met_by_the_lowest_threshold(precision):
+    cut = DETECTOR.threshold_for(precision=precision)
+    assert cut[1:] == pytest.approx(expected_of(cut))
+    assert cut.precision >= precision
+    lower = np.sort(LOSSES)[-cut.count - 1]
+    assert PROBA[lower <= LOSSES].mean() < precision
+
+
+@given(st.floats(0.01, 1.0))
+def test_recall_is_met_by_the_highest_threshold(recall):
+    cut = DETECTOR.threshold_for(recall=recall)
+    assert cut[1:] == pytest.approx(expected_of(cut))
+    assert cut.recall >= recall * (1.0 - 1e-12)
+    higher = np.sort(LOSSES)[-cut.count :][1:]
+    if len(higher):
+        assert PROBA[higher[0] <= LOSSES].sum() / PROBA.sum() < recall
+
+
+@given(st.integers(1, 2 * N))
+def test_a_budget_is_used_up(budget):
+    cut = DETECTOR.threshold_for(budget=budget)
+    assert cut[1:] == pytest.approx(expected_of(cut))
+    assert cut.count == min(budget, N)
+
+
+def test_what_is_expected_really_comes():
+    cut = DETECTOR.threshold_for(precision=0.9)
+    assert WRONG[cut.threshold <= LOSSES].mean() >= 0.85
+
+
+def test_losses_of_one_value_stay_together():
+    losses = np.repeat([0.1, 0.2, 5.0], [50, 50, 20])
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.threshold_for(budget=100).count == 70
+    with pytest.warns(UnattainableThresholdWarning, match=r"gives budget=19 on the fitted losses"):
+        cut = detector.threshold_for(budget=19)
+    assert cut.threshold == np.inf
+    assert np.isnan(cut.precision)
+    assert (cut.recall, cut.count) == (0.0, 0)
+
+
+def test_without_evidence_no_threshold_is_precise():
+    with pytest.warns(NoSeparableNoiseWarning):
+        detector = BetaMixtureNoiseDetector().fit(RNG.exponential(1.0, 500))
+    with pytest.warns(UnattainableThresholdWarning) as warned:
+        cut = detector.threshold_for(precision=0.9)
+    assert cut.threshold == np.inf
+    assert warned[0].filename == __file__
+    assert str(warned[0].message) == (
+        "No threshold of BetaMixtureNoiseDetector gives precision=0.9 on the fitted losses: the "
+        "threshold is inf and calls no label wrong. Ask for less, or look at separable_ and at "
+        "the noise rate."
+    )
+
+
+def test_many_losses_are_cut_between_bins():
+    losses = np.resize(LOSSES, 200_000) * np.linspace(0.99, 1.01, 200_000)
+    cut = BetaMixtureNoiseDetector().fit(losses).threshold_for(budget=1000)
+    assert 500 <= cut.count <= 1000
+    assert (cut.threshold <= losses).sum() == pytest.approx(cut.count, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        (
+            {},
+            "The 'precision' parameter of BetaMixtureNoiseDetector.threshold_for must be given, "
+            "or else 'recall' or 'budget', but only one of the three. Got None instead.",
+        ),
+        (
+            {"precision": 0.9, "budget": 3},
+            "The 'precision' parameter of BetaMixtureNoiseDetector.threshold_for must be given, "
+            "or else 'recall' or 'budget', but only one of the three. Got 0.9 instead.",
+        ),
+        (
+            {"precision": 0.0},
+            "The 'precision' parameter of BetaMixtureNoiseDetector.threshold_for must be a float "
+            "in the range (0.0, 1.0]. Got 0.0 instead.",
+        ),
+        (
+            {"recall": 1.5},
+            "The 'recall' parameter of BetaMixtureNoiseDetector.threshold_for must be a float in "
+            "the range (0.0, 1.0]. Got 1.5 instead.",
+        ),
+        (
+            {"budget": 0},
+            "The 'budget' parameter of BetaMixtureNoiseDetector.threshold_for must be an int in "
+            "the range [1, inf). Got 0 instead.",
+        ),
+    ],
+)
+def test_needs_out_of_range(needs, message):
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        DETECTOR.threshold_for(**needs)
