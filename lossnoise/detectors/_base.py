@@ -18,9 +18,9 @@ from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._validation import invalid_data, invalid_parameter
-from lossnoise.detectors._fit import SampleFit, fit_sample
+from lossnoise.detectors._fit import Part, SampleFit, curve_of, fit_sample, with_hard_fraction
 from lossnoise.detectors._grid import read_table
-from lossnoise.detectors._groups import Part, fit_groups, read_groups, report_groups
+from lossnoise.detectors._groups import fit_groups, read_groups, report_groups
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._input import MIN_SAMPLES, check_range, read_losses
 from lossnoise.detectors._interval import rate_interval
@@ -59,7 +59,7 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
 
     @abstractmethod
     def _params(self) -> FloatArray:
-        """Return the parameters of the components, from the public attributes."""
+        """Return the parameters of the components from there."""
 
     # -- scikit-learn's interface -----------------------------------------------------------
 
@@ -168,8 +168,7 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         Returns
         -------
         self : object
-            The detector, fitted as to the middles of the bins; bins are so narrow that it
-            differs little from one fitted to the losses themselves.
+            The detector, fitted as to the middles of the bins, which are narrow.
 
         Raises
         ------
@@ -236,8 +235,7 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
     def posterior(self, X: ArrayLike) -> FloatArray:
         """Return the plain posterior of the wrong component, whatever `separable_` says.
 
-        `predict_proba` gives the same where the losses show two populations, and less where they
-        do not. For those who know more than the losses say, and without groups.
+        `predict_proba` gives less where the losses do not show two populations. Without groups.
 
         Parameters
         ----------
@@ -250,8 +248,8 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             Never falling in the loss.
         """
         check_is_fitted(self)
-        losses = self._read(X, reset=False)
-        return read_table(self._sample_fit.mixture_curve.proba, losses, self.scaling_)
+        curve = self._sample_fit.mixture_curve
+        return read_table(curve.proba, self._read(X, reset=False), self.scaling_)
 
     def transform(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
         """Return P(wrong) as a table of one column, for pipelines.
@@ -344,7 +342,8 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         ----------
         precision : float in (0, 1], optional
             Expected share of wrong labels among those called wrong, at least. The lowest
-            threshold that gives it.
+            threshold that gives it even if twice as many samples are hard examples; where there
+            is none, the lowest that gives it.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least. The highest
             threshold that gives it.
@@ -369,18 +368,21 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             No threshold meets the need.
         """
         check_is_fitted(self)
-        parts = self._parts.values()
         return choose_threshold(
             f"{type(self).__name__}.threshold_for",
-            np.concatenate([part.losses for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            np.concatenate(
-                [read_table(part.curve.proba, part.losses, self.scaling_) for part in parts]
-            ),
+            self._parts.values(),
+            self.scaling_,
+            self._cautious_table,
             precision=precision,
             recall=recall,
             budget=budget,
         )
+
+    @cached_property
+    def _cautious_table(self) -> FloatArray:
+        """Return P(wrong) of all samples if twice as many of them were hard examples."""
+        fit, settings = self._sample_fit, with_hard_fraction(read_settings(self), 2.0)
+        return curve_of(fit.curve.grid, self._family, settings).proba
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_sample_fit")  # `partial_fit` waits until there are enough losses
@@ -406,11 +408,11 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
     def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
         """Fit to a sample, and store what it says."""
         check_range(type(self).__name__, sample)
-        for name in ("_histogram", "noise_rate_interval_", "group_report_"):
+        for name in ("_histogram", "_cautious_table", "noise_rate_interval_", "group_report_"):
             self.__dict__.pop(name, None)  # of an earlier fit
         fit = fit_sample(sample, self._family, settings)
-        # The wrong component is the higher one because responsibilities never fall with the loss,
-        # from the first guess on: nothing has to be sorted, and rounding cannot swap equal means.
+        # The wrong component is the higher one because responsibilities never fall with the loss:
+        # nothing has to be sorted, and rounding cannot swap equal means.
         mixture = fit.result.mixture
         self._sample_fit = fit
         self._parts = {None: Part(sample.values, sample.weights, fit.curve)}
@@ -480,7 +482,6 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         return invalid_data(type(self).__name__, "groups", expected, got)
 
     def _predict_pooled(self, losses: NDArray[Any]) -> FloatArray:
-        """Return P(wrong) by the curve of all samples."""
         return read_table(self._sample_fit.curve.proba, losses, self.scaling_)
 
     def _mixture(self) -> Mixture:

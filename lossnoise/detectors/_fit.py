@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lossnoise.detectors._grid import nodes
-from lossnoise.detectors._mixture import EMResult, Family, fit_mixture, wrong_proba
+from lossnoise.detectors._mixture import EMResult, Family, Mixture, fit_mixture, wrong_proba
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import (
     CrossEntropyScaling,
@@ -39,6 +39,14 @@ class Curve(NamedTuple):
         return float(self.grid @ self.proba / self.grid.sum())
 
 
+class Part(NamedTuple):
+    """Samples that share a curve: their losses, ascending, with weights."""
+
+    losses: FloatArray
+    weights: FloatArray
+    curve: Curve
+
+
 class SampleFit(NamedTuple):
     """All that is known about one sample of losses.
 
@@ -58,7 +66,7 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     scaling, separability = _look(sample, settings, family.temperature)
     grid = sample.on_grid(scaling, settings.n_bins)
     result = fit_grid(grid, family, settings)
-    curve = Curve(grid, wrong_proba(nodes(settings.n_bins), result.mixture, family))
+    curve = _curve(grid, result.mixture, family)
     factor = 1.0 if separability.separable else lowered(curve.rate, separability.lower)
     reported = Curve(grid, factor * curve.proba)
     return SampleFit(scaling, result, separability, curve, reported)
@@ -67,13 +75,27 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:
     """Fit a mixture to samples counted on the grid."""
     return fit_mixture(
-        nodes(settings.n_bins),
+        nodes(len(grid) - 1),
         grid,
         family,
         hard_fraction=settings.hard_fraction,
         max_iter=settings.max_iter,
         tol=settings.tol,
     )
+
+
+def curve_of(grid: FloatArray, family: Family, settings: FitSettings) -> Curve:
+    """Return the plain curve of samples counted on the grid."""
+    return _curve(grid, fit_grid(grid, family, settings).mixture, family)
+
+
+def _curve(grid: FloatArray, mixture: Mixture, family: Family) -> Curve:
+    return Curve(grid, wrong_proba(nodes(len(grid) - 1), mixture, family))
+
+
+def with_hard_fraction(settings: FitSettings, factor: float) -> FitSettings:
+    """Return settings with another share of hard examples."""
+    return settings._replace(hard_fraction=factor * settings.hard_fraction)
 
 
 def lowered(rate: float, bound: float) -> float:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, label_array
 from lossnoise._validation import invalid_data
-from lossnoise.detectors._fit import Curve, SampleFit, fit_grid, lowered
-from lossnoise.detectors._grid import nodes
-from lossnoise.detectors._mixture import Family, wrong_proba
+from lossnoise.detectors._fit import Curve, Part, SampleFit, curve_of, lowered
+from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._sample import LossSample
-from lossnoise.detectors._scaling import FloatArray, Scaling
+from lossnoise.detectors._scaling import Scaling
 from lossnoise.detectors._settings import FitSettings
 from lossnoise.detectors._threshold import crossing
 
 # Each group is fitted together with so many samples of all groups. A small group so learns most
 # of its curve from the others, and a large one hardly any.
 SHRINKAGE = 200.0
-
-
-class Part(NamedTuple):
-    """Samples that share a curve: their losses, ascending, with weights."""
-
-    losses: FloatArray
-    weights: FloatArray
-    curve: Curve
 
 
 def read_groups(owner: str, groups: Any, n: int) -> NDArray[Any]:
@@ -55,8 +46,7 @@ def fit_groups(
     for code, name in enumerate(names.tolist()):
         sample = LossSample.of_losses(losses[codes == code])
         grid = sample.on_grid(pooled.scaling, settings.n_bins)
-        mixture = fit_grid(grid + background, family, settings).mixture
-        proba = factor * wrong_proba(nodes(settings.n_bins), mixture, family)
+        proba = factor * curve_of(grid + background, family, settings).proba
         parts[name] = Part(sample.values, sample.weights, Curve(grid, proba))
     return parts
 

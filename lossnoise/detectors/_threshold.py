@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 
 from lossnoise._validation import check_int, check_real, invalid_parameter
+from lossnoise.detectors._fit import Part
+from lossnoise.detectors._grid import read_table
 from lossnoise.detectors._scaling import FloatArray, Scaling
 from lossnoise.exceptions import UnattainableThresholdWarning
 
@@ -48,24 +51,33 @@ def crossing(proba: FloatArray, scaling: Scaling, level: float = 0.5) -> float:
 
 def choose_threshold(
     owner: str,
-    losses: FloatArray,
-    weights: FloatArray,
-    proba: FloatArray,
+    parts: Collection[Part],
+    scaling: Scaling,
+    cautious: FloatArray,
     *,
     precision: float | None,
     recall: float | None,
     budget: int | None,
 ) -> Threshold:
-    """Return the cut that meets one need, by expected values over the fitted losses."""
+    """Return the cut that meets one need, by expected values over the fitted losses.
+
+    `cautious` is a table of lower P(wrong): precision is met by it where it can be.
+    """
     needs = {"precision": precision, "recall": recall, "budget": budget}
     given = [name for name, value in needs.items() if value is not None]
     if len(given) != 1:
         expected = "given, or else 'recall' or 'budget', but only one of the three"
         raise invalid_parameter(owner, "precision", expected, precision)
+    losses = np.concatenate([part.losses for part in parts])
+    weights = np.concatenate([part.weights for part in parts])
+    proba = np.concatenate([read_table(part.curve.proba, part.losses, scaling) for part in parts])
     cuts, counts, wrong = _cumulate(losses, weights, proba)
     if precision is not None:
         check_real(owner, "precision", precision, 0.0, 1.0, closed="right")
-        meets = wrong >= precision * counts
+        lower = np.minimum(proba, read_table(cautious, losses, scaling))
+        meets = _cumulate(losses, weights, lower)[2] >= precision * counts
+        if not meets.any():
+            meets = wrong >= precision * counts
     elif recall is not None:
         check_real(owner, "recall", recall, 0.0, 1.0, closed="right")
         meets = (wrong >= recall * wrong[-1]) & (wrong > 0.0)
