@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GRID = 400
+TALLEST = 6.0  # times the bars beyond the first eighth of the losses: taller bars are cut off
 RIGHT, WRONG, POSTERIOR = "#2a6f97", "#c8553d", "#444444"
 
 
@@ -35,6 +36,8 @@ class LossMixtureDisplay:
         P(label wrong) on the grid.
     densities : ndarray of shape (2, n_points), optional
         Weighted densities of the components "right" and "wrong" on the grid.
+    separable : bool, optional
+        Whether the losses show two populations; False is said in the title.
 
     Attributes
     ----------
@@ -62,11 +65,13 @@ class LossMixtureDisplay:
         grid: FloatArray,
         noise_proba: FloatArray,
         densities: FloatArray | None = None,
+        separable: bool | None = None,
     ) -> None:
         self.losses = losses
         self.grid = grid
         self.noise_proba = noise_proba
         self.densities = densities
+        self.separable = separable
 
     @classmethod
     def from_estimator(
@@ -98,7 +103,8 @@ class LossMixtureDisplay:
         losses = detector._read(X, reset=False).astype(np.float64)
         grid = np.linspace(losses.min(), losses.max(), GRID)
         densities = np.exp(detector._log_densities(grid)[:2])
-        display = cls(losses, grid, detector._predict_pooled(grid), densities)
+        proba = detector._predict_pooled(grid)
+        display = cls(losses, grid, proba, densities, detector.separable_)
         return display.plot(bins=bins, ax=ax)
 
     @classmethod
@@ -161,7 +167,9 @@ class LossMixtureDisplay:
         self._draw_posterior()
         handles, labels = self.ax_.get_legend_handles_labels()
         more_handles, more_labels = self.proba_ax_.get_legend_handles_labels()
-        self.proba_ax_.legend(handles + more_handles, labels + more_labels, frameon=False)
+        self.proba_ax_.legend(
+            handles + more_handles, labels + more_labels, frameon=False, loc="center right"
+        )
         return self
 
     def _draw_losses(self, bins: int) -> None:
@@ -173,10 +181,24 @@ class LossMixtureDisplay:
                 self.densities, (RIGHT, WRONG), ("right labels", "wrong labels"), strict=True
             ):
                 self.ax_.plot(self.grid, density, color=color, lw=2, label=f"fit: {name}")
-            # a beta density may be infinite at its border: the histogram sets the scale
-            self.ax_.set_ylim(0.0, 1.15 * heights.max())
+        self._limit_height(heights)
+        if self.separable is False:
+            self.ax_.set_title("one population: cannot tell from these losses", fontsize="medium")
         self.ax_.set_xlabel("loss")
         self.ax_.set_ylabel("density")
+
+    def _limit_height(self, heights: FloatArray) -> None:
+        """Let the histogram set the scale, and cut off the heap at 0 where it hides the rest.
+
+        A density may be infinite at its border, and nine losses in ten may lie in one bar.
+        """
+        rest = heights[len(heights) // 8 :].max(initial=0.0)
+        limit = min(heights.max(), TALLEST * rest) if rest > 0.0 else heights.max()
+        self.ax_.set_ylim(0.0, 1.15 * limit)
+        if limit < heights.max():
+            at = self.losses.min() + 0.02 * np.ptp(self.losses)
+            note = f"bar cut off: {heights.max():.3g}"
+            self.ax_.annotate(note, (at, 1.08 * limit), fontsize="small", color=POSTERIOR)
 
     def _draw_posterior(self) -> None:
         self.proba_ax_ = self.ax_.twinx()

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
 
 from lossnoise import BetaMixtureNoiseDetector, LossMixtureDisplay
-from lossnoise.exceptions import InvalidDataError, MissingExtraError
+from lossnoise.exceptions import InvalidDataError, MissingExtraError, NoSeparableNoiseWarning
 
 
 def two_groups():
@@ -122,3 +122,21 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
         LossMixtureDisplay.from_predictions([1.0, 2.0], [0.1, 0.9])
     monkeypatch.undo()  # before figures are closed
+
+
+def test_the_heap_at_zero_is_cut_off_where_it_hides_the_rest():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(0.3, 0.05, 950), rng.normal(8.0, 1.0, 50)])
+    display = LossMixtureDisplay.from_estimator(BetaMixtureNoiseDetector().fit(losses), losses)
+    heights = np.array([bar.get_height() for bar in display.ax_.patches])
+    top = display.ax_.get_ylim()[1]
+    assert heights[8:].max() < top < heights.max() / 2.0
+    assert [text.get_text() for text in display.ax_.texts] == [f"bar cut off: {heights.max():.3g}"]
+
+
+def test_losses_of_one_population_are_called_so():
+    losses = np.random.default_rng(0).exponential(1.0, 500)
+    with pytest.warns(NoSeparableNoiseWarning):
+        detector = BetaMixtureNoiseDetector().fit(losses)
+    display = LossMixtureDisplay.from_estimator(detector, losses)
+    assert display.ax_.get_title() == "one population: cannot tell from these losses"
