@@ -18,15 +18,23 @@ from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._validation import invalid_data, invalid_parameter
-from lossnoise.detectors._fit import Part, SampleFit, curve_of, fit_sample, with_hard_fraction
+from lossnoise.detectors._fit import (
+    Part,
+    SampleFit,
+    curve_of,
+    fit_sample,
+    log_densities,
+    mean_log_density,
+    with_hard_fraction,
+)
 from lossnoise.detectors._grid import read_table
 from lossnoise.detectors._groups import fit_groups, read_groups, report_groups
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._input import MIN_SAMPLES, check_range, read_losses
 from lossnoise.detectors._interval import rate_interval
-from lossnoise.detectors._mixture import Family, Mixture, log_joint
+from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._sample import LossSample
-from lossnoise.detectors._scaling import EDGE, FloatArray
+from lossnoise.detectors._scaling import FloatArray
 from lossnoise.detectors._settings import FitSettings, read_settings
 from lossnoise.detectors._threshold import Threshold, choose_threshold, crossing
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
@@ -36,6 +44,14 @@ CANNOT_TELL = (
     "is no proof that the labels are right. noise_rate_ is a lower bound, and noise_rate_interval_ "
     "says what would have gone unnoticed. Losses from held-out predictions, from the middle of "
     "training, or averaged over epochs tell more."
+)
+# What an earlier fit may have left, and the next one does not set.
+FORGOTTEN = (
+    "_histogram",
+    "_cautious_table",
+    "lower_bound_",
+    "noise_rate_interval_",
+    "group_report_",
 )
 DOCUMENTATION = "https://lossnoise.readthedocs.io/en/stable/api.html#lossnoise.{estimator_name}"
 
@@ -56,12 +72,6 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
     @abstractmethod
     def _store_params(self, params: FloatArray) -> None:
         """Store the parameters of the components in the family's own public attributes."""
-
-    @abstractmethod
-    def _params(self) -> FloatArray:
-        """Return the parameters of the components from there."""
-
-    # -- scikit-learn's interface -----------------------------------------------------------
 
     def __init__(
         self,
@@ -300,8 +310,8 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             Natural logarithm, per unit of loss.
         """
         check_is_fitted(self)
-        log_density: FloatArray = self._log_densities(self._read(X, reset=False))[-1]
-        return log_density
+        losses = self._read(X, reset=False)
+        return log_densities(losses, self._sample_fit, self._family).both
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the mean log-density of the losses under the fitted mixture.
@@ -320,6 +330,12 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         return float(self.score_samples(X).mean())
 
     # -- what else a fit says ---------------------------------------------------------------
+
+    @cached_property
+    def lower_bound_(self) -> float:
+        """Return the mean log-density of the fitted losses, computed on first access."""
+        check_is_fitted(self)
+        return mean_log_density(self._parts.values(), self._sample_fit, self._family)
 
     @cached_property
     def noise_rate_interval_(self) -> tuple[float, float]:
@@ -408,8 +424,8 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
     def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
         """Fit to a sample, and store what it says."""
         check_range(type(self).__name__, sample)
-        for name in ("_histogram", "_cautious_table", "noise_rate_interval_", "group_report_"):
-            self.__dict__.pop(name, None)  # of an earlier fit
+        for name in FORGOTTEN:
+            self.__dict__.pop(name, None)
         fit = fit_sample(sample, self._family, settings)
         # The wrong component is the higher one because responsibilities never fall with the loss:
         # nothing has to be sorted, and rounding cannot swap equal means.
@@ -424,8 +440,6 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         self.threshold_ = crossing(fit.curve.proba, fit.scaling)
         self.n_iter_ = fit.result.n_iter
         self.converged_ = fit.result.converged
-        log_density = self._log_densities(sample.values)[-1]
-        self.lower_bound_ = float(np.average(log_density, weights=sample.weights))
         self.classes_ = np.array([0, 1])
         return fit
 
@@ -483,18 +497,3 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
 
     def _predict_pooled(self, losses: NDArray[Any]) -> FloatArray:
         return read_table(self._sample_fit.curve.proba, losses, self.scaling_)
-
-    def _mixture(self) -> Mixture:
-        hard_fraction = self._sample_fit.result.mixture.hard_fraction
-        return Mixture(self.weights_, self._params(), hard_fraction)
-
-    def _log_densities(self, losses: NDArray[Any]) -> FloatArray:
-        """Return the log of the weighted densities, per unit of loss, shape (3, n).
-
-        Of right labels (with the background of hard ones), of wrong ones, and of both.
-        """
-        values = np.clip(self.scaling_.normalise(losses), EDGE, 1.0 - EDGE)
-        joint = log_joint(values, self._mixture(), self._family)
-        right = np.logaddexp(joint.components[0], joint.hard)
-        densities = np.stack([right, joint.components[1], joint.total])
-        return np.asarray(densities + self.scaling_.log_slope(values))

@@ -186,6 +186,3 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
 
     def _store_params(self, params: FloatArray) -> None:
         self.alphas_, self.betas_ = params.T.copy()
-
-    def _params(self) -> FloatArray:
-        return np.column_stack([self.alphas_, self.betas_])

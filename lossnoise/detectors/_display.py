@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._validation import require_extra, to_numpy
 from lossnoise.detectors._base import LossMixtureDetector
+from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.exceptions import InvalidDataError
 
@@ -102,7 +103,7 @@ class LossMixtureDisplay:
         check_is_fitted(detector)
         losses = detector._read(X, reset=False).astype(np.float64)
         grid = np.linspace(losses.min(), losses.max(), GRID)
-        densities = np.exp(detector._log_densities(grid)[:2])
+        densities = np.exp(log_densities(grid, detector._sample_fit, detector._family)[:2])
         proba = detector._predict_pooled(grid)
         display = cls(losses, grid, proba, densities, detector.separable_)
         return display.plot(bins=bins, ax=ax)

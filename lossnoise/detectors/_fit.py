@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossnoise.detectors._grid import nodes
-from lossnoise.detectors._mixture import EMResult, Family, Mixture, fit_mixture, wrong_proba
+from lossnoise.detectors._mixture import (
+    EMResult,
+    Family,
+    Mixture,
+    fit_mixture,
+    log_joint,
+    wrong_proba,
+)
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import (
+    EDGE,
     CrossEntropyScaling,
     FloatArray,
     PercentileScaling,
@@ -125,3 +135,29 @@ def resample(grid: FloatArray, rng: np.random.Generator) -> FloatArray:
     size = round(grid.sum())
     drawn = rng.multinomial(size, grid / grid.sum())
     return drawn.astype(np.float64)
+
+
+class LogDensities(NamedTuple):
+    """Logs of the weighted densities at losses, per unit of loss: (n,) each.
+
+    Hard examples are right labels.
+    """
+
+    right: FloatArray
+    wrong: FloatArray
+    both: FloatArray
+
+
+def log_densities(losses: NDArray[Any], fit: SampleFit, family: Family) -> LogDensities:
+    """Return the log-densities of a fitted mixture on the original scale of the losses."""
+    values = np.clip(fit.scaling.normalise(losses), EDGE, 1.0 - EDGE)
+    joint = log_joint(values, fit.result.mixture, family)
+    slope = fit.scaling.log_slope(values)
+    right = np.logaddexp(joint.components[0], joint.hard)
+    return LogDensities(right + slope, joint.components[1] + slope, joint.total + slope)
+
+
+def mean_log_density(parts: Collection[Part], fit: SampleFit, family: Family) -> float:
+    """Return the mean log-density of the fitted losses."""
+    total = sum(float(log_densities(p.losses, fit, family).both @ p.weights) for p in parts)
+    return total / sum(float(part.weights.sum()) for part in parts)

@@ -159,6 +159,3 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
 
     def _store_params(self, params: FloatArray) -> None:
         self.locations_, self.deviations_ = params.T.copy()
-
-    def _params(self) -> FloatArray:
-        return np.column_stack([self.locations_, self.deviations_])

@@ -297,7 +297,7 @@ def test_density_integrates_to_one_on_the_scale_of_the_losses(name, scale):
     shapes = detector.alphas_, detector.betas_
     top = detector.scaling_.normalise(grid[-1:])
     inside = stats.beta.cdf(top, *shapes) - stats.beta.cdf(1e-4, *shapes)
-    hard = detector._mixture().hard_fraction
+    hard = detector._sample_fit.result.mixture.hard_fraction
     expected = (1.0 - hard) * detector.weights_ @ inside + hard * (top[0] - 1e-4)
     assert mass == pytest.approx(expected, abs=1e-3)
     assert mass == pytest.approx(1.0, abs=0.05)
