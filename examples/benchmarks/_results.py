@@ -76,6 +76,13 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
+def quartiles(values: list[float]) -> dict[str, float]:
+    """Return median, quartiles, minimum and maximum to four digits: for times, which are skewed."""
+    names = ("min", "q1", "median", "q3", "max")
+    found = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+    return {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a result whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

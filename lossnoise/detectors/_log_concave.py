@@ -89,8 +89,8 @@ def _newton(design: FloatArray, weights: FloatArray, share: FloatArray) -> Float
         probabilities = _probabilities(design @ weights)
         gradient = design.T @ (share - probabilities)
         mean = design.T @ probabilities
-        hessian = (design * probabilities[:, None]).T @ design - np.outer(mean, mean)
-        hessian[np.diag_indices_from(hessian)] += RIDGE
+        hessian = (design * probabilities[:, None]).T @ design - mean[:, None] * mean
+        hessian.flat[:: len(hessian) + 1] += RIDGE  # its diagonal
         step = np.linalg.solve(hessian, gradient)
         if gradient @ step < RIDGE:
             break

@@ -183,12 +183,28 @@ class LogJoint(NamedTuple):
 
 def log_joint(values: FloatArray, mixture: Mixture, family: Family) -> LogJoint:
     """Return the logs of the weighted densities at normalised losses inside (0, 1)."""
+    components = log_components(values, mixture, family)
+    with np.errstate(divide="ignore"):  # no background has log-weight -inf, which is right
+        hard = float(np.log(mixture.hard_fraction))
+    return LogJoint(components, hard, log_add(log_add(*components), hard))
+
+
+def log_components(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
+    """Return the logs of the weighted densities of both components, shape (2, n)."""
     with np.errstate(divide="ignore"):  # a weight of 0 is log-weight -inf, which is right
         log_weights = np.log(mixture.weights) + np.log1p(-mixture.hard_fraction)
-        hard = float(np.log(mixture.hard_fraction))
-    components = family.log_density(values, mixture.params) + log_weights[:, None]
-    total = np.logaddexp(np.logaddexp(components[0], components[1]), hard)
-    return LogJoint(components, hard, total)
+    components: FloatArray = family.log_density(values, mixture.params) + log_weights[:, None]
+    return components
+
+
+def log_add(first: FloatArray, second: FloatArray | float) -> FloatArray:
+    """Return log(exp(first) + exp(second)), where at most one of the two is -inf.
+
+    What `np.logaddexp` returns, in a fraction of its time.
+    """
+    high = np.maximum(first, second)
+    total: FloatArray = high + np.log1p(np.exp(np.minimum(first, second) - high))
+    return total
 
 
 def two_component_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
@@ -198,7 +214,7 @@ def two_component_proba(values: FloatArray, mixture: Mixture, family: Family) ->
     """
     low, high = family.rising_range(mixture.params)
     rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
-    components = log_joint(rising, mixture, family).components
+    components = log_components(rising, mixture, family)
     posterior: FloatArray = expit(components[1] - components[0])
     return posterior
 
