@@ -132,8 +132,8 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         as long as a hundred fits to a thousand losses.
     separable_ : bool
         Whether the losses show two populations. Where they do not, they cannot tell right labels
-        from wrong ones: `noise_rate_` is then a lower bound, often 0, and the interval goes up
-        to what would have gone unnoticed. It does not mean that the labels are right.
+        from wrong ones: P(wrong) and `noise_rate_` are then 0, a lower bound, and the interval
+        goes up to what would have gone unnoticed. It does not mean that the labels are right.
     threshold_ : float
         The loss at which P(wrong) is 1/2; inf where it is never reached. With groups, that of
         the curve of all samples.

@@ -61,7 +61,7 @@ class SampleFit(NamedTuple):
     """All that is known about one sample of losses.
 
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
-    same, lowered where the losses do not show two populations.
+    same, or 0 where the losses do not show two populations.
     """
 
     scaling: Scaling
@@ -77,9 +77,8 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     grid = sample.on_grid(scaling, settings.n_bins)
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
-    factor = 1.0 if separability.separable else lowered(curve.rate, separability.lower)
-    reported = Curve(grid, factor * curve.proba)
-    return SampleFit(scaling, result, separability, curve, reported)
+    told = curve if separability.separable else Curve(grid, np.zeros_like(curve.proba))
+    return SampleFit(scaling, result, separability, curve, told)
 
 
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:
@@ -108,11 +107,6 @@ def with_hard_fraction(settings: FitSettings, factor: float) -> FitSettings:
     return settings._replace(hard_fraction=factor * settings.hard_fraction)
 
 
-def lowered(rate: float, bound: float) -> float:
-    """Return the factor that brings a rate down to a lower bound, where it is above it."""
-    return min(1.0, bound / rate) if rate > 0.0 else 1.0
-
-
 def _look(
     sample: LossSample, settings: FitSettings, temperature: float
 ) -> tuple[Scaling, Separability]:
@@ -125,7 +119,7 @@ def _look(
             measure_separability(sample, origin=0.0, unit=1.0),
         )
     if low == values[-1]:  # all equal: there is no scale, and one population
-        return PercentileScaling(low, low + 1.0), Separability(False, 0.0, 1.0)
+        return PercentileScaling(low, low + 1.0), Separability(False, 1.0)
     scaling = PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
     return scaling, measure_separability(sample, origin=low, unit=scaling.high - scaling.low)
 

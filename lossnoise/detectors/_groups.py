@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, label_array
 from lossnoise._validation import invalid_data
-from lossnoise.detectors._fit import Curve, Part, SampleFit, curve_of, lowered
+from lossnoise.detectors._fit import Curve, Part, SampleFit, curve_of
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import Scaling
@@ -41,13 +42,13 @@ def fit_groups(
     names, codes = encode_labels(groups)
     everything = pooled.mixture_curve
     background = everything.grid * (SHRINKAGE / everything.grid.sum())
-    factor = lowered(everything.rate, pooled.curve.rate)
     parts: dict[Hashable, Part] = {}
     for code, name in enumerate(names.tolist()):
         sample = LossSample.of_losses(losses[codes == code])
         grid = sample.on_grid(pooled.scaling, settings.n_bins)
-        proba = factor * curve_of(grid + background, family, settings).proba
-        parts[name] = Part(sample.values, sample.weights, Curve(grid, proba))
+        curve = curve_of(grid + background, family, settings)
+        told = curve.proba if pooled.separability.separable else np.zeros_like(curve.proba)
+        parts[name] = Part(sample.values, sample.weights, Curve(grid, told))
     return parts
 
 

@@ -29,8 +29,7 @@ def rate_interval(fit: SampleFit, family: Family, settings: FitSettings) -> tupl
 
     It spans the rates that other shares of hard examples give, and a margin: 1.64 bootstrap
     standard errors, and a part of what the mixture is not sure about. Where the losses do not
-    show two populations, it begins at the lower bound, and its end is at least what would have
-    been noticed.
+    show two populations, it begins at 0, and its end is at least what would have been noticed.
     """
     plain = fit.mixture_curve
     variants = [
@@ -44,8 +43,7 @@ def rate_interval(fit: SampleFit, family: Family, settings: FitSettings) -> tupl
     margin = TWO_SIDED_90 * _standard_error(plain.grid, family, settings) + UNSURE_SHARE * unsure
     low, high = min(variants) - margin, max(variants) + margin
     if not fit.separability.separable:
-        low = min(low, fit.curve.rate)
-        high = max(high, fit.curve.rate + fit.separability.limit)
+        low, high = 0.0, max(high, fit.separability.limit)
     return max(0.0, low), min(1.0, high)
 
 

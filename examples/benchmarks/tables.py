@@ -1,0 +1,155 @@
+"""Write the figures of the committed results into the tables of the documentation.
+
+    python examples/benchmarks/tables.py
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. A test checks that the
+pages say what the results say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[2] / "docs" / "user_guide" / "trust.md"
+TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.S)
+
+METHODS = {
+    "beta": "`BetaMixtureNoiseDetector`",
+    "posterior": "its `posterior`",
+    "gaussian": "`GaussianMixtureNoiseDetector`",
+    "audit": "`audit(pred_probs=)`",
+    "cleanlab": "cleanlab",
+    "dividemix": "DivideMix's mixture",
+    "published": "published betas",
+    "cut": "p < .05",
+}
+SETS = {
+    "cifar10": "CIFAR-10",
+    "imdb": "IMDB",
+    "digits_logistic": "digits, logistic regression",
+    "digits_forest": "digits, random forest",
+    "digits_svm": "digits, SVM",
+    "digits_neighbours": "digits, nearest neighbours",
+    "digits_mlp": "digits, MLP",
+    "breast_cancer": "breast cancer",
+    "wine": "wine",
+    "iris": "iris",
+}
+
+
+def result(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def over_sets(figure: str) -> str:
+    """Return a table of one figure, averaged over the noise rates: a line for each set."""
+    summary = result("detector_rates")["summary"]
+    rows = []
+    for name, methods in [*summary["sets"].items(), ("all", summary["all"])]:
+        figures = {method: methods[method][figure] for method in METHODS}
+        lowest = min(figures.values())
+        cells = [f"**{v:.3f}**" if v == lowest else f"{v:.3f}" for v in figures.values()]
+        rows.append([SETS.get(name, "all cells"), *cells])
+    return markdown(["", *METHODS.values()], rows)
+
+
+def errors() -> str:
+    """Return the detector's error of the rate by set and noise rate."""
+    cells = result("detector_rates")["summary"]["cells"]
+    rates = list(dict.fromkeys(cell["rate"] for cell in cells))
+    rows = []
+    for name in dict.fromkeys(cell["set"] for cell in cells):
+        mine = {cell["rate"]: cell for cell in cells if cell["set"] == name}
+        clean = mine[0.0]
+        first = [SETS[name], f"{clean['n']:,}", f"{clean['accuracy']:.1%}"]
+        rows.append([*first, *(_error(mine[r]) if r in mine else "" for r in rates)])
+    header = ["", "samples", "accuracy", *(f"{rate:.0%}" for rate in rates)]
+    return markdown(header, rows)
+
+
+def _error(cell: dict[str, Any]) -> str:
+    if cell["separable"] == 0.0:
+        return "cannot tell"
+    partly = "" if cell["separable"] == 1.0 else f" ({cell['separable']:.0%} told)"
+    return f"{cell['methods']['beta']['error']:+.3f}{partly}"
+
+
+def averaging() -> str:
+    """Return how well losses rank wrong labels: of one epoch, and averaged over epochs."""
+    summary = result("detector_training_losses")["summary"]
+    rows = []
+    for name, content in summary.items():
+        for point in ("early", "middle", "half", "last"):
+            parts = [content["overall"][f"{point}, {h}"] for h in ("single", "last 5", "all")]
+            aurocs = [f"{part['auroc']:.3f}" for part in parts]
+            errors_ = [f"{part['methods']['posterior']['mean_abs_error']:.3f}" for part in parts]
+            rows.append([f"{SETS.get(name, name)}, {point}", *aurocs, *errors_])
+    kinds = ["one epoch", "last 5", "all so far"]
+    header = ["", *(f"AUROC, {k}" for k in kinds), *(f"error of the rate, {k}" for k in kinds)]
+    return markdown(header, rows)
+
+
+def coverage() -> str:
+    """Return how often the interval covers the truth, and how wide it is."""
+    scales = result("detector_calibration")["coverage"]["summary"]
+    rows = [
+        [scale, f"{s['covered']} of {s['draws']}", f"{s['median_width']:.3f}"]
+        for scale, s in scales.items()
+    ]
+    return markdown(["`loss_scale`", "interval covers the truth", "median width"], rows)
+
+
+def false_alarms() -> str:
+    """Return how often clean losses are taken for two populations."""
+    cells = result("detector_calibration")["false_alarms"]["summary"]
+    rows = [
+        [name, f"{c['separable']:.2%}", f"{c['largest_mean_rate']:.4f}", f"{c['largest_rate']:.3f}"]
+        for name, c in cells.items()
+    ]
+    header = ["losses", "called separable", "largest mean rate", "largest rate of a single draw"]
+    return markdown(header, rows)
+
+
+def cost() -> str:
+    """Return seconds of fit and predict_proba by the number of losses."""
+    speed = result("detector_speed")
+    rows = [
+        [f"{row['n']:,}", *(_seconds(row, m) for m in ("fit", "predict_proba", "histogram"))]
+        for row in speed["cost"]
+    ]
+    return markdown(["losses (float32)", "`fit`", "`predict_proba`", "`np.histogram`"], rows)
+
+
+def _seconds(row: dict[str, Any], method: str) -> str:
+    return f"{1e3 * row['seconds'][method]['median']:,.1f} ms"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "mean-errors": lambda: over_sets("mean_abs_error"),
+    "brier": lambda: over_sets("brier"),
+    "averaging": averaging,
+    "coverage": coverage,
+    "false-alarms": false_alarms,
+    "cost": cost,
+}
+
+
+def filled(page: str) -> str:
+    """Return a page with the figures of the committed results in its tables."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found['name']]()}\n{found[3]}", page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
