@@ -89,3 +89,12 @@ def test_the_figures_in_the_readme_are_those_of_the_committed_results():
         found = cells["m-dyr-h"]
         rates = f"{found['noise_rate']['mean']:.3f} / {found['true_rate']['mean']:.3f}"
         assert (f"{noise:.0%}".replace("%", " %"), *accuracies, rates) in rows
+
+
+def test_the_tables_of_the_benchmarks_are_those_of_the_committed_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples" / "benchmarks")
+    import tables
+
+    page = tables.PAGE.read_text("utf-8")
+    assert len(tables.TABLE.findall(page)) == len(tables.TABLES)
+    assert tables.filled(page) == page
