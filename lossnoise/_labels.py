@@ -18,18 +18,18 @@ from lossnoise._validation import invalid_data, to_numpy
 _PLAIN_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U", bytes: "S"}
 
 
-def label_array(owner: str, labels: Any) -> np.ndarray:
+def label_array(owner: str, labels: Any, name: str = "labels") -> np.ndarray:
     """Return `labels` as a 1-D array, or say what is wrong with them; may share their memory."""
     array = one_dimensional(labels)
     if array.ndim != 1 or len(array) == 0:
         got = f"an array of shape {array.shape}"
-        raise invalid_data(owner, "labels", "a non-empty 1-D array or list of labels", got)
-    _check_hashable(owner, array)
+        raise invalid_data(owner, name, "a non-empty 1-D array or list of labels", got)
+    _check_hashable(owner, name, array)
     missing = missing_values(array)
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         got = f"{array[row]} in {missing.sum()} of {len(array)} rows, first in row {row},"
-        raise invalid_data(owner, "labels", "free of missing values (None is a label)", got)
+        raise invalid_data(owner, name, "free of missing values (None is a label)", got)
     return array
 
 
@@ -56,7 +56,7 @@ def object_array(entries: Sequence[object]) -> np.ndarray:
     return array
 
 
-def _check_hashable(owner: str, array: np.ndarray) -> None:
+def _check_hashable(owner: str, name: str, array: np.ndarray) -> None:
     if array.dtype.kind != "O":
         return
     for row, label in enumerate(array):
@@ -64,7 +64,7 @@ def _check_hashable(owner: str, array: np.ndarray) -> None:
             hash(label)
         except TypeError:
             got = f"a {type(label).__name__} in row {row}"
-            raise invalid_data(owner, "labels", "hashable, one per row", got) from None
+            raise invalid_data(owner, name, "hashable, one per row", got) from None
 
 
 def missing_values(array: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from lossnoise._validation import (
     to_numpy,
 )
 from lossnoise.audit._report import AuditReport, RowIds, is_pandas
+from lossnoise.exceptions import NoSeparableNoiseWarning
 
 FloatArray = NDArray[np.float64]
 
@@ -58,8 +60,9 @@ def audit(
         not. Labels that cannot be sorted, such as strings mixed with None, are refused here.
     noise_proba : array-like of shape (n,), optional
         Probability that each given label is wrong. By default from a detector fitted to the
-        losses. Where the losses come from `pred_probs`, a label that is the model's own first
-        choice gets 0.
+        losses, which claims nothing (0) where they look like one population. Where the losses come
+        from `pred_probs`, whole rows are known: a label that is the model's own first choice gets
+        0, any other the plain posterior of the detector.
     index : array-like of shape (n,), optional
         What names the rows in the report. By default the index of `labels` if that is a pandas
         Series, else the positions from 0.
@@ -84,7 +87,7 @@ def audit(
     Warns
     -----
     NoSeparableNoiseWarning
-        The losses look like one population: they cannot tell right from wrong labels.
+        The given losses look like one population: they cannot tell right from wrong labels.
 
     See Also
     --------
@@ -126,7 +129,7 @@ def audit(
             wrong = _detect_in_rows(finder, checked_losses, columns) if wrong is None else wrong
     if wrong is None:
         assert checked_losses is not None  # one of the three was given
-        wrong = np.asarray(finder.fit(checked_losses).predict_proba(checked_losses)[:, 1])
+        wrong = _detect(finder, checked_losses)
     return AuditReport(
         # A copy, because the caller may go on to change the labels; of pandas' own, for its dtype.
         labels.copy() if is_pandas(labels, "Series", "Categorical", "Index") else given.copy(),
@@ -153,16 +156,35 @@ def suggest(pred_probs: FloatArray, codes: NDArray[np.intp]) -> NDArray[np.intp]
     return np.asarray(others.argmax(axis=1))
 
 
+def _detect(finder: Any, losses: FloatArray) -> FloatArray:
+    """Return P(wrong) from losses alone, and say where they cannot tell."""
+    proba = np.asarray(_fit_silently(finder, losses).predict_proba(losses)[:, 1])
+    if not finder.separable_:
+        warnings.warn(
+            "Cannot tell right from wrong labels from these losses: they look like one "
+            "population, which is no proof that the labels are right. p_noisy is 0 throughout; "
+            "rows are ranked by their loss.",
+            NoSeparableNoiseWarning,
+            stacklevel=3,
+        )
+    return proba
+
+
 def _detect_in_rows(finder: Any, losses: FloatArray, columns: _Columns) -> FloatArray:
     """Return P(wrong) where whole rows of probabilities are known.
 
     They say more than the losses alone: a label that the model itself would have given is not
-    suspicious. With them, the plain posterior is nearer to the truth than the one that is lowered
-    where the losses look like one population.
+    suspicious. With them, the plain posterior is nearer to the truth than nothing at all where
+    the losses look like one population.
     """
-    finder.fit(losses)
     first_choice = columns.probs.argmax(axis=1) == columns.codes
-    return np.where(first_choice, 0.0, finder.posterior(losses))
+    return np.where(first_choice, 0.0, _fit_silently(finder, losses).posterior(losses))
+
+
+def _fit_silently(finder: Any, losses: FloatArray) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        return finder.fit(losses)
 
 
 def _last_losses(losses: FloatArray | None, n: int) -> FloatArray:

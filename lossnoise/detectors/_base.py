@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,22 +20,24 @@ from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise.detectors._fit import (
     Part,
     SampleFit,
-    curve_of,
     fit_sample,
     log_densities,
-    mean_log_density,
-    with_hard_fraction,
 )
 from lossnoise.detectors._grid import read_table
-from lossnoise.detectors._groups import fit_groups, read_groups, report_groups
+from lossnoise.detectors._groups import codes_of, fit_groups, read_groups, report_groups
 from lossnoise.detectors._histogram import LossHistogram
-from lossnoise.detectors._input import MIN_SAMPLES, check_range, read_losses
-from lossnoise.detectors._interval import rate_interval
+from lossnoise.detectors._input import (
+    MIN_SAMPLES,
+    check_range,
+    number_of_rows,
+    read_losses,
+)
 from lossnoise.detectors._mixture import Family
+from lossnoise.detectors._results import FitResults
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.detectors._settings import FitSettings, read_settings
-from lossnoise.detectors._threshold import Threshold, choose_threshold, crossing
+from lossnoise.detectors._threshold import crossing
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 
 CANNOT_TELL = (
@@ -56,7 +57,7 @@ FORGOTTEN = (
 DOCUMENTATION = "https://lossnoise.readthedocs.io/en/stable/api.html#lossnoise.{estimator_name}"
 
 
-class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
+class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstimator, ABC):  # type: ignore[misc]  # sklearn is untyped
     """Base of the detectors: a mixture of two components on normalised losses.
 
     A subclass gives the family of distributions by the members below.
@@ -105,9 +106,9 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         y : None
             Ignored; here because scikit-learn expects it.
         groups : array-like of shape (n_samples,), optional
-            Group of each sample, for instance its given label. Each group gets a curve of P(wrong)
-            of its own, so that a class whose right labels have high losses is not taken for
-            wrong; small groups are drawn towards the curve of all samples.
+            Group of each sample, for instance its given label. Each group gets a noise rate of
+            its own, small ones near that of all samples; and a group whose losses are of another
+            kind, such as a class that the model finds hard, a curve of its own.
 
         Returns
         -------
@@ -127,11 +128,11 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             The losses look like one population: see `separable_`.
         """
         settings = read_settings(self)
+        if groups is not None:  # before anything of the detector changes
+            groups = read_groups(f"{type(self).__name__}.fit", groups, number_of_rows(X))
         losses = self._read(X, reset=True)
-        sample = LossSample.of_losses(losses)
-        fit = self._fit(sample, settings)
+        fit = self._fit(LossSample.of_losses(losses), settings)
         if groups is not None:
-            groups = read_groups(f"{type(self).__name__}.fit", groups, len(losses))
             self._parts = fit_groups(losses, groups, fit, self._family, settings)
             self.group_report_ = report_groups(self._parts, fit.scaling)
         return self._finish(stacklevel=3)
@@ -162,9 +163,10 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         read_settings(self)
         histogram = getattr(self, "_histogram", None) or self._fitted_histogram()
         losses = self._read(X, reset=not hasattr(self, "n_features_in_"), minimum=1)
-        self._histogram = histogram + LossHistogram().fill(losses)
-        if len(self._histogram) >= MIN_SAMPLES:
-            self._fit_histogram(self._histogram)
+        histogram = histogram + LossHistogram().fill(losses)
+        if len(histogram) >= MIN_SAMPLES:
+            return self._fit_histogram(histogram)
+        self._histogram = histogram
         return self
 
     def fit_histogram(self, histogram: LossHistogram) -> Any:
@@ -195,8 +197,9 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             raise invalid_data(
                 owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
             )
+        self._fit_histogram(histogram.copy())
         self.n_features_in_ = 1
-        return self._fit_histogram(histogram)
+        return self
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
         """Return the probabilities that each label is right and that it is wrong.
@@ -278,6 +281,24 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         """
         return self._predict_wrong(X, groups)[:, None]
 
+    def fit_transform(
+        self, X: ArrayLike, y: object = None, groups: ArrayLike | None = None
+    ) -> FloatArray:
+        """Fit, and return P(wrong) as a table of one column.
+
+        Parameters
+        ----------
+        X, y, groups : array-like
+            As for `fit`.
+
+        Returns
+        -------
+        p_noisy : ndarray of shape (n_samples, 1), float64
+            As from `transform`.
+        """
+        p_noisy: FloatArray = self.fit(X, y, groups).transform(X, groups)
+        return p_noisy
+
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the name of the column that `transform` returns.
 
@@ -329,77 +350,6 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         """
         return float(self.score_samples(X).mean())
 
-    # -- what else a fit says ---------------------------------------------------------------
-
-    @cached_property
-    def lower_bound_(self) -> float:
-        """Return the mean log-density of the fitted losses, computed on first access."""
-        check_is_fitted(self)
-        return mean_log_density(self._parts.values(), self._sample_fit, self._family)
-
-    @cached_property
-    def noise_rate_interval_(self) -> tuple[float, float]:
-        """Return the 90 % interval for the share of wrong labels, computed on first access."""
-        check_is_fitted(self)
-        low, high = rate_interval(self._sample_fit, self._family, read_settings(self))
-        shift = self.noise_rate_ - self._sample_fit.curve.rate  # of groups against all samples
-        return max(0.0, low + shift), min(1.0, high + shift)
-
-    def threshold_for(
-        self,
-        *,
-        precision: float | None = None,
-        recall: float | None = None,
-        budget: int | None = None,
-    ) -> Threshold:
-        """Return the loss above which to call labels wrong, chosen by one need.
-
-        Parameters
-        ----------
-        precision : float in (0, 1], optional
-            Expected share of wrong labels among those called wrong, at least. The lowest
-            threshold that gives it even if twice as many samples are hard examples; where there
-            is none, the lowest that gives it.
-        recall : float in (0, 1], optional
-            Expected share of the wrong labels that are called wrong, at least. The highest
-            threshold that gives it.
-        budget : int, optional
-            Number of labels that somebody can look at, at most. The lowest threshold for it.
-
-        Returns
-        -------
-        cut : Threshold
-            Named tuple ``(threshold, precision, recall, count)``: labels with a loss of at least
-            ``threshold``, and what to expect of them, over the fitted losses. The threshold is inf
-            where the need cannot be met.
-
-        Raises
-        ------
-        InvalidParameterError
-            None or several needs were given, or one is out of range.
-
-        Warns
-        -----
-        UnattainableThresholdWarning
-            No threshold meets the need.
-        """
-        check_is_fitted(self)
-        return choose_threshold(
-            f"{type(self).__name__}.threshold_for",
-            self._parts.values(),
-            self.scaling_,
-            self._cautious_table,
-            precision=precision,
-            recall=recall,
-            budget=budget,
-        )
-
-    @cached_property
-    def _cautious_table(self) -> FloatArray:
-        """Return P(wrong) of all samples if twice as many of them were hard examples."""
-        fit, settings = self._sample_fit, with_hard_fraction(read_settings(self), 2.0)
-        return curve_of(fit.curve.grid, self._family, settings).proba
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_sample_fit")  # `partial_fit` waits until there are enough losses
 
@@ -418,7 +368,7 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             reset=reset,
             minimum=minimum if reset else 1,
             last=self.history_reduction,
-            nonnegative=reset and self.loss_scale == "cross-entropy",
+            nonnegative=self.loss_scale == "cross-entropy",
         )
 
     def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
@@ -431,7 +381,7 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
         # nothing has to be sorted, and rounding cannot swap equal means.
         mixture = fit.result.mixture
         self._sample_fit = fit
-        self._parts = {None: Part(sample.values, sample.weights, fit.curve)}
+        self._parts = {None: Part(sample.values, sample.weights, sample.lows, fit.curve)}
         self.scaling_ = fit.scaling
         self.weights_ = mixture.weights
         self._store_params(mixture.params)
@@ -486,9 +436,10 @@ class LossMixtureDetector(TransformerMixin, DensityMixin, BaseEstimator, ABC):  
             return wrong
         if groups is None:
             raise self._groups_error("given, as they were to fit", "None")
-        names = read_groups(type(self).__name__, groups, len(losses))
-        for name, part in self._parts.items():
-            members = np.flatnonzero(names == name)
+        owner = type(self).__name__
+        codes = codes_of(owner, read_groups(owner, groups, len(losses)), self._parts)
+        for code, part in enumerate(self._parts.values()):
+            members = np.flatnonzero(codes == code)
             wrong[members] = read_table(part.curve.proba, losses[members], self.scaling_)
         return wrong
 

@@ -103,6 +103,9 @@ class LossMixtureDisplay:
         check_is_fitted(detector)
         losses = detector._read(X, reset=False).astype(np.float64)
         grid = np.linspace(losses.min(), losses.max(), GRID)
+        cut = np.nextafter(detector.threshold_, np.inf)
+        if losses.min() < cut < losses.max():  # the line stands at the threshold, not near it
+            grid = np.sort(np.append(grid, [detector.threshold_, cut * (1.0 + 1e-9)]))
         densities = np.exp(log_densities(grid, detector._sample_fit, detector._family)[:2])
         proba = detector._predict_pooled(grid)
         display = cls(losses, grid, proba, densities, detector.separable_)
@@ -198,7 +201,7 @@ class LossMixtureDisplay:
         self.ax_.set_ylim(0.0, 1.15 * limit)
         if limit < heights.max():
             at = self.losses.min() + 0.02 * np.ptp(self.losses)
-            note = f"bar cut off: {heights.max():.3g}"
+            note = f"tallest bar reaches {heights.max():.3g}"
             self.ax_.annotate(note, (at, 1.08 * limit), fontsize="small", color=POSTERIOR)
 
     def _draw_posterior(self) -> None:

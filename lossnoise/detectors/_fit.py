@@ -50,10 +50,14 @@ class Curve(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Samples that share a curve: their losses, ascending, with weights."""
+    """Samples that share a curve: their losses, ascending, with weights.
+
+    ``lows`` are the lower ends of bins, where losses stand for them.
+    """
 
     losses: FloatArray
     weights: FloatArray
+    lows: FloatArray
     curve: Curve
 
 
@@ -64,6 +68,7 @@ class SampleFit(NamedTuple):
     same, or 0 where the losses do not show two populations.
     """
 
+    settings: FitSettings
     scaling: Scaling
     result: EMResult
     separability: Separability
@@ -73,12 +78,13 @@ class SampleFit(NamedTuple):
 
 def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> SampleFit:
     """Fit a mixture to a sample, and ask whether it shows two populations at all."""
-    scaling, separability = _look(sample, settings, family.temperature)
+    scaling = scaling_of(sample, settings, family.temperature)
+    separability = separability_of(sample, settings)
     grid = sample.on_grid(scaling, settings.n_bins)
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
     told = curve if separability.separable else Curve(grid, np.zeros_like(curve.proba))
-    return SampleFit(scaling, result, separability, curve, told)
+    return SampleFit(settings, scaling, result, separability, curve, told)
 
 
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:
@@ -107,21 +113,23 @@ def with_hard_fraction(settings: FitSettings, factor: float) -> FitSettings:
     return settings._replace(hard_fraction=factor * settings.hard_fraction)
 
 
-def _look(
-    sample: LossSample, settings: FitSettings, temperature: float
-) -> tuple[Scaling, Separability]:
-    """Return the scale of the losses, and whether they show two populations."""
+def scaling_of(sample: LossSample, settings: FitSettings, temperature: float) -> Scaling:
+    """Return the scale of the losses."""
     values = sample.values
-    low = float(values[0])
     if settings.loss_scale == "cross-entropy":
-        return (
-            CrossEntropyScaling.fit(temperature, values, sample.weights),
-            measure_separability(sample, origin=0.0, unit=1.0),
-        )
-    if low == values[-1]:  # all equal: there is no scale, and one population
-        return PercentileScaling(low, low + 1.0), Separability(False, 1.0)
-    scaling = PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
-    return scaling, measure_separability(sample, origin=low, unit=scaling.high - scaling.low)
+        return CrossEntropyScaling.fit(temperature, values, sample.weights)
+    if values[0] == values[-1]:  # there is no scale
+        return PercentileScaling(float(values[0]), float(values[0]) + 1.0)
+    return PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
+
+
+def separability_of(sample: LossSample, settings: FitSettings) -> Separability:
+    """Return whether the losses show two populations."""
+    if settings.loss_scale == "cross-entropy":
+        return measure_separability(sample, origin=0.0, unit=1.0)
+    low, high = sample.percentiles(settings.percentiles)
+    unit = high - low if high > low else 1.0
+    return measure_separability(sample, origin=float(sample.values[0]), unit=float(unit))
 
 
 def resample(grid: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -10,21 +10,26 @@ from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, label_array
 from lossnoise._validation import invalid_data
-from lossnoise.detectors._fit import Curve, Part, SampleFit, curve_of
-from lossnoise.detectors._mixture import Family
+from lossnoise.detectors._fit import Curve, Part, SampleFit, fit_grid, separability_of
+from lossnoise.detectors._grid import nodes
+from lossnoise.detectors._mixture import Family, fit_weights, wrong_proba
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import Scaling
 from lossnoise.detectors._settings import FitSettings
 from lossnoise.detectors._threshold import crossing
 
-# Each group is fitted together with so many samples of all groups. A small group so learns most
-# of its curve from the others, and a large one hardly any.
-SHRINKAGE = 200.0
+# The weights of a group's components are fitted together with so many samples divided as all are:
+# a small group has the noise rate of all samples, and a large one its own.
+SHRINKAGE = 100.0
+
+# A gain in log-likelihood by components of its own that says that a group's losses are of another
+# kind than those of all samples, as those of a class that the model finds hard.
+OTHER_KIND = 12.0
 
 
 def read_groups(owner: str, groups: Any, n: int) -> NDArray[Any]:
     """Return one group a sample."""
-    array = label_array(owner, groups)
+    array = label_array(owner, groups, name="groups")
     if len(array) != n:
         expected = f"of length {n}, one group for each loss"
         raise invalid_data(owner, "groups", expected, f"length {len(array)}")
@@ -38,18 +43,39 @@ def fit_groups(
     family: Family,
     settings: FitSettings,
 ) -> dict[Hashable, Part]:
-    """Fit a curve to each group, shrunk towards that of all samples."""
+    """Fit a curve to each group: the components of all samples, with weights of its own.
+
+    A group whose losses are of another kind gets components of its own. Where its losses alone do
+    not show two populations, these may divide right labels, and the lower of both curves counts.
+    """
     names, codes = encode_labels(groups)
-    everything = pooled.mixture_curve
-    background = everything.grid * (SHRINKAGE / everything.grid.sum())
+    grid_nodes = nodes(settings.n_bins)
     parts: dict[Hashable, Part] = {}
     for code, name in enumerate(names.tolist()):
         sample = LossSample.of_losses(losses[codes == code])
         grid = sample.on_grid(pooled.scaling, settings.n_bins)
-        curve = curve_of(grid + background, family, settings)
-        told = curve.proba if pooled.separability.separable else np.zeros_like(curve.proba)
-        parts[name] = Part(sample.values, sample.weights, Curve(grid, told))
+        shared = fit_weights(grid_nodes, grid, pooled.result.mixture, family, prior=SHRINKAGE)
+        own = fit_grid(grid, family, settings)
+        proba = wrong_proba(grid_nodes, shared.mixture, family)
+        if sample.size * (own.log_likelihood - shared.log_likelihood) > OTHER_KIND:
+            alone = wrong_proba(grid_nodes, own.mixture, family)
+            told = separability_of(sample, settings).separable
+            proba = alone if told else np.minimum(alone, proba)
+        curve = Curve(grid, proba if pooled.separability.separable else np.zeros_like(proba))
+        parts[name] = Part(sample.values, sample.weights, sample.lows, curve)
     return parts
+
+
+def codes_of(owner: str, groups: NDArray[Any], parts: dict[Hashable, Part]) -> NDArray[np.intp]:
+    """Return the place of each group among those that were fitted; -1 for one that was not."""
+    names, codes = encode_labels(groups)
+    places = {name: place for place, name in enumerate(parts)}
+    known = np.array([places.get(name, -1) for name in names.tolist()], dtype=np.intp)
+    if (known < 0).all():
+        expected = f"such as were given to fit: {', '.join(map(repr, list(parts)[:5]))} ..."
+        got = f"{', '.join(map(repr, names.tolist()[:5]))}, none of which was"
+        raise invalid_data(owner, "groups", expected, got)
+    return np.asarray(known[codes])
 
 
 def report_groups(parts: dict[Hashable, Part], scaling: Scaling) -> list[dict[str, Any]]:

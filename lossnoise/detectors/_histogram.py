@@ -124,6 +124,24 @@ class LossHistogram:
         low, high = _edges(keys)
         return (low + high) / 2.0, self.counts[keys]
 
+    def lower_edges(self) -> FloatArray:
+        """Return the lower edge of each occupied bin, in ascending order.
+
+        Returns
+        -------
+        edges : ndarray of shape (n_bins,), float64
+        """
+        return _edges(_ascending(np.flatnonzero(self.counts)))[0]
+
+    def copy(self) -> LossHistogram:
+        """Return a histogram with the same counts.
+
+        Returns
+        -------
+        histogram : LossHistogram
+        """
+        return self + LossHistogram()
+
     def quantile(self, q: ArrayLike) -> FloatArray:
         """Return quantiles of the losses, to within the width of a bin.
 

@@ -33,10 +33,12 @@ def read_losses(
     goes through scikit-learn's validation and comes back as the mean of its `last` columns.
     """
     owner = type(detector).__name__
-    table = to_numpy(_unmasked(X)) if _is_ours(X) else X
+    X = _unmasked(X)
+    table = to_numpy(X) if _is_ours(X) else X
     if getattr(table, "ndim", 2) == 1:
         losses = _check_vector(owner, table, minimum)
-        _check_width(detector, reset=reset)
+        if not reset:
+            _check_width(detector)
     else:
         table = validate_data(
             detector,
@@ -46,13 +48,24 @@ def read_losses(
             ensure_all_finite=False,
             ensure_min_samples=minimum,
         )
-        _check_no_probabilities(owner, table)
+        if reset:  # one row may sum to 1 by chance
+            _check_no_probabilities(owner, table)
         losses = table
     _check_finite(owner, losses)
     losses = reduce_history(losses, last)
-    if nonnegative:
+    if nonnegative and len(losses):
         _check_nonnegative(owner, losses)
+    if reset and getattr(table, "ndim", 2) == 1:
+        _remember_vector(detector)
     return losses
+
+
+def number_of_rows(X: Any) -> int:
+    """Return the number of rows of anything that has rows, else 0."""
+    try:
+        return len(X)
+    except TypeError:
+        return 0
 
 
 def _is_ours(X: Any) -> bool:
@@ -92,17 +105,18 @@ def _from_objects(owner: str, losses: NDArray[Any]) -> NDArray[np.float64]:
         raise invalid_data(owner, "X", "losses, which are numbers", f"objects: {types}") from None
 
 
-def _check_width(detector: Any, *, reset: bool) -> None:
-    """Remember, or compare, the number of columns, as scikit-learn does for tables."""
-    if reset:
-        detector.n_features_in_ = 1
-        if hasattr(detector, "feature_names_in_"):
-            del detector.feature_names_in_
-    elif detector.n_features_in_ != 1:
+def _check_width(detector: Any) -> None:
+    """Compare the number of columns with that of fit, as scikit-learn does for tables."""
+    if detector.n_features_in_ != 1:
         name, width = type(detector).__name__, detector.n_features_in_
         raise invalid_data(
             name, "X", f"a loss history of {width} columns, as in fit", "a vector of losses"
         )
+
+
+def _remember_vector(detector: Any) -> None:
+    detector.n_features_in_ = 1
+    detector.__dict__.pop("feature_names_in_", None)
 
 
 def _check_finite(owner: str, losses: NDArray[Any]) -> None:
@@ -128,8 +142,8 @@ def _check_nonnegative(owner: str, losses: NDArray[Any]) -> None:
     if lowest < 0.0:
         raise InvalidDataError(
             f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "
-            f"losses, which are at least 0. Got {lowest:.6g} instead: use loss_scale='any' for "
-            "other losses."
+            f"losses, which are at least 0. Got {lowest:.6g} instead: a log-probability needs a "
+            "minus sign, and only for another loss, where higher is worse, use loss_scale='any'."
         )
 
 

@@ -24,14 +24,14 @@ HARD_FRACTIONS = (0.0, 2.0)  # times the one in use: how many right labels are h
 UNSURE_SHARE = 0.1
 
 
-def rate_interval(fit: SampleFit, family: Family, settings: FitSettings) -> tuple[float, float]:
+def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     """Return a 90 % interval for the share of wrong labels.
 
     It spans the rates that other shares of hard examples give, and a margin: 1.64 bootstrap
     standard errors, and a part of what the mixture is not sure about. Where the losses do not
     show two populations, it begins at 0, and its end is at least what would have been noticed.
     """
-    plain = fit.mixture_curve
+    plain, settings = fit.mixture_curve, fit.settings
     variants = [
         plain.rate,
         *(

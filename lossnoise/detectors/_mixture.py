@@ -13,10 +13,11 @@ from scipy.special import expit
 
 from lossnoise.detectors._scaling import EDGE, FloatArray
 
-START_RANGE = (0.01, 0.99)  # quantiles between which the first guess rises from 0 to 1
+START_RANGE = (0.01, 0.999)  # quantiles between which the first guess rises from 0 to 1
 START_POWERS = (1.0, 3.0)  # of the place between them; a high power suits few wrong labels
 START_GAIN = 5.0  # in log-likelihood: the second start has to earn its place
 WINDOW = 0.1  # of the normalised scale
+WEIGHT_STEPS = 20
 DEAD = 1e-9  # a component of less weight holds nothing, and EM ends
 
 
@@ -171,6 +172,24 @@ def _m_step(
     total = mass.sum(axis=1)
     params = family.m_step(values, mass, mixture.params)
     return Mixture(total / total.sum(), params, mixture.hard_fraction)
+
+
+def fit_weights(
+    values: FloatArray, counts: FloatArray, mixture: Mixture, family: Family, *, prior: float
+) -> EMResult:
+    """Fit the weights of a mixture whose components stay as they are.
+
+    `prior` samples are added that are divided as the mixture was.
+    """
+    share, before = counts / counts.sum(), prior * mixture.weights
+    for _ in range(WEIGHT_STEPS):
+        joint = log_joint(values, mixture, family)
+        upper = two_component_proba(values, mixture, family)
+        soft = counts * -np.expm1(joint.hard - joint.total)
+        mass = np.array([soft @ (1.0 - upper), soft @ upper]) + before
+        mixture = mixture._replace(weights=mass / mass.sum())
+    log_likelihood = float(share @ log_joint(values, mixture, family).total)
+    return EMResult(mixture, log_likelihood, WEIGHT_STEPS, True)
 
 
 class LogJoint(NamedTuple):

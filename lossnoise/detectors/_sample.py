@@ -14,6 +14,7 @@ from lossnoise.detectors._scaling import FloatArray, Scaling
 # Up to so many losses, order statistics use each of them, and beyond it bins of relative width
 # 2^-7: sorting would cost more than all the rest, and memory besides.
 EXACT = 1 << 17
+CHUNK = 1 << 18  # losses that are counted at a time: bounds the extra memory
 
 
 class LossSample(NamedTuple):
@@ -26,33 +27,36 @@ class LossSample(NamedTuple):
     counts : ndarray of shape (n,), float64, or None
         Samples that each loss stands for; None for one each.
     values, weights : ndarray of shape (m,), float64
-        The same losses and counts where they are few, else bins and how many they hold, ascending.
-    histogram : LossHistogram or None
-        The bins where there are any.
+        The same losses and counts where they are few, else the middles of bins and how many they
+        hold, ascending.
+    lows : ndarray of shape (m,), float64
+        The lower end of each bin; the losses themselves where they are few.
     """
 
     losses: NDArray[Any]
     counts: FloatArray | None
     values: FloatArray
     weights: FloatArray
-    histogram: LossHistogram | None
+    lows: FloatArray
 
     @classmethod
     def of_losses(cls, losses: NDArray[Any]) -> LossSample:
         """Take losses one by one."""
         if len(losses) <= EXACT:
             values = np.sort(losses).astype(np.float64, copy=False)  # in their type: less to move
-            return cls(losses, None, values, np.ones(len(values)), None)
-        histogram = LossHistogram().fill(losses)
-        values, counts = histogram.bins()
-        return cls(losses, None, values, counts.astype(np.float64), histogram)
+            return cls(losses, None, values, np.ones(len(values)), values)
+        low = float(losses.min())
+        histogram = LossHistogram()
+        for start in range(0, len(losses), CHUNK):  # bins are narrow near 0: begin there
+            histogram.fill(losses[start : start + CHUNK] - low)
+        values, lows, counts = bin_edges(histogram)
+        return cls(losses, None, values + low, counts, lows + low)
 
     @classmethod
     def of_histogram(cls, histogram: LossHistogram) -> LossSample:
         """Take counted losses: each counts as the middle of its bin."""
-        values, counts = histogram.bins()
-        weights = counts.astype(np.float64)
-        return cls(values, weights, values, weights, histogram)
+        values, lows, counts = bin_edges(histogram)
+        return cls(values, counts, values, counts, lows)
 
     @property
     def size(self) -> int:
@@ -60,11 +64,19 @@ class LossSample(NamedTuple):
         return len(self.losses) if self.counts is None else int(self.counts.sum())
 
     def percentiles(self, wanted: ArrayLike) -> FloatArray:
-        """Return percentiles of the losses."""
-        if self.histogram is not None:
-            return self.histogram.quantile(np.divide(wanted, 100.0))
-        return np.asarray(np.percentile(self.values, np.asarray(wanted, dtype=np.float64)))
+        """Return percentiles of the losses: exact where they are few, else to within a bin."""
+        if len(self.losses) == len(self.values) and self.counts is None:
+            return np.asarray(np.percentile(self.values, np.asarray(wanted, dtype=np.float64)))
+        ends = np.cumsum(self.weights)
+        places = np.searchsorted(ends, np.multiply(wanted, ends[-1] / 100.0))
+        return np.asarray(self.values[np.minimum(places, len(ends) - 1)])
 
     def on_grid(self, scaling: Scaling, n_bins: int) -> FloatArray:
         """Return how many samples each node of a grid stands for, shape (n_bins + 1,)."""
         return bin_losses(self.losses, self.counts, scaling, n_bins)
+
+
+def bin_edges(histogram: LossHistogram) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return middle, lower end and count of each occupied bin, ascending."""
+    values, counts = histogram.bins()
+    return values, histogram.lower_edges(), counts.astype(np.float64)

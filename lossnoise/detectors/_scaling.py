@@ -58,7 +58,7 @@ class CrossEntropyScaling(NamedTuple):
 
     def normalise(self, losses: NDArray[Any]) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it."""
-        capped = np.minimum(losses, self.ceiling).astype(np.float64, copy=False)
+        capped = np.minimum(losses, self.ceiling, dtype=np.float64)
         values: FloatArray = -np.expm1(capped / -self.temperature)
         return values
 

@@ -27,6 +27,8 @@ LOWEST = 0.05  # quantile below which the shape does not count: there are right 
 SMALL_LOSS = 1e-3
 SMALLEST_LOSS = 1e-6
 
+WIDEST = 1.0  # gap in the logarithm that is taken for coarse values, and not for a gap
+
 SPLITS = (0.5, 0.8, 0.95)  # quantiles at which a division of the losses begins
 STEPS = 3  # of EM from there
 FEWEST = 3.0  # samples in a population: the two highest losses of all do not count
@@ -36,6 +38,7 @@ FEWEST = 3.0  # samples in a population: the two highest losses of all do not co
 # than 8.5, whatever their size. No real losses are log-concave to the last digit, so that large
 # samples have to gain something for every loss.
 ENOUGH, ENOUGH_PER_LOSS = 12.0, 1e-3
+NOTICED, NOTICED_PER_LOSS = 1.0, 5e-3  # shares far above the others that gain about so much
 
 
 class Separability(NamedTuple):
@@ -64,30 +67,42 @@ def measure_separability(sample: LossSample, origin: float, unit: float) -> Sepa
         Where the scale of the losses begins, and what one nat of cross-entropy is on it.
     """
     distances, weights = _upper_part(sample, origin, unit)
-    low, high = distances.min(initial=np.inf), distances.max(initial=-np.inf)
-    if not high - low >= SMALL_LOSS:
+    if not len(distances) or distances[-1] - distances[0] < SMALL_LOSS:
         return Separability(False, 1.0)
-    size = weights.sum()
-    counts = _count(np.log(distances), weights)
-    enough = max(ENOUGH, ENOUGH_PER_LOSS * size)
-    return Separability(gains_more(counts, enough), float(1.0 / np.sqrt(sample.size)))
+    enough = max(ENOUGH, ENOUGH_PER_LOSS * float(weights.sum()))
+    limit = max(NOTICED / np.sqrt(sample.size), NOTICED_PER_LOSS)
+    return Separability(gains_more(_count(np.log(distances), weights), enough), float(limit))
 
 
 def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatArray, FloatArray]:
-    """Return the losses whose shape counts, as distances from the origin."""
+    """Return the losses whose shape counts, as ascending distances from the origin."""
     distances = (sample.values - origin) / unit
     low, middle = (np.asarray(sample.percentiles([100.0 * LOWEST, 50.0])) - origin) / unit
     start = max(min(max(low, SMALL_LOSS), middle), SMALLEST_LOSS)
     ends = np.cumsum(sample.weights)
     top = distances[np.searchsorted(ends, ends[-1] - FEWEST, side="right")]
     kept = (distances >= start) & (distances <= top)  # one or two outliers are no population
+    if middle < SMALLEST_LOSS and kept.any() and distances[kept][0] > SMALL_LOSS:
+        # Nothing lies between losses too small to tell apart and the others: that is a gap.
+        distances, kept = np.maximum(distances, SMALLEST_LOSS), distances <= top
     return distances[kept], sample.weights[kept]
 
 
 def _count(values: FloatArray, weights: FloatArray) -> FloatArray:
-    low, high = values.min(), values.max()
-    cells = np.minimum(((values - low) / (high - low) * N_CELLS).astype(np.intp), N_CELLS - 1)
-    return np.bincount(cells, weights, N_CELLS).astype(np.float64)
+    """Return how many samples lie in each of `N_CELLS` equal cells, for ascending values.
+
+    A value that stands for several samples, as a bin or the share of a forest's votes does, is
+    spread up to half way to its neighbours: a heap on one point would be a population of its own.
+    """
+    first = np.flatnonzero(np.diff(values, prepend=-np.inf) > 0.0)
+    values, weights = values[first], np.add.reduceat(weights, first)
+    gaps = np.minimum(np.diff(values), WIDEST) / 2.0
+    lower = values - np.append(gaps[0], gaps)
+    upper = values + np.append(gaps, gaps[-1])
+    edges = np.linspace(lower[0], upper[-1], N_CELLS + 1)
+    points = np.column_stack([lower, upper]).ravel()
+    ends = np.column_stack([np.cumsum(weights) - weights, np.cumsum(weights)]).ravel()
+    return np.diff(np.interp(edges, points, ends))
 
 
 def gains_more(counts: FloatArray, enough: float) -> bool:

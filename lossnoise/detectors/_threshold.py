@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossnoise._validation import check_int, check_real, invalid_parameter
 from lossnoise.detectors._fit import Part
@@ -23,7 +24,8 @@ class Threshold(NamedTuple):
     threshold : float
         Labels whose loss is at least this are called wrong; inf where none can be.
     precision : float
-        Expected share of wrong labels among those; NaN where there are none.
+        Expected share of wrong labels among those; NaN where there are none, and where the losses
+        cannot tell.
     recall : float
         Expected share of the wrong labels that are among those; NaN where none is expected.
     count : int
@@ -69,15 +71,14 @@ def choose_threshold(
         expected = "given, or else 'recall' or 'budget', but only one of the three"
         raise invalid_parameter(owner, "precision", expected, precision)
     losses = np.concatenate([part.losses for part in parts])
+    lows = np.concatenate([part.lows for part in parts])
     weights = np.concatenate([part.weights for part in parts])
     proba = np.concatenate([read_table(part.curve.proba, part.losses, scaling) for part in parts])
-    cuts, counts, wrong = _cumulate(losses, weights, proba)
+    cuts, counts, wrong = _cumulate(lows, weights, proba)
     if precision is not None:
         check_real(owner, "precision", precision, 0.0, 1.0, closed="right")
         lower = np.minimum(proba, read_table(cautious, losses, scaling))
-        meets = _cumulate(losses, weights, lower)[2] >= precision * counts
-        if not meets.any():
-            meets = wrong >= precision * counts
+        meets = _precise(_cumulate(lows, weights, lower)[2], wrong, counts, precision)
     elif recall is not None:
         check_real(owner, "recall", recall, 0.0, 1.0, closed="right")
         meets = (wrong >= recall * wrong[-1]) & (wrong > 0.0)
@@ -88,10 +89,28 @@ def choose_threshold(
         return _unattainable(owner, given[0], needs[given[0]], wrong[-1])
     at = good[0] if recall is not None else good[-1]
     total = float(wrong[-1])
-    found = float(wrong[at]) / total if total > 0.0 else float("nan")
+    known = total > 0.0  # else the losses cannot tell, and nothing is to be expected
     return Threshold(
-        float(cuts[at]), float(wrong[at] / counts[at]), found, round(float(counts[at]))
+        float(cuts[at]),
+        float(wrong[at] / counts[at]) if known else float("nan"),
+        float(wrong[at]) / total if known else float("nan"),
+        round(float(counts[at])),
     )
+
+
+def _precise(
+    cautious: FloatArray, wrong: FloatArray, counts: FloatArray, precision: float
+) -> NDArray[np.bool_]:
+    """Return the cuts, highest first, that are precise enough.
+
+    By the cautious probabilities; where no cut is, by the reported ones, but none below the cut
+    where the cautious ones are at their most precise: who asks for more does not get a lower cut.
+    """
+    meets = cautious >= precision * counts
+    if not meets.any():
+        meets = wrong >= precision * counts
+        meets[int(np.argmax(cautious / counts)) + 1 :] = False
+    return np.asarray(meets)
 
 
 def _cumulate(

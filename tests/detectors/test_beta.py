@@ -137,7 +137,7 @@ def slow_fit(losses, scale, max_iter, tol=1e-6, n_bins=1000):
     places = slow_places(slow_normalise(losses, scale), n_bins)
     shares = slow_shares(places, n_bins)
     x = np.array([min(max(k / n_bins, 1e-4), 1.0 - 1e-4) for k in range(n_bins + 1)])
-    low, high = (x[np.argmax(np.cumsum(shares) >= q)] for q in (0.01, 0.99))
+    low, high = (x[np.argmax(np.cumsum(shares) >= q)] for q in (0.01, 0.999))
     guess = np.array([min(max((value - low) / (high - low), 0.0), 1.0) for value in x])
     hard = slow_hard_fraction(x, shares, low, high)
     first = slow_em(x, shares, guess, hard, max_iter, tol)

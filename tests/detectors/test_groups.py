@@ -46,10 +46,10 @@ def test_a_group_of_one_gets_nearly_the_curve_of_all():
     grid = np.linspace(0.0, 6.0, 50)
     detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
     rare = detector.predict_proba(grid, groups=["rare"] * 50)
-    unseen = detector.predict_proba(grid, groups=["never seen"] * 50)
+    unseen = detector.predict_proba(grid, groups=["easy", *["never seen"] * 49])[1:]
     plain = BetaMixtureNoiseDetector().fit(losses).predict_proba(grid)
     np.testing.assert_allclose(rare, plain, atol=0.1)
-    np.testing.assert_allclose(unseen, plain, atol=1e-12)
+    np.testing.assert_allclose(unseen, plain[1:], atol=1e-12)
 
 
 def test_the_interval_and_the_thresholds_are_those_of_the_groups():
@@ -68,6 +68,39 @@ def test_a_fit_without_groups_forgets_them():
     detector = BetaMixtureNoiseDetector().fit(losses, groups=groups).fit(losses)
     assert not hasattr(detector, "group_report_")
     assert detector.predict(losses).shape == losses.shape
+
+
+@pytest.mark.parametrize("name", [(1, 2), None, True, 3.5, "a"])
+def test_groups_of_any_hashable_type(name):
+    losses, _, _ = easy_and_hard(np.random.default_rng(0), 500, 500)
+    groups = [name] * 500 + ["other"] * 500
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    proba = detector.predict_proba(losses, groups=groups)[:, 1]
+    assert {report["group"] for report in detector.group_report_} == {name, "other"}
+    assert proba.mean() == pytest.approx(detector.noise_rate_, abs=1e-12)
+
+
+def test_fit_transform_passes_groups_on():
+    losses, groups, _ = easy_and_hard(np.random.default_rng(0), 500, 500)
+    detector = BetaMixtureNoiseDetector()
+    table = detector.fit_transform(losses, groups=groups)
+    np.testing.assert_array_equal(table, detector.transform(losses, groups=groups))
+
+
+@pytest.mark.parametrize("mean", [1.2, 1.8, 2.4])
+@pytest.mark.parametrize("rate", [0.0, 0.15])
+def test_a_hard_class_is_not_taken_for_wrong_more_often_than_without_groups(mean, rate):
+    rng = np.random.default_rng(0)
+    groups = np.where(rng.random(5000) < 0.1, 0, rng.integers(1, 20, 5000))
+    wrong = rng.random(5000) < np.where(groups == 0, rate, 0.15)
+    right = np.where(groups == 0, rng.gamma(6, mean / 6, 5000), rng.gamma(1, 0.2, 5000))
+    losses = np.where(wrong, rng.normal(4, 0.8, 5000).clip(0), right)
+    hard = (groups == 0) & ~wrong
+    plain = BetaMixtureNoiseDetector().fit(losses).predict(losses)[hard]
+    grouped = BetaMixtureNoiseDetector().fit(losses, groups=groups).predict(losses, groups=groups)
+    assert grouped[hard].mean() <= plain.mean() + 0.02
+    if rate:
+        assert grouped[(groups == 0) & wrong].mean() >= 0.8
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from lossnoise import BetaMixtureNoiseDetector
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 
 SCALES = ["cross-entropy", "any"]
@@ -254,8 +254,8 @@ def test_rows_of_two_that_sum_to_one_may_be_a_history():
 def test_negative_losses_are_no_cross_entropy(convert):
     message = (
         "Negative values in data: the 'X' parameter of BetaMixtureNoiseDetector must be "
-        "cross-entropy losses, which are at least 0. Got -0.5 instead: use loss_scale='any' for "
-        "other losses."
+        "cross-entropy losses, which are at least 0. Got -0.5 instead: a log-probability needs a "
+        "minus sign, and only for another loss, where higher is worse, use loss_scale='any'."
     )
     with pytest.raises(InvalidDataError, match=exactly(message)):
         BetaMixtureNoiseDetector().fit(convert(with_value(-0.5)))
@@ -277,3 +277,106 @@ def test_negative_losses_are_no_cross_entropy(convert):
 def test_tables_that_scikit_learn_refuses(losses, error, message):
     with pytest.raises(error, match=message):
         BetaMixtureNoiseDetector().fit(losses)
+
+
+# -- what once went wrong silently ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "posterior", "score_samples"])
+def test_negative_losses_are_refused_at_prediction_too(method):
+    detector = BetaMixtureNoiseDetector().fit(TWO_GROUPS)
+    with pytest.raises(InvalidDataError, match="Negative values in data"):
+        getattr(detector, method)([0.5, -0.003])
+
+
+def test_one_row_of_a_history_may_sum_to_one():
+    detector = BetaMixtureNoiseDetector().fit(TWO_GROUPS[:, None] + np.zeros(3))
+    assert detector.predict([[0.5, 0.3, 0.2]]).tolist() == [0]
+
+
+def test_a_masked_entry_of_a_history_is_missing():
+    history = np.ma.array(TWO_GROUPS[:, None] + np.zeros(3))
+    history[7, 1] = np.ma.masked
+    with pytest.raises(InvalidDataError, match="Got NaN in 1 of 1000 rows, first in row 7 instead"):
+        BetaMixtureNoiseDetector().fit(history)
+
+
+def test_a_bad_batch_does_not_spoil_a_stream():
+    detector = BetaMixtureNoiseDetector().partial_fit(TWO_GROUPS)
+    before = detector.noise_rate_
+    for bad in ([-1.0], [np.nan], ["a"]):
+        with pytest.raises(InvalidDataError, match=r"The 'X' parameter|Negative values"):
+            detector.partial_fit(bad)
+        assert detector.noise_rate_ == before
+    detector.partial_fit(TWO_GROUPS)
+    assert detector.noise_rate_ == pytest.approx(before, abs=1e-6)
+
+
+def test_a_histogram_is_copied():
+    histogram = LossHistogram().fill(TWO_GROUPS)
+    detector = BetaMixtureNoiseDetector().fit_histogram(histogram)
+    histogram.fill(np.zeros(5000))
+    detector.partial_fit([0.1])
+    assert detector.noise_rate_ == pytest.approx(0.29, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: d.fit(TWO_GROUPS[:800], groups=[1, 2, 3]),
+        lambda d: d.fit(np.full(50, np.nan)),
+        lambda d: d.fit(-TWO_GROUPS),
+        lambda d: d.fit_histogram(LossHistogram().fill(-TWO_GROUPS)),
+    ],
+)
+def test_a_failed_fit_leaves_the_earlier_one(call):
+    history = TWO_GROUPS[:, None] + np.zeros(3)
+    detector = BetaMixtureNoiseDetector().fit(history)
+    before = detector.predict_proba(history)
+    with pytest.raises(InvalidDataError):
+        call(detector)
+    np.testing.assert_array_equal(detector.predict_proba(history), before)
+
+
+@pytest.mark.parametrize("trees", [20, 100])
+def test_right_labels_with_few_values_are_no_alarm(trees):
+    """A forest's share of votes: a heap on each value is no population."""
+    rng = np.random.default_rng(0)
+    votes = rng.binomial(trees, rng.beta(9, 1, 2000)) / trees
+    with pytest.warns(NoSeparableNoiseWarning):
+        BetaMixtureNoiseDetector().fit(-np.log(np.maximum(votes, 1e-12)))
+
+
+@pytest.mark.parametrize("deviation", [0.02, 0.1])
+def test_bins_are_no_populations(deviation):
+    losses = np.random.default_rng(0).normal(2.303, deviation, 200_000)
+    with pytest.warns(NoSeparableNoiseWarning):
+        many = BetaMixtureNoiseDetector().fit(losses)
+    histogram = LossHistogram().fill(losses[:2000])
+    with pytest.warns(NoSeparableNoiseWarning):
+        few = BetaMixtureNoiseDetector().fit_histogram(histogram)
+    assert (many.noise_rate_, few.noise_rate_) == (0.0, 0.0)
+
+
+def test_losses_far_from_zero_are_told_apart_however_many_there_are():
+    losses = 1000.0 + np.resize(TWO_GROUPS, 200_000)
+    detector = BetaMixtureNoiseDetector(loss_scale="any").fit(losses)
+    few = BetaMixtureNoiseDetector(loss_scale="any").fit(losses[:100_000])
+    assert detector.noise_rate_ == pytest.approx(few.noise_rate_, abs=1e-3)
+    assert detector.noise_rate_ == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("n", [10_000, 30_000])
+def test_very_few_wrong_labels(n):
+    rng = np.random.default_rng(3)
+    losses = np.concatenate([rng.gamma(1, 0.2, n - n // 200), rng.normal(6, 0.7, n // 200)])
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.noise_rate_ == pytest.approx(0.005, abs=0.002)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-7, 1e-5])
+def test_right_labels_that_are_learnt_to_the_last_digit(scale):
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([scale * rng.gamma(2.0, 1.0, 700), rng.normal(5.0, 1.0, 300).clip(0)])
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.noise_rate_ == pytest.approx(0.3, abs=0.01)
