@@ -8,8 +8,9 @@ import numpy as np
 
 from lossnoise.detectors._scaling import FloatArray
 
-MAX_STEPS = 60  # kinks that are tried; a few dozen describe any smooth density
+MAX_STEPS = 90  # kinks that are tried; a few dozen describe any smooth density
 NEWTON_STEPS = 25
+ROUGH_STEPS = 1  # while kinks are still coming in
 LARGEST_STEP = 4.0  # of a log-probability in one Newton step
 RIDGE = 1e-10  # keeps the Hessian regular where all mass lies in few cells
 
@@ -41,14 +42,19 @@ def log_concave_fit(counts: FloatArray) -> FloatArray:
     line, hinges = _basis(len(counts))
     tolerance = 1e-4 / np.sqrt(counts.sum())  # far below what chance moves
     kinks: list[int] = []
-    weights = _newton(line, np.zeros(1), share)
+    weights = _newton(line, np.zeros(1), share, NEWTON_STEPS)
     probabilities = _probabilities(line @ weights)
+    exact = True
     for _ in range(MAX_STEPS):
         gain = (share - probabilities) @ hinges
         best = int(gain.argmax())
-        if gain[best] < tolerance or best in kinks:
+        done = gain[best] < tolerance or best in kinks
+        if done and exact:
             break
-        kinks, weights = _solve([*kinks, best], np.append(weights, 0.0), line, hinges, share)
+        if not done:
+            kinks, weights = [*kinks, best], np.append(weights, 0.0)
+        exact, steps = done, NEWTON_STEPS if done else ROUGH_STEPS
+        kinks, weights = _solve(kinks, weights, line, hinges, share, steps)
         probabilities = _probabilities(_design(line, hinges, kinks) @ weights)
     return probabilities
 
@@ -66,26 +72,31 @@ def _design(line: FloatArray, hinges: FloatArray, kinks: list[int]) -> FloatArra
 
 
 def _solve(
-    kinks: list[int], weights: FloatArray, line: FloatArray, hinges: FloatArray, share: FloatArray
+    kinks: list[int],
+    weights: FloatArray,
+    line: FloatArray,
+    hinges: FloatArray,
+    share: FloatArray,
+    steps: int,
 ) -> tuple[list[int], FloatArray]:
     """Fit the bends at some kinks; those that would turn upwards are straightened and left out."""
     while True:
-        wanted = _newton(_design(line, hinges, kinks), weights, share)
+        wanted = _newton(_design(line, hinges, kinks), weights, share, steps)
         upward = wanted[1:] < 0.0
         if not upward.any():
             return kinks, wanted
         now = weights[1:][upward]
-        steps = now / (now - wanted[1:][upward])
-        weights = weights + steps.min() * (wanted - weights)
+        shares = now / (now - wanted[1:][upward])
+        weights = weights + shares.min() * (wanted - weights)
         keep = weights[1:] > 0.0
-        keep[np.flatnonzero(upward)[steps.argmin()]] = False
+        keep[np.flatnonzero(upward)[shares.argmin()]] = False
         weights = weights[np.append(True, keep)]
         kinks = [kink for kink, kept in zip(kinks, keep, strict=True) if kept]
 
 
-def _newton(design: FloatArray, weights: FloatArray, share: FloatArray) -> FloatArray:
+def _newton(design: FloatArray, weights: FloatArray, share: FloatArray, steps: int) -> FloatArray:
     """Return the weights of the most likely probabilities, without bounds."""
-    for _ in range(NEWTON_STEPS):
+    for _ in range(steps):
         probabilities = _probabilities(design @ weights)
         gradient = design.T @ (share - probabilities)
         mean = design.T @ probabilities

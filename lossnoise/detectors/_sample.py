@@ -65,10 +65,12 @@ class LossSample(NamedTuple):
 
     def percentiles(self, wanted: ArrayLike) -> FloatArray:
         """Return percentiles of the losses: exact where they are few, else to within a bin."""
+        shares = np.divide(wanted, 100.0)
         if len(self.losses) == len(self.values) and self.counts is None:
-            return np.asarray(np.percentile(self.values, np.asarray(wanted, dtype=np.float64)))
+            places = np.arange(len(self.values))
+            return np.asarray(np.interp(shares * places[-1], places, self.values))
         ends = np.cumsum(self.weights)
-        places = np.searchsorted(ends, np.multiply(wanted, ends[-1] / 100.0))
+        places = np.searchsorted(ends, shares * ends[-1])
         return np.asarray(self.values[np.minimum(places, len(ends) - 1)])
 
     def on_grid(self, scaling: Scaling, n_bins: int) -> FloatArray:

@@ -27,6 +27,7 @@ LOWEST = 0.05  # quantile below which the shape does not count: there are right 
 SMALL_LOSS = 1e-3
 SMALLEST_LOSS = 1e-6
 
+FEW_TIES = 0.05  # share of losses that are equal to another one
 WIDEST = 1.0  # gap in the logarithm that is taken for coarse values, and not for a gap
 
 SPLITS = (0.5, 0.8, 0.95)  # quantiles at which a division of the losses begins
@@ -71,31 +72,35 @@ def measure_separability(sample: LossSample, origin: float, unit: float) -> Sepa
         return Separability(False, 1.0)
     enough = max(ENOUGH, ENOUGH_PER_LOSS * float(weights.sum()))
     limit = max(NOTICED / np.sqrt(sample.size), NOTICED_PER_LOSS)
-    return Separability(gains_more(_count(np.log(distances), weights), enough), float(limit))
+    return Separability(gains_more(_count(distances, weights), enough), float(limit))
 
 
 def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatArray, FloatArray]:
     """Return the losses whose shape counts, as ascending distances from the origin."""
     distances = (sample.values - origin) / unit
-    low, middle = (np.asarray(sample.percentiles([100.0 * LOWEST, 50.0])) - origin) / unit
-    start = max(min(max(low, SMALL_LOSS), middle), SMALLEST_LOSS)
+    low, middle = (sample.percentiles([100.0 * LOWEST, 50.0]) - origin) / unit
     ends = np.cumsum(sample.weights)
-    top = distances[np.searchsorted(ends, ends[-1] - FEWEST, side="right")]
-    kept = (distances >= start) & (distances <= top)  # one or two outliers are no population
-    if middle < SMALLEST_LOSS and kept.any() and distances[kept][0] > SMALL_LOSS:
+    first = np.searchsorted(distances, max(min(max(low, SMALL_LOSS), middle), SMALLEST_LOSS))
+    last = np.searchsorted(ends, ends[-1] - FEWEST, side="right")  # outliers are no population
+    if middle < SMALLEST_LOSS and first <= last and distances[first] > SMALL_LOSS:
         # Nothing lies between losses too small to tell apart and the others: that is a gap.
-        distances, kept = np.maximum(distances, SMALLEST_LOSS), distances <= top
-    return distances[kept], sample.weights[kept]
+        distances, first = np.maximum(distances, SMALLEST_LOSS), 0
+    last = np.searchsorted(distances, distances[last], side="right")
+    return distances[first:last], sample.weights[first:last]
 
 
-def _count(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return how many samples lie in each of `N_CELLS` equal cells, for ascending values.
+def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return how many samples lie in each of `N_CELLS` cells, equal in the logarithm.
 
     A value that stands for several samples, as a bin or the share of a forest's votes does, is
     spread up to half way to its neighbours: a heap on one point would be a population of its own.
     """
-    first = np.flatnonzero(np.diff(values, prepend=-np.inf) > 0.0)
-    values, weights = values[first], np.add.reduceat(weights, first)
+    if len(distances) == weights.sum() and np.mean(np.diff(distances) == 0.0) < FEW_TIES:
+        edges = np.geomspace(distances[0], distances[-1], N_CELLS + 1)[1:-1]
+        places = np.searchsorted(distances, edges)
+        return np.diff(places, prepend=0, append=len(distances)).astype(np.float64)
+    first = np.flatnonzero(np.diff(distances, prepend=-np.inf) > 0.0)
+    values, weights = np.log(distances[first]), np.add.reduceat(weights, first)
     gaps = np.minimum(np.diff(values), WIDEST) / 2.0
     lower = values - np.append(gaps[0], gaps)
     upper = values + np.append(gaps, gaps[-1])
