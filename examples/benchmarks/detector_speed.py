@@ -33,6 +33,7 @@ from typing import Any
 
 import _results
 import numpy as np
+from _reporting import environment
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
@@ -426,8 +427,8 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     result = run(options)
     settings["seconds_in_all"] = round(time.perf_counter() - start)
-    environment = _results.environment()
-    _results.write(options.out, {"environment": environment, "settings": settings, **result})
+    content = {"environment": environment(options), "settings": settings, **result}
+    _results.write(options.out, content)
 
 
 if __name__ == "__main__":

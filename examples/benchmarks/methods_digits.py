@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the quickstart's data and network
 
 import _results
+from _reporting import environment
 from quickstart import load_noisy_digits, measure, train
 
 from lossnoise.corrections import CORRECTIONS
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
             cells.append(run_cell(correction, noise, options.seeds, options.epochs))
             show(cells[-1])
     settings = {"epochs": options.epochs, "seeds": options.seeds, "noise": "symmetric, incl."}
-    result = {"environment": _results.environment(), "settings": settings, "cells": cells}
+    result = {"environment": environment(options), "settings": settings, "cells": cells}
     _results.write(options.out, result)
 
 
