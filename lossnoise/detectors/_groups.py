@@ -72,10 +72,14 @@ def codes_of(owner: str, groups: NDArray[Any], parts: dict[Hashable, Part]) -> N
     places = {name: place for place, name in enumerate(parts)}
     known = np.array([places.get(name, -1) for name in names.tolist()], dtype=np.intp)
     if (known < 0).all():
-        expected = f"such as were given to fit: {', '.join(map(repr, list(parts)[:5]))} ..."
-        got = f"{', '.join(map(repr, names.tolist()[:5]))}, none of which was"
+        expected = f"such as were given to fit ({_some(list(parts))})"
+        got = f"only others ({_some(names.tolist())})"
         raise invalid_data(owner, "groups", expected, got)
     return np.asarray(known[codes])
+
+
+def _some(names: list[Hashable], most: int = 5) -> str:
+    return ", ".join([*map(repr, names[:most]), *["..."] * (len(names) > most)])
 
 
 def report_groups(parts: dict[Hashable, Part], scaling: Scaling) -> list[dict[str, Any]]:

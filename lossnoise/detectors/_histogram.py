@@ -14,6 +14,7 @@ OWNER = "LossHistogram"
 CHUNK = 1 << 18  # losses that are converted at a time: bounds the extra memory
 SHIFT = 16  # of the 32 bits of a float32, sign, exponent and 7 leading mantissa bits stay
 NUM_BINS = 1 << (32 - SHIFT)
+MOST = 1 << 47  # samples that a bin may hold: the sum of all bins stays an int64
 NEGATIVE = NUM_BINS // 2  # the sign bit
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -205,16 +206,23 @@ class LossHistogram:
             `data` is something else.
         """
         owner = f"{OWNER}.from_dict"
-        if not isinstance(data, dict) or data.get("format") != 1 or len(data) != 3:
+        if not isinstance(data, dict) or set(data) != {"format", "keys", "counts"}:
             raise invalid_data(owner, "data", "what to_dict returned", "something else")
-        keys = np.asarray(data["keys"], dtype=np.int64)
-        counts = np.asarray(data["counts"], dtype=np.int64)
-        inside = (keys >= 0) & (keys < NUM_BINS)
-        if keys.shape != counts.shape or keys.ndim != 1 or not inside.all() or (counts < 0).any():
+        if data["format"] != 1:
+            raise invalid_data(owner, "data", "of format 1", f"format {data['format']!r}")
+        keys, counts = data["keys"], data["counts"]
+        if not (
+            all(_holds_integers(values, end) for values, end in ((keys, NUM_BINS), (counts, MOST)))
+            and len(keys) == len(counts)
+        ):
             raise invalid_data(owner, "data", "keys of bins with their counts", "others")
         histogram = cls()
-        np.add.at(histogram.counts, keys, counts)
+        np.add.at(histogram.counts, np.array(keys, np.int64), np.array(counts, np.int64))
         return histogram
+
+
+def _holds_integers(values: object, end: int) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < end for v in values)
 
 
 def _check_counts(counts: ArrayLike, n: int) -> NDArray[np.int64]:

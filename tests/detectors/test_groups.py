@@ -122,6 +122,11 @@ def test_a_hard_class_is_not_taken_for_wrong_more_often_than_without_groups(mean
             "fit. Got None instead.",
         ),
         (
+            lambda d, x, g: d.fit(x, groups=g).predict(x, groups=np.arange(len(x)) // 300),
+            "The 'groups' parameter of BetaMixtureNoiseDetector must be such as were given to "
+            "fit ('easy', 'hard'). Got only others (0, 1) instead.",
+        ),
+        (
             lambda d, x, g: d.fit(x, groups=g).partial_fit(x),
             "The 'self' parameter of BetaMixtureNoiseDetector.partial_fit must be fitted without "
             "groups. Got a detector that was fitted with groups instead.",

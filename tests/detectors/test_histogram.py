@@ -144,6 +144,36 @@ def test_a_count_stands_for_as_many_samples():
             "counts. Got others instead.",
         ),
         (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [7], "counts": [1.5]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [7, 8], "counts": [1]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": "7", "counts": [2**70]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 2, "keys": [], "counts": []}),
+            "The 'data' parameter of LossHistogram.from_dict must be of format 1. Got format 2 "
+            "instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [], "counters": []}),
+            "The 'data' parameter of LossHistogram.from_dict must be what to_dict returned. Got "
+            "something else instead.",
+        ),
+        (
+            lambda: LossHistogram().fill([0.5, 1.0], counts=[1.0, 2.0]),
+            "The 'counts' parameter of LossHistogram must be 2 integers of at least 0, one for "
+            "each loss. Got float64 of shape (2,) instead.",
+        ),
+        (
             lambda: BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill([1.0, 2.0])),
             "The 'histogram' parameter of BetaMixtureNoiseDetector.fit_histogram must be of at "
             "least 10 losses. Got 2 instead.",
