@@ -160,12 +160,12 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         InvalidDataError
             The losses cannot be used, or groups were given to an earlier `fit`.
         """
-        read_settings(self)
+        settings = read_settings(self)
         histogram = getattr(self, "_histogram", None) or self._fitted_histogram()
         losses = self._read(X, reset=not hasattr(self, "n_features_in_"), minimum=1)
         histogram = histogram + LossHistogram().fill(losses)
         if len(histogram) >= MIN_SAMPLES:
-            return self._fit_histogram(histogram)
+            return self._fit_histogram(histogram, settings)
         self._histogram = histogram
         return self
 
@@ -190,14 +190,14 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             There are too few losses, or negative ones where they are cross-entropy.
         """
         owner = f"{type(self).__name__}.fit_histogram"
-        read_settings(self)
+        settings = read_settings(self)
         if not isinstance(histogram, LossHistogram):
             raise invalid_parameter(owner, "histogram", "a LossHistogram", type(histogram))
         if len(histogram) < MIN_SAMPLES:
             raise invalid_data(
                 owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
             )
-        self._fit_histogram(histogram.copy())
+        self._fit_histogram(histogram.copy(), settings)
         self.n_features_in_ = 1
         return self
 
@@ -404,8 +404,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             histogram.fill(part.losses, part.weights.astype(np.int64))
         return histogram
 
-    def _fit_histogram(self, histogram: LossHistogram) -> Any:
-        settings = read_settings(self)
+    def _fit_histogram(self, histogram: LossHistogram, settings: FitSettings) -> Any:
         sample = LossSample.of_histogram(histogram)
         if self.loss_scale == "cross-entropy" and sample.values[0] < 0.0:
             raise InvalidDataError(
@@ -429,18 +428,19 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
     def _predict_wrong(self, X: Any, groups: Any) -> FloatArray:
         check_is_fitted(self)
         losses = self._read(X, reset=False)
-        wrong = self._predict_pooled(losses)
         if not hasattr(self, "group_report_"):
             if groups is not None:
                 raise self._groups_error("given to fit too, or not at all", "groups here only")
-            return wrong
+            return self._predict_pooled(losses)
         if groups is None:
             raise self._groups_error("given, as they were to fit", "None")
         owner = type(self).__name__
         codes = codes_of(owner, read_groups(owner, groups, len(losses)), self._parts)
-        for code, part in enumerate(self._parts.values()):
+        wrong = np.empty(len(losses))
+        curves = [self._sample_fit.curve, *(part.curve for part in self._parts.values())]
+        for code, curve in enumerate(curves, start=-1):  # -1: not seen by fit
             members = np.flatnonzero(codes == code)
-            wrong[members] = read_table(part.curve.proba, losses[members], self.scaling_)
+            wrong[members] = read_table(curve.proba, losses[members], self.scaling_)
         return wrong
 
     def _groups_error(self, expected: str, got: str) -> InvalidDataError:

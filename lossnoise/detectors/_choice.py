@@ -11,9 +11,8 @@ from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._beta import BetaMixtureNoiseDetector
 from lossnoise.detectors._gaussian import GaussianMixtureNoiseDetector
 
-# "auto" is the family with the smaller error of the noise rate and the smaller Brier score on
-# predictions of real and synthetic models (examples/benchmarks/detector_rates.py). It is the betas
-# on nearly every set: a rule that looked at the likelihood of the losses at hand chose worse.
+# "auto" is the family with the smaller mean error of the noise rate and the smaller Brier score on
+# predictions of real models (examples/benchmarks/detector_rates.py).
 DETECTORS: dict[str, type[LossMixtureDetector]] = {
     "auto": BetaMixtureNoiseDetector,
     "beta": BetaMixtureNoiseDetector,

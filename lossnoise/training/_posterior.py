@@ -17,8 +17,7 @@ class PosteriorTable:
     """P(label wrong) as a function of the loss: linear between knots, constant outside.
 
     It is the plain posterior of the mixture: during training the losses of most epochs look like
-    one population, and a network that waits until they do not has memorised them by then. (Digits
-    with 80 % of the labels redrawn: M-DYR-H ends at .58 where it waits, at .97 where it does not.)
+    one population, and a network that waits until they do not has memorised them by then.
 
     A monotone posterior stays monotone, and is met to within `TOLERANCE` wherever the losses lie.
 
