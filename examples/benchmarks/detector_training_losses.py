@@ -126,9 +126,12 @@ def evaluate(losses: np.ndarray, changed: np.ndarray) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LossNoiseWarning)  # what they say is in the figures
         beta = BetaMixtureNoiseDetector().fit(losses)
+        alone = BetaMixtureNoiseDetector(hard_fraction=0.0).fit(losses)
     wrong = {
         "beta": beta.predict_proba(losses)[:, 1],
         "posterior": beta.posterior(losses),  # of the beta mixture, whatever separable_ says
+        "no hard": alone.predict_proba(losses)[:, 1],
+        "posterior, no hard": alone.posterior(losses),  # what the trainer uses
         "published": _baselines.published_beta(losses),
         "dividemix": _baselines.dividemix(losses),
         "cut": _baselines.cut(losses),

@@ -77,7 +77,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
     def __init__(
         self,
         *,
-        max_iter: int = 20,
+        max_iter: int = 100,
         tol: float = 1e-6,
         n_bins: int = 1000,
         hard_fraction: float = 0.045,

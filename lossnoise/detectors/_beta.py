@@ -96,10 +96,10 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
 
     Parameters
     ----------
-    max_iter : int, default=20
+    max_iter : int, default=100
         Number of EM iterations at most. The method-of-moments step is no likelihood
-        maximisation, and hundreds of iterations drift on overlapping losses: stopping here is
-        the method, not a failure.
+        maximisation: stopping here is the method, not a failure. Fewer than 50 are too few where
+        right and wrong labels overlap, and find too little noise there.
     tol : float, default=1e-6
         EM stops when the mean log-likelihood moves by less than this.
     n_bins : int, default=1000
@@ -111,7 +111,8 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         losses are spread evenly over the normalised scale [2]_. Every model makes some confident
         mistakes, and without this background all of them would be counted as wrong labels. It
         is less where hardly any losses lie between the two heaps. With 0 the model is the two
-        components alone.
+        components alone, which suits losses recorded in training: the network has seen the
+        labels, and few right ones stay hard for it.
     loss_scale : {"cross-entropy", "any"}, default="cross-entropy"
         What the losses are. A cross-entropy loss l is the negative logarithm of a probability,
         which gives it an absolute scale: it becomes 1 - exp(-l / 2.5). Any other loss has no scale

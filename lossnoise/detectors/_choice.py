@@ -20,8 +20,8 @@ DETECTORS: dict[str, type[LossMixtureDetector]] = {
 }
 
 
-def make_detector(owner: str, detector: Any) -> LossMixtureDetector:
-    """Return an unfitted detector: of a name, or a clone of a detector."""
+def make_detector(owner: str, detector: Any, **settings: Any) -> LossMixtureDetector:
+    """Return an unfitted detector: of a name, made with the settings, or a clone of a detector."""
     if isinstance(detector, LossMixtureDetector):
         cloned: LossMixtureDetector = clone(detector)
         return cloned
@@ -29,4 +29,4 @@ def make_detector(owner: str, detector: Any) -> LossMixtureDetector:
         names = ", ".join(repr(name) for name in DETECTORS)
         expected = f"one of {names}, or an instance of LossMixtureDetector"
         raise invalid_parameter(owner, "detector", expected, detector)
-    return DETECTORS[detector]()
+    return DETECTORS[detector](**settings)

@@ -21,7 +21,7 @@ HARD_FRACTIONS = (0.0, 2.0)  # times the one in use: how many right labels are h
 
 # The shapes of the components are not known either. So much of the share that the mixture is not
 # sure about, min(P, 1 - P), may belong to the other component.
-UNSURE_SHARE = 0.2
+UNSURE_SHARE = 0.1
 
 
 def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:

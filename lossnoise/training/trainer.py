@@ -39,6 +39,9 @@ from lossnoise.training.checkpoint import (
     save_checkpoint,
 )
 
+# A network is fitted to the very labels whose losses it gives, and few right ones stay hard for it.
+TRAINING_HARD_FRACTION = 0.0
+
 
 class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Train a torch model on labels of which some are wrong, and find those.
@@ -64,8 +67,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         A factory from an optimizer to a schedule, or a ready one; stepped once an epoch.
         Default: a tenth of the learning rate at 1/2 and again at 5/6 of the run.
     detector : {"beta", "gaussian", "auto"} or LossMixtureDetector, default="beta"
-        What turns losses into P(label wrong). An instance is cloned. One family throughout a run:
-        w would jump where it changed.
+        What turns losses into P(label wrong). An instance is cloned; a name gives a detector
+        with ``hard_fraction=0``. One family throughout a run: w would jump where it changed.
     device : str or torch.device, optional
         Where to train. Default: CUDA where there is one, else the CPU.
     precision : {"float32", "bfloat16"}, default="float32"
@@ -280,7 +283,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         run = TrainingRun(
             engine,
             correction,
-            make_detector("NoisyLabelTrainer", self.detector),
+            make_detector("NoisyLabelTrainer", self.detector, hard_fraction=TRAINING_HARD_FRACTION),
             train,
             val,
             batch_size=self.batch_size,

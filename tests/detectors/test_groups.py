@@ -96,11 +96,15 @@ def test_a_hard_class_is_not_taken_for_wrong_more_often_than_without_groups(mean
     right = np.where(groups == 0, rng.gamma(6, mean / 6, 5000), rng.gamma(1, 0.2, 5000))
     losses = np.where(wrong, rng.normal(4, 0.8, 5000).clip(0), right)
     hard = (groups == 0) & ~wrong
-    plain = BetaMixtureNoiseDetector().fit(losses).predict(losses)[hard]
-    grouped = BetaMixtureNoiseDetector().fit(losses, groups=groups).predict(losses, groups=groups)
-    assert grouped[hard].mean() <= plain.mean() + 0.02
+    plain = BetaMixtureNoiseDetector().fit(losses).predict_proba(losses)[:, 1]
+    grouped = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    proba = grouped.predict_proba(losses, groups=groups)[:, 1]
+    assert (proba[hard] > 0.5).mean() <= (plain[hard] > 0.5).mean() + 0.02
     if rate:
-        assert grouped[(groups == 0) & wrong].mean() >= 0.8
+        rare = groups == 0
+        assert proba[rare].mean() == pytest.approx(rate, abs=0.05)
+        assert np.square(proba - wrong)[rare].mean() < np.square(plain - wrong)[rare].mean() + 0.01
+        assert (proba[rare & wrong] > 0.5).mean() >= 0.5
 
 
 @pytest.mark.parametrize(
