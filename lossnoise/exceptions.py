@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CollapseWarning",
     "CheckpointWarning",
+    "DistributedError",
     "InvalidDataError",
     "InvalidParameterError",
     "LossNoiseError",
@@ -35,6 +36,10 @@ class InvalidDataError(LossNoiseError, ValueError):
 
 class NonFiniteLossError(LossNoiseError, ValueError):
     """Training produced a loss that is NaN or infinite."""
+
+
+class DistributedError(LossNoiseError, RuntimeError):
+    """A distributed run cannot go on: another process died, or the data cannot be shared."""
 
 
 class MissingExtraError(LossNoiseError, ImportError):

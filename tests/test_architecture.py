@@ -31,7 +31,7 @@ PARTS = {
     "audit": ({"detectors"}, SCIENCE),
     "data": (set(), SCIENCE | TORCH),
     "models": (set(), TORCH),
-    "corrections": (set(), SCIENCE | TORCH),
+    "corrections": ({"noise"}, SCIENCE | TORCH),
     "training": ({"corrections", "detectors", "data"}, SCIENCE | TORCH),
     "": ({"audit", "detectors", "training"}, set()),  # the public names
 }

@@ -3,24 +3,51 @@
 ``CORRECTIONS`` is the one registry, from the name that `NoisyLabelTrainer` takes to the class.
 """
 
+from lossnoise.corrections.backward import BackwardCorrection
 from lossnoise.corrections.base import Batch, Correction, Engine, EpochContext
+from lossnoise.corrections.bootstrap_hard import BootstrapHard
+from lossnoise.corrections.bootstrap_soft import BootstrapSoft
 from lossnoise.corrections.cross_entropy import CrossEntropy
+from lossnoise.corrections.dyr_h import DyrH
+from lossnoise.corrections.dyr_s import DyrS
+from lossnoise.corrections.forward import ForwardCorrection
 from lossnoise.corrections.m_dyr_h import MDyrH
+from lossnoise.corrections.m_dyr_s import MDyrS
+from lossnoise.corrections.md_dyr_h import MDDyrH
+from lossnoise.corrections.md_dyr_sh import MDDyrSH
 from lossnoise.corrections.mixup import Mixup
 
 CORRECTIONS: dict[str, type[Correction]] = {
     "cross-entropy": CrossEntropy,
+    "bootstrap-soft": BootstrapSoft,
+    "bootstrap-hard": BootstrapHard,
+    "forward": ForwardCorrection,
+    "backward": BackwardCorrection,
     "mixup": Mixup,
+    "dyr-s": DyrS,
+    "dyr-h": DyrH,
+    "m-dyr-s": MDyrS,
     "m-dyr-h": MDyrH,
+    "md-dyr-h": MDDyrH,
+    "md-dyr-sh": MDDyrSH,
 }
 
 __all__ = [
     "CORRECTIONS",
+    "BackwardCorrection",
     "Batch",
+    "BootstrapHard",
+    "BootstrapSoft",
     "Correction",
     "CrossEntropy",
+    "DyrH",
+    "DyrS",
     "Engine",
     "EpochContext",
+    "ForwardCorrection",
+    "MDDyrH",
+    "MDDyrSH",
     "MDyrH",
+    "MDyrS",
     "Mixup",
 ]

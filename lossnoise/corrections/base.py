@@ -24,15 +24,16 @@ class Batch:
 
     Attributes
     ----------
-    inputs : Tensor of shape (batch, ...)
-        What the model is called with.
+    inputs : Tensor of shape (batch, ...), or a dict, tuple or list of such tensors
+        What the model is called with: ``model(batch.inputs)`` gives logits, whatever the user's
+        own model takes and returns.
     labels : Tensor of shape (batch,), int64
         The labels as given, some of them wrong.
     indices : Tensor of shape (batch,), int64
         Position of each sample in the dataset.
     """
 
-    inputs: Tensor
+    inputs: Any
     labels: Tensor
     indices: Tensor
 
@@ -67,6 +68,11 @@ class Engine(Protocol):
         """Go back to a state that `snapshot` returned."""
 
 
+def _unchanged(tensor: Tensor) -> Tensor:
+    """Return a mean over one process."""
+    return tensor
+
+
 def _discard(indices: Tensor, losses: Tensor) -> None:
     """Keep nothing: nobody collects the losses of this context."""
 
@@ -97,6 +103,8 @@ class EpochContext:
         last epoch, without waiting for the device. None until a mixture has been fitted.
     noise_rate : float or None
         Share of wrong labels by the same mixture.
+    losses : Tensor of shape (num_samples,), float32, or None
+        The losses that this mixture was fitted to, in the order of the dataset, on the host.
     evidence : float
         How far these losses tell right labels from wrong ones, from 0 (not at all: every sample
         has the same P(wrong)) to 1 (every P(wrong) is 0 or 1): the variance of P(wrong) over that
@@ -105,6 +113,9 @@ class EpochContext:
         ``record(indices, losses)`` hands over the cross-entropy of unmixed samples that a forward
         pass of the training step gave anyway. Where a whole epoch was recorded, the mixture is
         fitted to these losses and no sweep is made.
+    all_mean : callable
+        ``all_mean(tensor)`` is the mean of a tensor over all processes of a distributed run, with
+        gradient; the tensor itself where there is one process.
     """
 
     epoch: int
@@ -119,8 +130,10 @@ class EpochContext:
     sweep: Callable[[SweepFunction], Tensor]
     noise_proba: Callable[[Tensor], Tensor] | None = None
     noise_rate: float | None = None
+    losses: Tensor | None = None
     evidence: float = 1.0
     record: Callable[[Tensor, Tensor], None] = _discard
+    all_mean: Callable[[Tensor], Tensor] = _unchanged
 
 
 class Correction(ABC):
@@ -175,12 +188,16 @@ class Correction(ABC):
         """Take back what `state_dict` returned."""
 
 
-def resolve_epochs(owner: str, name: str, value: float, num_epochs: int) -> int:
-    """Return a number of epochs from an int (epochs) or a float (fraction of the run)."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+def resolve_epochs(
+    owner: str, name: str, value: object, num_epochs: int, alternative: str = ""
+) -> int:
+    """Return a number of epochs from an int (epochs) or a float (fraction of the run).
+
+    `alternative` is named in the error beside these two.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return int(value)
     if isinstance(value, float) and 0.0 <= value <= 1.0:
         return round(value * num_epochs)
-    raise invalid_parameter(
-        owner, name, "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]", value
-    )
+    expected = "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]"
+    raise invalid_parameter(owner, name, alternative + expected, value)

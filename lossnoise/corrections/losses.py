@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+SMALLEST = torch.finfo(torch.float32).tiny  # whose logarithm is finite
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -67,8 +70,103 @@ def hard_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     return -(1.0 - weights) * given - weights * guessed
 
 
-def class_prior_divergence(logits: Tensor) -> Tensor:
-    """Return R = sum_c p_c log(p_c / hbar_c), p_c = 1 / C, hbar the mean softmax of the batch.
+def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Tensor) -> Tensor:
+    """Return -((1 - w) y + w z) log h of each sample, with z a distribution over the classes.
+
+    The soft bootstrapping loss of Reed et al. (2015), with a weight per sample as in Arazo et
+    al. (2019), equation 13.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+    labels : Tensor of shape (batch,), int64
+        The given class y.
+    guesses : Tensor of shape (batch, num_classes), float32
+        The probability z that the network gives each class; rows sum to 1.
+    weights : Tensor of shape (batch,)
+        Trust w in the guess, in [0, 1]: P(label wrong).
+
+    Returns
+    -------
+    losses : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, label = torch.tensor([[2.0, 0.0]]), torch.tensor([1])
+    >>> soft_bootstrap(logits, label, torch.tensor([[0.5, 0.5]]), torch.tensor([1.0]))
+    tensor([1.1269])
+    """
+    log_probs = F.log_softmax(logits.float(), dim=1)
+    given = log_probs.gather(1, labels[:, None]).squeeze(1)
+    return -(1.0 - weights) * given - weights * (guesses * log_probs).sum(dim=1)
+
+
+def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
+    """Return -log (T' h)[y] of each sample, T_ij = p(given = j | true = i).
+
+    The forward correction of Patrini et al. (2017), theorem 2: what the network predicts of the
+    true class is carried over to the given one before it is compared with the label.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+    labels : Tensor of shape (batch,), int64
+        The given class y.
+    transition : Tensor of shape (num_classes, num_classes), float32
+        T; rows sum to 1.
+
+    Returns
+    -------
+    losses : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> T = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
+    >>> forward_corrected(torch.zeros(1, 2), torch.tensor([0]), T)  # -log (0.8 / 2 + 0.3 / 2)
+    tensor([0.5978])
+    """
+    log_probs = F.log_softmax(logits.float(), dim=1)
+    return -torch.logsumexp(log_probs + transition.log().T[labels], dim=1)
+
+
+def backward_corrected(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tensor:
+    """Return (T^-1 l)[y] of each sample, l the vector of its cross-entropies with every class.
+
+    The backward correction of Patrini et al. (2017), theorem 1: an unbiased estimate of the loss
+    on the true label, which may be negative.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+    labels : Tensor of shape (batch,), int64
+        The given class y.
+    inverse : Tensor of shape (num_classes, num_classes), float32
+        The inverse of T_ij = p(given = j | true = i).
+
+    Returns
+    -------
+    losses : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> backward_corrected(torch.zeros(1, 2), torch.tensor([0]), torch.eye(2))
+    tensor([0.6931])
+    """
+    return -(inverse[labels] * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+
+
+def class_prior_divergence(
+    logits: Tensor,
+    prior: Tensor | None = None,
+    all_mean: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return R = sum_c p_c log(p_c / hbar_c), hbar the mean softmax of the batch.
 
     Keeps a network from putting all samples into one class (Tanaka et al. 2018; Arazo et al.
     2019, section 3.2). Biased in small batches: fewer than 2 C samples cannot be spread evenly.
@@ -77,6 +175,10 @@ def class_prior_divergence(logits: Tensor) -> Tensor:
     ----------
     logits : Tensor of shape (batch, num_classes)
         Scores before the softmax, any float type.
+    prior : Tensor of shape (num_classes,), float32, optional
+        How frequent each class should be, p; sums to 1. Default: all alike, 1 / C.
+    all_mean : callable, optional
+        Mean of a tensor over all processes, for hbar of a batch that is spread over them.
 
     Returns
     -------
@@ -90,5 +192,8 @@ def class_prior_divergence(logits: Tensor) -> Tensor:
     """
     log_probs = F.log_softmax(logits.float(), dim=1)
     log_mean = torch.logsumexp(log_probs, dim=0) - math.log(logits.shape[0])
-    num_classes = logits.shape[1]
-    return -log_mean.mean() - math.log(num_classes)
+    if all_mean is not None:
+        log_mean = all_mean(log_mean.exp()).clamp_min(SMALLEST).log()
+    if prior is None:
+        return -log_mean.mean() - math.log(logits.shape[1])
+    return (torch.xlogy(prior, prior) - prior * log_mean).sum()

@@ -1,12 +1,19 @@
-"""Mixup as pure functions (Zhang et al., ICLR 2018)."""
+"""Mixup and dynamic mixup as pure functions (Zhang et al., ICLR 2018; Arazo et al., ICML 2019)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lossnoise._validation import invalid_parameter
+from lossnoise.corrections._logits import user_model
+from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.exceptions import InvalidDataError
+
+SMALLEST_WRONG = 1e-4  # two samples that are surely wrong would divide 0 by 0
 
 
 def draw_mixing_weight(alpha: float, rng: np.random.Generator) -> float:
@@ -55,21 +62,48 @@ def draw_partners(size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(size, generator=generator, device=generator.device)
 
 
-def mix_inputs(inputs: Tensor, partners: Tensor, weight: float) -> Tensor:
+def dynamic_weights(wrong: Tensor, partners: Tensor) -> Tensor:
+    """Return d_p / (d_p + d_q) with d = 1 - w: the share of each sample in its mixed input.
+
+    Of two mixed samples, the one whose label is more probably right has the larger share (Arazo
+    et al. 2019, section 3.3). w is clipped to [1e-4, 1 - 1e-4].
+
+    Parameters
+    ----------
+    wrong : Tensor of shape (batch,), float32
+        P(label wrong) of each sample.
+    partners : Tensor of shape (batch,), int64
+        The sample that each one is mixed with.
+
+    Returns
+    -------
+    weights : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> dynamic_weights(torch.tensor([0.25, 0.75]), torch.tensor([1, 0]))
+    tensor([0.7500, 0.2500])
+    """
+    right = 1.0 - wrong.clamp(SMALLEST_WRONG, 1.0 - SMALLEST_WRONG)
+    return right / (right + right[partners])
+
+
+def mix_inputs(inputs: Any, partners: Tensor, weight: float | Tensor) -> Any:
     """Return d x_p + (1 - d) x_q, q the partner of p.
 
     Parameters
     ----------
-    inputs : Tensor of shape (batch, ...)
+    inputs : Tensor of shape (batch, ...), or a dict, tuple or list of them
         Floating point: a mean of two token ids has no meaning.
     partners : Tensor of shape (batch,), int64
         Partner of each sample.
-    weight : float
+    weight : float or Tensor of shape (batch,)
         Weight d of the sample itself.
 
     Returns
     -------
-    mixed : Tensor of the shape and type of `inputs`
+    mixed : like `inputs`
 
     Raises
     ------
@@ -83,23 +117,95 @@ def mix_inputs(inputs: Tensor, partners: Tensor, weight: float) -> Tensor:
     tensor([[0.2500],
             [0.7500]])
     """
-    if not inputs.is_floating_point():
-        raise InvalidDataError(
-            "The 'inputs' parameter of mixup must be floating-point tensors. Got "
-            f"{inputs.dtype} instead: inputs such as token ids cannot be averaged; use "
-            "correction='cross-entropy', or a dataset that yields floating-point features."
-        )
-    return torch.lerp(inputs[partners], inputs, weight)
+    for tensor in iter_tensors(inputs):
+        if not tensor.is_floating_point():
+            raise InvalidDataError(
+                "The 'inputs' parameter of mixup must be floating-point tensors. Got "
+                f"{tensor.dtype} instead: inputs such as token ids cannot be averaged. Name the "
+                "module whose output can be, such as mix_at='embedding', or use a correction that "
+                "does not mix, such as 'dyr-h' or 'cross-entropy'."
+            )
+    return map_tensors(lambda tensor: _mix(tensor, partners, weight), inputs)
 
 
-def mix_losses(own: Tensor, partner: Tensor, weight: float) -> Tensor:
+def _mix(tensor: Tensor, partners: Tensor, weight: float | Tensor) -> Tensor:
+    if isinstance(weight, Tensor):
+        weight = weight.to(tensor.dtype).view(-1, *[1] * (tensor.ndim - 1))
+    return torch.lerp(tensor[partners], tensor, weight)
+
+
+def forward_mixed(
+    model: nn.Module,
+    inputs: Any,
+    partners: Tensor,
+    weight: float | Tensor,
+    mix_at: str | None = None,
+) -> Tensor:
+    """Return the logits of mixed inputs, or of mixed features at a module inside the model.
+
+    With `mix_at`, the inputs go into the model as they are, and what the module of that name
+    returns is mixed instead, as in manifold mixup (Verma et al., ICML 2019): so token ids can be
+    mixed where they have become vectors.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called with `inputs`.
+    inputs : Tensor of shape (batch, ...), or a dict, tuple or list of them
+    partners : Tensor of shape (batch,), int64
+        Partner of each sample.
+    weight : float or Tensor of shape (batch,)
+        Weight of the sample itself.
+    mix_at : str, optional
+        Name of a submodule, as `model.get_submodule` takes it, that returns one floating-point
+        tensor with one row a sample.
+
+    Returns
+    -------
+    logits : Tensor of shape (batch, num_classes)
+
+    Raises
+    ------
+    InvalidDataError
+        What should be mixed is not floating point.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Flatten())
+    >>> ids, partners = torch.tensor([[0], [1]]), torch.tensor([1, 0])
+    >>> forward_mixed(model, ids, partners, 0.5, mix_at="0").shape
+    torch.Size([2, 4])
+    """
+    if mix_at is None:
+        logits: Tensor = model(mix_inputs(inputs, partners, weight))
+        return logits
+    module = user_model(model).get_submodule(mix_at)
+    hook = module.register_forward_hook(lambda _, __, out: mix_inputs(out, partners, weight))
+    try:
+        logits = model(inputs)
+    finally:
+        hook.remove()
+    return logits
+
+
+def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
+    """Raise where `mix_at` is not the name of a module of the user's model."""
+    names = [name for name, _ in user_model(model).named_modules() if name]
+    if mix_at is not None and mix_at not in names:
+        some = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        expected = f"the name of a module of the model ({some})"
+        raise invalid_parameter(owner, "mix_at", expected, mix_at)
+
+
+def mix_losses(own: Tensor, partner: Tensor, weight: float | Tensor) -> Tensor:
     """Return d l_p + (1 - d) l_q, the loss of a mixed input against both labels.
 
     Parameters
     ----------
     own, partner : Tensor of shape (batch,)
         Losses of the mixed inputs against the sample's own target and against its partner's.
-    weight : float
+    weight : float or Tensor of shape (batch,)
         Weight d of the sample itself.
 
     Returns

@@ -10,11 +10,24 @@ from lossnoise._validation import check_real
 from lossnoise.corrections.base import Batch, Correction, EpochContext
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.corrections.mixing import (
+    check_mix_at,
     draw_mixing_weight,
     draw_partners,
-    mix_inputs,
+    forward_mixed,
     mix_losses,
 )
+
+
+def mixup_loss(
+    model: nn.Module, batch: Batch, context: EpochContext, *, alpha: float, mix_at: str | None
+) -> Tensor:
+    """Return d l_p + (1 - d) l_q of each sample of a batch, shape (batch,)."""
+    weight = draw_mixing_weight(alpha, context.rng)
+    partners = draw_partners(len(batch.labels), context.generator)
+    logits = forward_mixed(model, batch.inputs, partners, weight, mix_at)
+    own = cross_entropy(logits, batch.labels)
+    partner = cross_entropy(logits, batch.labels[partners])
+    return mix_losses(own, partner, weight)
 
 
 class Mixup(Correction):
@@ -28,6 +41,9 @@ class Mixup(Correction):
     ----------
     alpha : float, default=32.0
         Parameter of the beta distribution, positive.
+    mix_at : str, optional
+        Mix what this module of the model returns, instead of the inputs: the name of an
+        embedding, for token ids (`forward_mixed`).
 
     Examples
     --------
@@ -36,18 +52,16 @@ class Mixup(Correction):
     8.0
     """
 
-    def __init__(self, *, alpha: float = 32.0) -> None:
+    def __init__(self, *, alpha: float = 32.0, mix_at: str | None = None) -> None:
         self.alpha = alpha
+        self.mix_at = mix_at
 
     def setup(self, context: EpochContext) -> None:
         """Check the parameters."""
-        check_real(type(self).__name__, "alpha", self.alpha, 0.0, math.inf, closed="neither")
+        owner = type(self).__name__
+        check_real(owner, "alpha", self.alpha, 0.0, math.inf, closed="neither")
+        check_mix_at(owner, self.mix_at, context.engine.model)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the mixed cross-entropy of each sample, shape (batch,)."""
-        weight = draw_mixing_weight(self.alpha, context.rng)
-        partners = draw_partners(len(batch.labels), context.generator)
-        logits = model(mix_inputs(batch.inputs, partners, weight))
-        own = cross_entropy(logits, batch.labels)
-        partner = cross_entropy(logits, batch.labels[partners])
-        return mix_losses(own, partner, weight)
+        return mixup_loss(model, batch, context, alpha=self.alpha, mix_at=self.mix_at)

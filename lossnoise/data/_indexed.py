@@ -2,12 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    Sampler,
+    default_collate,
+)
+
+from lossnoise.exceptions import InvalidDataError
+
+
+class IndexedData:
+    """A dataset, or a user's loader of it, with loaders of ``(indices, batch)``.
+
+    Parameters
+    ----------
+    data : Dataset or DataLoader
+        A map-style dataset; an `IterableDataset` that yields ``(index, sample)``; or a loader of
+        one of them, whose sampler, collate function and workers are used as they are.
+    batch_size : int
+        Of the loaders for a dataset; a loader has its own.
+    pin_memory : bool
+        Whether batches of a dataset are copied to pinned memory.
+    shard : tuple of int
+        Rank of this process, and number of processes.
+    """
+
+    def __init__(
+        self,
+        data: Dataset[Any] | DataLoader[Any],
+        batch_size: int,
+        *,
+        pin_memory: bool = False,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._given = data if isinstance(data, DataLoader) else None
+        dataset: Any = data.dataset if isinstance(data, DataLoader) else data
+        self.dataset = dataset
+        self.is_stream = isinstance(self.dataset, IterableDataset)
+        self.num_samples = len(dataset)
+        self.batch_size = getattr(self._given, "batch_size", None) or batch_size
+        self._shard = shard
+        self._options: dict[str, Any] = {"pin_memory": pin_memory}
+        if self._given is not None:
+            self._options = _options_of(self._given)
+
+    def shuffled(self, generator: torch.Generator) -> DataLoader[Any]:
+        """Return the loader for training: in random order, or in that of the user's sampler."""
+        if self.is_stream:
+            return self._stream_loader(generator)
+        if self._given is not None:
+            return self._loader(MergedTail(self._given.batch_sampler), generator)
+        return self._loader(self._batches(generator), generator)
+
+    def in_order(self) -> DataLoader[Any]:
+        """Return a loader of every sample once: of this process's share of them."""
+        if self.is_stream:
+            return self._stream_loader(torch.Generator())
+        # Its own generator, or every pass would draw a seed from the global one.
+        return self._loader(self._batches(None), torch.Generator())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the generator of a user's loader."""
+        generator = None if self._given is None else self._given.generator
+        return {"generator": None if generator is None else generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if state["generator"] is not None and self._given is not None:
+            self._given.generator.set_state(state["generator"])
+
+    def _batches(self, generator: torch.Generator | None) -> BatchIndices:
+        return BatchIndices(self.num_samples, self.batch_size, generator, self._shard)
+
+    def _collate(self) -> Callable[[list[Any]], Any]:
+        return default_collate if self._given is None else self._given.collate_fn
+
+    def _loader(self, batches: Any, generator: torch.Generator) -> DataLoader[Any]:
+        return DataLoader(
+            IndexedDataset(self.dataset),
+            batch_sampler=batches,
+            collate_fn=IndexedCollate(self._collate()),
+            generator=generator,
+            **self._options,
+        )
+
+    def _stream_loader(self, generator: torch.Generator) -> DataLoader[Any]:
+        return DataLoader(
+            StreamBatches(self.dataset, self.batch_size, self.num_samples),
+            batch_size=None,
+            collate_fn=IndexedCollate(self._collate()),
+            generator=generator,
+            **self._options,
+        )
+
+
+def is_sharded(data: Dataset[Any] | DataLoader[Any]) -> bool:
+    """Tell whether each process of a distributed run gets samples of its own from the data."""
+    if isinstance(data, DataLoader):
+        return isinstance(data.sampler, DistributedSampler)
+    return not isinstance(data, IterableDataset)
+
+
+def _options_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
+    if loader.num_workers:
+        names += ["prefetch_factor", "persistent_workers"]
+    return {name: getattr(loader, name) for name in names}
 
 
 class IndexedDataset(Dataset[tuple[int, Any]]):
@@ -16,11 +125,89 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
 
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
+        return len(self)
+
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # map-style: checked at the border
 
     def __getitem__(self, index: int) -> tuple[int, Any]:
         return index, self.dataset[index]
+
+
+class StreamBatches(IterableDataset[list[tuple[int, Any]]]):
+    """Batches of the ``(index, sample)`` pairs that a user's stream yields."""
+
+    def __init__(self, stream: IterableDataset[Any], batch_size: int, num_samples: int) -> None:
+        self.stream = stream
+        self.batch_size = batch_size
+        self.num_samples = num_samples
+
+    def __len__(self) -> int:
+        return _number_of_batches(self.num_samples, self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, Any]]]:
+        pairs = _pairs(self.stream, self.num_samples)
+        yield from _merge_tail(_chunks(pairs, self.batch_size))
+
+
+def _pairs(stream: Iterable[Any], num_samples: int) -> Iterator[tuple[int, Any]]:
+    for item in stream:
+        if not (isinstance(item, (tuple, list)) and len(item) == 2 and _is_index(item[0])):
+            raise InvalidDataError(
+                "An IterableDataset of NoisyLabelTrainer must yield (index, (input, label)), "
+                "because a stream does not say which sample is which. "
+                f"Got a {type(item).__name__} that does not begin with an int instead."
+            )
+        index = int(item[0])
+        if not 0 <= index < num_samples:
+            raise InvalidDataError(
+                "The indices of an IterableDataset of NoisyLabelTrainer must be in the range "
+                f"[0, {num_samples}), as its length says. Got {index} instead."
+            )
+        yield index, item[1]
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _merge_tail(batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    """Yield batches, with a last one of a single sample joined to the one before it."""
+    held: list[list[Any]] = []
+    for batch in batches:
+        held.append(batch)
+        if len(held) > 2:
+            yield held.pop(0)
+    if len(held) == 2 and len(held[1]) == 1 < len(held[0]):
+        held = [held[0] + held[1]]
+    yield from held
+
+
+class MergedTail(Sampler[list[int]]):
+    """A user's batch sampler, with a last batch of one sample joined to the one before it."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return _merge_tail(list(batch) for batch in self.batches)
 
 
 class IndexedCollate:
@@ -38,19 +225,25 @@ class BatchIndices(Sampler[list[int]]):
     """Batches of positions, shuffled where a generator is given.
 
     A trailing batch of one sample joins the batch before it, because BatchNorm cannot learn from
-    one sample.
+    one sample. Several processes take turns in picking positions. In random order their shares are
+    padded to the same length from the beginning of the order, so that all make the same number of
+    steps; in order nothing is padded.
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, generator: torch.Generator | None = None
+        self,
+        num_samples: int,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.generator = generator
+        self.rank, self.world_size = shard
 
     def __len__(self) -> int:
-        full, rest = divmod(self.num_samples, self.batch_size)
-        return max(1, full + (rest > 1))
+        return _number_of_batches(self._share(), self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
@@ -59,26 +252,19 @@ class BatchIndices(Sampler[list[int]]):
             yield order[i * self.batch_size : (i + 1) * self.batch_size]
         yield order[last * self.batch_size :]
 
+    def _share(self) -> int:
+        if self.generator is None:
+            return len(range(self.rank, self.num_samples, self.world_size))
+        return -(-self.num_samples // self.world_size)
+
     def _order(self) -> list[int]:
         if self.generator is None:
-            return list(range(self.num_samples))
+            return list(range(self.rank, self.num_samples, self.world_size))
         order: list[int] = torch.randperm(self.num_samples, generator=self.generator).tolist()
-        return order
+        padding = self._share() * self.world_size - self.num_samples
+        return [*order, *order[:padding]][self.rank :: self.world_size]
 
 
-def indexed_loader(
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    generator: torch.Generator | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[Any]:
-    """Return a loader of ``(indices, batch)``, in order or shuffled by `generator`."""
-    indexed = IndexedDataset(dataset)
-    return DataLoader(
-        indexed,
-        batch_sampler=BatchIndices(len(indexed), batch_size, generator),
-        collate_fn=IndexedCollate(),
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # else every pass draws a seed from the global one
-    )
+def _number_of_batches(num_samples: int, batch_size: int) -> int:
+    full, rest = divmod(num_samples, batch_size)
+    return max(1, full + (rest > 1))

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lossnoise.noise._inject import inject_noise
+from lossnoise.noise._transition import estimate_transition
 
-__all__ = ["inject_noise"]
+__all__ = ["estimate_transition", "inject_noise"]

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import Dataset, IterableDataset
 
-from lossnoise._validation import check_choice, check_int, invalid_data, invalid_parameter
+from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
-from lossnoise.training._engine import PRECISIONS
+from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training.callbacks import Callback
 from lossnoise.training.checkpoint import list_checkpoints
 
@@ -34,13 +34,23 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
     check_int(OWNER, "epochs", trainer.epochs, 1)
     check_int(OWNER, "batch_size", trainer.batch_size, 1)
     check_int(OWNER, "verbose", trainer.verbose, 0)
-    check_choice(OWNER, "precision", trainer.precision, PRECISIONS)
+    read_precision(trainer.precision)
     _check_name_or("correction", trainer.correction, CORRECTIONS, Correction)
     make_detector(OWNER, trainer.detector)
     _check_ready_or_factory("optimizer", trainer.optimizer, Optimizer)
     _check_ready_or_factory("scheduler", trainer.scheduler, LRScheduler)
     _check_ready_objects(trainer)
     _check_callbacks(trainer.callbacks)
+
+
+def read_precision(precision: object) -> Precision:
+    """Return what `precision` means: the name of a type, or a `Precision`."""
+    given = Precision(precision) if isinstance(precision, str) else precision
+    if not isinstance(given, Precision) or given.dtype not in DTYPES:
+        names = ", ".join(map(repr, DTYPES))
+        expected = f"one of {names}, or a Precision of one of them"
+        raise invalid_parameter(OWNER, "precision", expected, precision)
+    return given
 
 
 def _check_name_or(name: str, value: object, names: Collection[str], kind: type) -> None:

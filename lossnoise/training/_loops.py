@@ -14,9 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._nested import is_mapping, iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.exceptions import InvalidDataError, NonFiniteLossError
-from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._distributed import broadcast_buffers, gather_rows, sum_over_ranks
+from lossnoise.training._engine import TrainingEngine, bare
+
+LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 
 def train_epoch(
@@ -27,12 +32,13 @@ def train_epoch(
     on_batch_end: Callable[[int, int], None],
 ) -> float:
     """Train every model for one epoch; return the mean training loss over the samples."""
-    total = torch.zeros((), device=engine.device)
-    batches = device_batches(loader, engine.device, context.num_classes)
-    for number, batch in enumerate(batches, 1):
-        total += correction.train_step(engine, batch, context).sum()
+    total = torch.zeros(2, device=engine.device)
+    for number, batch in enumerate(device_batches(loader, engine, context.num_classes), 1):
+        total[0] += correction.train_step(engine, batch, context).sum()
+        total[1] += len(batch.labels)
         on_batch_end(number, len(loader))
-    mean = float(total) / context.num_samples
+    loss, seen = sum_over_ranks(total).tolist()
+    mean = float(loss / seen)
     if not math.isfinite(mean):
         raise NonFiniteLossError(
             f"The training loss of epoch {context.epoch} is {mean}. The learning rate may be too "
@@ -50,16 +56,27 @@ def sweep(
     """Return ``function(model, batch)`` of every sample, in the order of the dataset.
 
     In eval mode, without gradients; BatchNorm's statistics stay as they are, and each module's
-    own mode is restored.
+    own mode is restored. Every process sweeps its own share, and has all results.
     """
     parts, places = [], []
-    with eval_mode(engine.model), torch.no_grad(), engine.autocast():
-        for batch in device_batches(loader, engine.device, num_classes):
-            parts.append(function(engine.model, batch))
+    for each in engine.models:
+        broadcast_buffers(bare(each))
+    model = bare(engine.model)
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        for batch in device_batches(loader, engine, num_classes):
+            parts.append(function(model, batch))
             places.append(batch.indices)
-    results = torch.cat(parts)
+    results, order = gather_rows(torch.cat(parts)), gather_rows(torch.cat(places))
+    num_samples = loader.dataset.num_samples  # type: ignore[attr-defined]  # an indexed loader
+    seen = torch.bincount(order, minlength=num_samples)
+    if len(seen) != num_samples or not bool((seen == 1).all()):
+        raise InvalidDataError(
+            f"A pass over the dataset of NoisyLabelTrainer must meet each of its {num_samples} "
+            f"samples once. Got {int((seen == 0).sum())} of them never and "
+            f"{int((seen > 1).sum())} more than once instead."
+        )
     ordered = torch.empty_like(results)
-    ordered[torch.cat(places)] = results
+    ordered[order] = results
     return ordered
 
 
@@ -80,49 +97,56 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and every module back into its own mode at the end."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-
-
 def device_batches(
-    loader: DataLoader[Any], device: torch.device, num_classes: int | None
+    loader: DataLoader[Any], engine: TrainingEngine, num_classes: int | None
 ) -> Iterator[Batch]:
-    """Yield the batches of an indexed loader on `device`.
+    """Yield the batches of an indexed loader on the engine's device.
 
     Labels are checked on the host, before they travel: on a CUDA device a label outside the
-    range of the logits kills the process's context.
+    range of the logits kills the process's context. Without a number of classes they are not
+    used, and may be missing.
     """
     for indices, sample in loader:
-        inputs, labels = split_sample(sample)
+        inputs, labels = split_sample(sample, needs_labels=num_classes is not None)
         check_labels(labels, indices, num_classes)
         yield Batch(
-            inputs.to(device, non_blocking=True),
-            labels.to(device, torch.int64, non_blocking=True),
-            indices.to(device, non_blocking=True),
+            engine.to_device(inputs),
+            labels.to(engine.device, torch.int64, non_blocking=True),
+            indices.to(engine.device, non_blocking=True),
         )
 
 
-def split_sample(sample: Any) -> tuple[Tensor, Tensor]:
-    """Return inputs and labels of a collated batch."""
-    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+def split_sample(sample: Any, *, needs_labels: bool = True) -> tuple[Any, Tensor]:
+    """Return inputs and labels of a collated batch: of a pair, or of a dict with the labels."""
+    inputs: Any = None
+    labels: Any = None
+    if is_mapping(sample):
+        names = [name for name in LABEL_NAMES if name in sample.keys()]  # noqa: SIM118  # mapping-like
+        inputs = {key: sample[key] for key in sample.keys() if key not in names}  # noqa: SIM118
+        labels = sample[names[0]] if len(names) == 1 else None
+    elif isinstance(sample, (tuple, list)) and len(sample) == 2:
         inputs, labels = sample
-        if isinstance(inputs, Tensor) and isinstance(labels, Tensor) and labels.ndim == 1:
-            return inputs, labels
-    got = type(sample).__name__
-    if isinstance(sample, (tuple, list)):
-        got = f"{got} of ({', '.join(_describe(part) for part in sample)})"
+    elif isinstance(sample, Tensor) and not needs_labels:
+        inputs = sample
+    first = next(iter_tensors(inputs), None)
+    if first is not None and not needs_labels and not isinstance(labels, Tensor):
+        return inputs, torch.zeros(len(first), dtype=torch.int64)
+    if first is not None and isinstance(labels, Tensor) and labels.ndim == 1:
+        return inputs, labels
     raise InvalidDataError(
-        "The datasets of NoisyLabelTrainer must yield pairs (input, label) that collate to an "
-        f"input tensor and a vector of integer labels. Got a batch that is a {got} instead."
+        "The datasets of NoisyLabelTrainer must yield pairs (input, label), or dicts with one of "
+        f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "
+        f"labels. Got a batch that is {_describe_batch(sample)} instead."
     )
+
+
+def _describe_batch(sample: Any) -> str:
+    name = type(sample).__name__
+    if is_mapping(sample):
+        return f"a {name} of ({', '.join(f'{k}: {_describe(sample[k])}' for k in sample)})"
+    if isinstance(sample, (tuple, list)):
+        return f"a {name} of ({', '.join(_describe(part) for part in sample)})"
+    return f"a {name}"
 
 
 def _describe(part: object) -> str:

@@ -21,15 +21,17 @@ class RunGenerators:
     order : torch.Generator
         Order of the samples, on the host.
     device : torch.Generator
-        Permutations of a batch, on the training device.
+        Permutations of a batch, on the training device: of each process its own.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, rank: int = 0) -> None:
         # Not the seed itself: the global generators are seeded with it.
         order, mixing, weights = np.random.SeedSequence(seed).spawn(3)
         self.numpy = np.random.default_rng(weights)
         self.order = torch.Generator().manual_seed(int(order.generate_state(1)[0]))
-        self.device = torch.Generator(device).manual_seed(int(mixing.generate_state(1)[0]))
+        self.device = torch.Generator(device).manual_seed(
+            int(mixing.generate_state(rank + 1)[rank])
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of these generators and of the global ones."""

@@ -12,23 +12,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.corrections.losses import cross_entropy
-from lossnoise.data._indexed import indexed_loader
+from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.exceptions import (
     InvalidDataError,
     NonFiniteLossError,
     NoSeparableNoiseWarning,
 )
-from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._loops import device_batches, eval_mode, sweep, train_epoch
+from lossnoise.training._distributed import (
+    gather_objects,
+    mean_over_ranks,
+    rank_and_size,
+    sum_over_ranks,
+)
+from lossnoise.training._engine import TrainingEngine, bare
+from lossnoise.training._loops import split_sample, sweep, train_epoch
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators
 
 BatchHook = Callable[[int, int], None]
+Data = Dataset[Any] | DataLoader[Any]
 
 
 class TrainingRun:
@@ -47,8 +56,8 @@ class TrainingRun:
         engine: TrainingEngine,
         correction: Correction,
         detector: LossMixtureDetector,
-        train: Dataset[Any],
-        val: Dataset[Any] | None,
+        train: Data,
+        val: Data | None,
         *,
         batch_size: int,
         num_epochs: int,
@@ -58,29 +67,28 @@ class TrainingRun:
         self.correction = correction
         self.detector = detector
         self.generators = generators
-        pin = engine.device.type == "cuda" and not on_device(train[0])
-        self.train_loader = indexed_loader(
-            train, batch_size, generator=generators.order, pin_memory=pin
-        )
-        self.sweep_loader = indexed_loader(train, batch_size, pin_memory=pin)
-        self.val_loader = (
-            indexed_loader(val, batch_size, pin_memory=pin) if val is not None else None
-        )
+        pin = engine.device.type == "cuda" and not is_on_device(train)
+        shard = rank_and_size()
+        self.train_data = IndexedData(train, batch_size, pin_memory=pin, shard=shard)
+        self.val_data = None
+        if val is not None:
+            self.val_data = IndexedData(val, batch_size, pin_memory=pin, shard=shard)
+        self._train_loader = self.train_data.shuffled(generators.order)
+        self._sweep_loader = self.train_data.in_order()
         self.losses: NDArray[np.float32] | None = None
         self._swept_epoch = 0
-        num_samples = len(train)  # type: ignore[arg-type]  # map-style: checked at the border
-        self._running = torch.full((num_samples,), torch.nan, device=engine.device)
-        num_classes = count_classes(engine, self.sweep_loader)
-        self.context = self._make_context(num_samples, num_classes, batch_size, num_epochs)
+        self._running = RunningLosses(self.train_data.num_samples, engine.device)
+        num_classes = count_classes(engine, self._sweep_loader)
+        self.context = self._make_context(num_classes, num_epochs)
 
     def epoch(self, epoch: int, on_batch_end: BatchHook) -> dict[str, Any]:
         """Train one epoch; return its entry of the history."""
         begun = time.perf_counter()
         self.context = replace(self.context, epoch=epoch)
-        self._running.fill_(torch.nan)
+        self._running.reset()
         self.correction.begin_epoch(self.context)
         train_loss = train_epoch(
-            self.engine, self.train_loader, self.correction, self.context, on_batch_end
+            self.engine, self._train_loader, self.correction, self.context, on_batch_end
         )
         self.engine.step_schedules()
         if self.correction.needs_detector:
@@ -102,8 +110,8 @@ class TrainingRun:
 
         The two are never mixed in one fit: BatchNorm normalises them by different statistics.
         """
-        recorded = self._running.cpu().numpy().copy()  # the next epoch writes over the buffer
-        if np.isnan(recorded).any():
+        recorded = self._running.collect()
+        if recorded is None:
             self.refit()
         else:
             self._use_losses(recorded)
@@ -115,7 +123,8 @@ class TrainingRun:
             "epoch": self.context.epoch,
             "engine": self.engine.state_dict(),
             "correction": self.correction.state_dict(),
-            "generators": self.generators.state_dict(),
+            "generators": gather_objects(self.generators.state_dict()),
+            "data": self.train_data.state_dict(),
             "losses": losses,
             "swept_epoch": self._swept_epoch,
         }
@@ -128,7 +137,8 @@ class TrainingRun:
         if state["losses"] is not None:
             self._use_losses(state["losses"].cpu().numpy())
         self._swept_epoch = state["swept_epoch"]
-        self.generators.load_state_dict(state["generators"])
+        self.train_data.load_state_dict(state["data"])
+        self.generators.load_state_dict(state["generators"][rank_and_size()[0]])
 
     def _use_losses(self, losses: NDArray[np.float32]) -> None:
         check_finite(losses, self.context.epoch)
@@ -145,6 +155,7 @@ class TrainingRun:
             noise_proba=PosteriorTable(self.detector, losses, self.engine.device),
             noise_rate=float(proba.mean()),
             evidence=evidence(proba),
+            losses=torch.from_numpy(losses),
         )
 
     def _cannot_tell(self) -> None:
@@ -166,39 +177,62 @@ class TrainingRun:
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
-        val = self.val_loader
+        val, num_classes = self.val_data, self.context.num_classes
         return {
             "epoch": epoch,
             "train_loss": train_loss,
-            "val_accuracy": None
-            if val is None
-            else accuracy(self.engine, val, self.context.num_classes),
+            "val_accuracy": None if val is None else accuracy(self.engine, val, num_classes),
             "noise_rate": None if fitted is None else self.context.noise_rate,
             "separable": getattr(fitted, "separable_", None),
         }
 
     def _sweep(self, function: SweepFunction) -> Tensor:
-        return sweep(self.engine, self.sweep_loader, function, self.context.num_classes)
+        return sweep(self.engine, self._sweep_loader, function, self.context.num_classes)
 
-    def _make_context(
-        self, num_samples: int, num_classes: int, batch_size: int, num_epochs: int
-    ) -> EpochContext:
+    def _make_context(self, num_classes: int, num_epochs: int) -> EpochContext:
         return EpochContext(
             epoch=0,
             num_epochs=num_epochs,
             num_classes=num_classes,
-            num_samples=num_samples,
-            batch_size=batch_size,
+            num_samples=self.train_data.num_samples,
+            batch_size=self.train_data.batch_size,
             device=self.engine.device,
             rng=self.generators.numpy,
             generator=self.generators.device,
             engine=self.engine,
             sweep=self._sweep,
-            record=self._keep_running,
+            record=self._running.record,
+            all_mean=mean_over_ranks,
         )
 
-    def _keep_running(self, indices: Tensor, losses: Tensor) -> None:
-        self._running[indices] = losses
+
+class RunningLosses:
+    """Losses that the training steps of an epoch gave, on the training device."""
+
+    def __init__(self, num_samples: int, device: torch.device) -> None:
+        self._losses = torch.zeros(num_samples, device=device)
+        self._times = torch.zeros(num_samples, device=device)
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._losses.zero_()
+        self._times.zero_()
+
+    def record(self, indices: Tensor, losses: Tensor) -> None:
+        """Keep the losses of a batch."""
+        self._losses[indices] = losses
+        self._times[indices] = 1.0
+
+    def collect(self) -> NDArray[np.float32] | None:
+        """Return the loss of each sample, or None where some were not seen.
+
+        A sample that several processes saw, to have shares of one length, counts by its mean.
+        """
+        losses, times = sum_over_ranks(self._losses), sum_over_ranks(self._times)
+        if not bool((times > 0.0).all()):
+            return None
+        collected: NDArray[np.float32] = (losses / times).cpu().numpy()
+        return collected
 
 
 def evidence(noise_proba: NDArray[np.float64]) -> float:
@@ -208,34 +242,38 @@ def evidence(noise_proba: NDArray[np.float64]) -> float:
     return float(noise_proba.var()) / largest if largest > 0.0 else 0.0
 
 
-def on_device(sample: Any) -> bool:
+def is_on_device(data: Data) -> bool:
     """Tell whether a dataset yields tensors that are on a CUDA device already."""
-    parts = sample if isinstance(sample, (tuple, list)) else [sample]
-    return any(isinstance(part, Tensor) and part.is_cuda for part in parts)
+    if isinstance(data, (DataLoader, IterableDataset)):
+        return False
+    return any(tensor.is_cuda for tensor in iter_tensors(data[0]))
 
 
 def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
     """Return the number of columns of the model's output, by a forward pass of one batch."""
-    batch = next(device_batches(loader, engine.device, None))
-    with eval_mode(engine.model), torch.no_grad(), engine.autocast():
-        logits = engine.model(batch.inputs)
-    got = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
-    if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(batch.labels)):
+    _, sample = next(iter(loader))
+    inputs, labels = split_sample(sample)
+    model = bare(engine.model)
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        logits = model(engine.to_device(inputs))
+    if not (logits.ndim == 2 and len(logits) == len(labels)):
         raise InvalidDataError(
             "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
-            f"num_classes). Got {got} for a batch of {len(batch.labels)} samples instead."
+            f"num_classes). Got a tensor of shape {tuple(logits.shape)} for a batch of "
+            f"{len(labels)} samples instead."
         )
-    return logits.shape[1]
+    return int(logits.shape[1])
 
 
-def accuracy(engine: TrainingEngine, loader: DataLoader[Any], num_classes: int) -> float:
+def accuracy(engine: TrainingEngine, data: IndexedData, num_classes: int) -> float:
     """Return the share of samples whose highest logit is their label."""
 
     def is_right(model: nn.Module, batch: Batch) -> Tensor:
         right: Tensor = model(batch.inputs).argmax(dim=1) == batch.labels
         return right
 
-    return float(sweep(engine, loader, is_right, num_classes).float().mean())
+    right = sweep(engine, data.in_order(), is_right, num_classes)
+    return float(right.float().mean())
 
 
 def check_finite(losses: NDArray[np.float32], epoch: int) -> None:

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lossnoise.corrections import CORRECTIONS, Correction
-from lossnoise.data._indexed import indexed_loader
+from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
@@ -27,8 +27,14 @@ from lossnoise.training._checks import (
     check_dataset,
     check_schedule,
     check_trainer,
+    read_precision,
 )
-from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, TrainingEngine
+from lossnoise.training._engine import (
+    OptimizerFactory,
+    Precision,
+    SchedulerFactory,
+    TrainingEngine,
+)
 from lossnoise.training._loops import restored_modes, sweep
 from lossnoise.training._random import RunGenerators, seeded_globals
 from lossnoise.training._run import TrainingRun, accuracy
@@ -71,8 +77,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         with ``hard_fraction=0``. One family throughout a run: w would jump where it changed.
     device : str or torch.device, optional
         Where to train. Default: CUDA where there is one, else the CPU.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Type of the forward passes (autocast); losses are float32 always.
+    precision : {"float32", "bfloat16", "float16"} or Precision, default="float32"
+        Type of the forward passes (autocast), and layout of pictures; losses are float32 always.
     callbacks : sequence of Callback, default=()
         Observers of the run.
     checkpoint_dir : str or Path, optional
@@ -140,7 +146,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         scheduler: SchedulerFactory | LRScheduler | None = None,
         detector: str | LossMixtureDetector = "beta",
         device: str | torch.device | None = None,
-        precision: str = "float32",
+        precision: str | Precision = "float32",
         callbacks: Sequence[Callback] = (),
         checkpoint_dir: str | Path | None = None,
         random_state: int | np.random.Generator | None = None,
@@ -222,9 +228,9 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`.
         """
         check_is_fitted(self)
-        dataset = _with_labels(X) if isinstance(X, torch.Tensor) else X
-        loader = indexed_loader(check_dataset("X", dataset), self.batch_size)
-        logits = sweep(self.engine_, loader, lambda model, batch: model(batch.inputs))
+        dataset = TensorDataset(X, torch.zeros(len(X))) if isinstance(X, torch.Tensor) else X
+        data = IndexedData(check_dataset("X", dataset), self.batch_size)
+        logits = sweep(self.engine_, data.in_order(), lambda model, batch: model(batch.inputs))
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
 
@@ -256,8 +262,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         accuracy : float
         """
         check_is_fitted(self)
-        loader = indexed_loader(check_dataset("X", X), self.batch_size)
-        return accuracy(self.engine_, loader, self.num_classes_)
+        data = IndexedData(check_dataset("X", X), self.batch_size)
+        return accuracy(self.engine_, data, self.num_classes_)
 
     def request_stop(self) -> None:
         """End the run after the present epoch; for callbacks."""
@@ -274,7 +280,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             optimizer=self.optimizer,
             scheduler=self.scheduler,
             device=device,
-            precision=self.precision,
+            precision=read_precision(self.precision),
             num_epochs=self.epochs,
             keep_initial=correction.needs_restart,
         )
@@ -361,7 +367,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         return {
             "correction": repr(self._make_correction()),
             "detector": repr(run.detector),
-            "precision": self.precision,
+            "precision": str(self.precision),
             "epochs": int(self.epochs),
             "batch_size": int(self.batch_size),
             "number of samples": run.context.num_samples,
@@ -373,7 +379,3 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         if isinstance(self.correction, Correction):
             return copy.deepcopy(self.correction)
         return CORRECTIONS[self.correction]()
-
-
-def _with_labels(inputs: torch.Tensor) -> Dataset[Any]:
-    return torch.utils.data.TensorDataset(inputs, torch.zeros(len(inputs), dtype=torch.int64))

@@ -21,7 +21,7 @@ def make_context():
             "device": torch.device("cpu"),
             "rng": np.random.default_rng(seed),
             "generator": torch.Generator().manual_seed(seed),
-            "engine": SimpleNamespace(),
+            "engine": SimpleNamespace(model=torch.nn.Linear(2, 3)),
             "sweep": None,
         }
         return EpochContext(**(settings | given))

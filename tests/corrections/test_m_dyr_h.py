@@ -205,7 +205,7 @@ def test_large_enough_batches_are_not_warned_of(make_context):
         (
             "warmup",
             1.5,
-            "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]",
+            "'auto', a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]",
         ),
         ("sweep", "never", "one of 'epoch', 'running'"),
         ("class_balance", "on", "'auto' or a float >= 0"),

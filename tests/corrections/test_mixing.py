@@ -66,8 +66,9 @@ def test_without_mixing_nothing_changes():
 def test_integers_cannot_be_averaged(dtype):
     message = (
         f"The 'inputs' parameter of mixup must be floating-point tensors. Got {dtype} instead: "
-        "inputs such as token ids cannot be averaged; use correction='cross-entropy', or a "
-        "dataset that yields floating-point features."
+        "inputs such as token ids cannot be averaged. Name the module whose output can be, such as "
+        "mix_at='embedding', or use a correction that does not mix, such as 'dyr-h' or "
+        "'cross-entropy'."
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         mix_inputs(torch.ones(2, 3, dtype=dtype), torch.tensor([1, 0]), 0.5)

@@ -9,8 +9,8 @@ from torch.utils.data import TensorDataset
 from lossnoise.data._indexed import (
     BatchIndices,
     IndexedCollate,
+    IndexedData,
     IndexedDataset,
-    indexed_loader,
 )
 
 sizes = st.integers(1, 200)
@@ -77,7 +77,7 @@ def test_collate_is_the_users_own():
 def test_indices_belong_to_their_samples(seed):
     data = TensorDataset(torch.arange(33.0)[:, None], torch.arange(33))
     rows = []
-    for indices, (inputs, labels) in indexed_loader(data, 8, generator=generator(seed)):
+    for indices, (inputs, labels) in IndexedData(data, 8).shuffled(generator(seed)):
         assert torch.equal(inputs[:, 0].long(), indices)
         assert torch.equal(labels, indices)
         rows += indices.tolist()
@@ -87,5 +87,5 @@ def test_indices_belong_to_their_samples(seed):
 
 def test_a_pass_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
-    list(indexed_loader(TensorDataset(torch.zeros(9)), 4, generator=generator(0)))
+    list(IndexedData(TensorDataset(torch.zeros(9)), 4).shuffled(generator(0)))
     assert torch.equal(torch.get_rng_state(), before)

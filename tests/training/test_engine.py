@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
-from lossnoise.training._engine import TrainingEngine, default_scheduler
+from lossnoise.corrections._logits import user_model
+from lossnoise.training._engine import Precision, TrainingEngine, default_scheduler
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def make_engine(make_net):
             "optimizer": None,
             "scheduler": None,
             "device": torch.device("cpu"),
-            "precision": "float32",
+            "precision": Precision("float32"),
             "num_epochs": 6,
             "keep_initial": True,
         }
@@ -72,7 +73,7 @@ def test_restart_gives_initial_weights_and_optimizers(make_engine):
     engine = make_engine(optimizer=torch.optim.Adam)
     initial = flat(engine.state_dict())
     train(engine, epochs=4)
-    assert not torch.equal(engine.model[0].weight, initial["models", 0, "0.weight"])
+    assert not torch.equal(user_model(engine.model)[0].weight, initial["models", 0, "0.weight"])
     assert engine.optimizers[0].state_dict()["state"]
     engine.restart(6)
     assert_equal(flat(engine.state_dict()), initial)
@@ -103,7 +104,7 @@ def test_restart_rewinds_a_ready_schedule(make_engine, make_net):
         optimizer=optimizer,
         scheduler=scheduler,
         device=torch.device("cpu"),
-        precision="float32",
+        precision=Precision("float32"),
         num_epochs=3,
         keep_initial=True,
     )
@@ -163,14 +164,15 @@ def test_two_models_are_independent(make_engine):
     engine = make_engine(num_models=2)
     first, second = engine.models
     assert engine.model is first
-    assert not torch.equal(first[0].weight, second[0].weight)
-    assert torch.equal(second[1].running_mean, torch.zeros(16))
-    before = {name: tensor.clone() for name, tensor in second.state_dict().items()}
+    own, other = user_model(first), user_model(second)
+    assert not torch.equal(own[0].weight, other[0].weight)
+    assert torch.equal(other[1].running_mean, torch.zeros(16))
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     engine.step(first(torch.randn(8, 2)).square().mean(), 0)
-    for name, tensor in second.state_dict().items():
+    for name, tensor in other.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     engine.step(second(torch.randn(8, 2)).square().mean(), 1)
-    assert not torch.equal(second[0].weight, before["0.weight"])
+    assert not torch.equal(other[0].weight, before["0.weight"])
     assert len(engine.optimizers) == len(engine.schedulers) == 2
 
 
@@ -187,7 +189,7 @@ def test_both_models_restart_and_step_their_schedules(make_engine):
     ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_autocast(make_engine, precision, dtype):
-    engine = make_engine(precision=precision)
+    engine = make_engine(precision=Precision(precision))
     inputs = torch.ones(4, 2)
     for context, expected in ((engine.autocast(), dtype), (nullcontext(), torch.float32)):
         with context:

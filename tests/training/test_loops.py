@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from lossnoise.corrections import CrossEntropy
-from lossnoise.data._indexed import indexed_loader
+from lossnoise.corrections._logits import user_model
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InvalidDataError
-from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._loops import eval_mode, restored_modes, sweep, train_epoch
+from lossnoise.training._engine import Precision, TrainingEngine
+from lossnoise.training._loops import restored_modes, sweep, train_epoch
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def make_engine(make_net):
             optimizer=None,
             scheduler=None,
             device=torch.device("cpu"),
-            precision=precision,
+            precision=Precision(precision),
             num_epochs=4,
         )
 
@@ -39,8 +41,9 @@ def logits(model, batch):
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_results_have_the_order_of_the_dataset(make_engine, make_data, batch_size, shuffled):
     data, engine = make_data(), make_engine()
-    generator = torch.Generator().manual_seed(1) if shuffled else None
-    loader = indexed_loader(data, batch_size, generator=generator)
+    generator = torch.Generator().manual_seed(1)
+    indexed = IndexedData(data, batch_size)
+    loader = indexed.shuffled(generator) if shuffled else indexed.in_order()
     assert torch.equal(sweep(engine, loader, first_coordinate), data.tensors[0][:, 0])
     table = sweep(engine, loader, logits)
     engine.model.eval()
@@ -50,7 +53,7 @@ def test_results_have_the_order_of_the_dataset(make_engine, make_data, batch_siz
 def test_a_sweep_runs_in_eval_mode_without_gradients_and_changes_nothing(make_engine, make_data):
     engine = make_engine()
     engine.model.train()
-    engine.model[1].eval()  # a layer that the user has frozen
+    user_model(engine.model)[1].eval()  # a layer that the user has frozen
     modes = [module.training for module in engine.model.modules()]
     before = {name: tensor.clone() for name, tensor in engine.model.state_dict().items()}
     seen = []
@@ -59,7 +62,7 @@ def test_a_sweep_runs_in_eval_mode_without_gradients_and_changes_nothing(make_en
         seen.append((any(m.training for m in model.modules()), torch.is_grad_enabled()))
         return model(batch.inputs)
 
-    sweep(engine, indexed_loader(make_data(), 16), look)
+    sweep(engine, IndexedData(make_data(), 16).in_order(), look)
     assert seen == [(False, False)] * 6
     assert [module.training for module in engine.model.modules()] == modes
     for name, tensor in engine.model.state_dict().items():
@@ -76,14 +79,14 @@ def test_modes_are_restored_after_an_error(make_net):
 
 
 def test_a_sweep_runs_in_the_precision_of_the_engine(make_engine, make_data):
-    loader = indexed_loader(make_data(), 16)
+    loader = IndexedData(make_data(), 16).in_order()
     assert sweep(make_engine(precision="bfloat16"), loader, logits).dtype == torch.bfloat16
 
 
 def test_labels_are_checked_where_they_are_used(make_engine, make_data):
     data = make_data()
     data.tensors[1][20] = 3
-    loader = indexed_loader(data, 16)
+    loader = IndexedData(data, 16).in_order()
     sweep(make_engine(), loader, logits)
     with pytest.raises(InvalidDataError, match="Got 3 at sample 20 instead"):
         sweep(make_engine(), loader, logits, num_classes=3)
@@ -97,7 +100,7 @@ def test_an_epoch_returns_the_mean_over_samples(make_engine, make_data):
 
     engine, data, batches = make_engine(nn.Linear(2, 3)), make_data(size=90), []
     engine.optimizers[0].param_groups[0].update(lr=0.0, weight_decay=0.0)
-    loader = indexed_loader(data, 40)
+    loader = IndexedData(data, 40).in_order()
     mean = train_epoch(
         engine, loader, CrossEntropy(), Context, lambda *numbers: batches.append(numbers)
     )

@@ -51,13 +51,22 @@ def test_resuming_from_an_empty_folder_starts(build, make_data, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
 
 
+MIXUP_4, MIXUP_2 = (f"'Mixup(alpha={alpha}, mix_at=None)'" for alpha in (4.0, 2.0))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "shown", "was", "now"),
     [
         ("epochs", 3, "epochs", 2, 3),
         ("batch_size", 8, "batch_size", 16, 8),
         ("precision", "bfloat16", "precision", "'float32'", "'bfloat16'"),
-        ("correction", Mixup(alpha=2.0), "correction", "'Mixup(alpha=4.0)'", "'Mixup(alpha=2.0)'"),
+        (
+            "correction",
+            Mixup(alpha=2.0),
+            "correction",
+            "'Mixup(alpha=4.0, mix_at=None)'",
+            "'Mixup(alpha=2.0, mix_at=None)'",
+        ),
     ],
 )
 def test_resuming_needs_the_same_settings(build, make_data, tmp_path, name, value, shown, was, now):

@@ -13,6 +13,7 @@ from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
 from lossnoise.training import Callback
+from lossnoise.training._engine import Precision
 
 
 def exactly(text):
@@ -24,11 +25,13 @@ DATASET = (
     "torch.utils.data.TensorDataset(inputs, labels)"
 )
 CORRECTION = f"one of {', '.join(map(repr, sorted(CORRECTIONS)))}, or an instance of Correction"
+PRECISION = "one of 'float32', 'bfloat16', 'float16', or a Precision of one of them"
 BAD_SETTINGS = [
     ("epochs", 0, "an int in the range [1, inf)"),
     ("epochs", 2.5, "an int in the range [1, inf)"),
     ("batch_size", 0, "an int in the range [1, inf)"),
-    ("precision", "float16", "one of 'bfloat16', 'float32'"),
+    ("precision", "int8", PRECISION),
+    ("precision", Precision("half"), PRECISION),
     ("correction", "m-dyr", CORRECTION),
     ("correction", CrossEntropy, CORRECTION),
     (
@@ -139,8 +142,9 @@ def test_labels_must_be_columns_of_the_output(build, make_data, name, label, dty
 
 
 PAIRS = (
-    "The datasets of NoisyLabelTrainer must yield pairs (input, label) that collate to an input "
-    "tensor and a vector of integer labels. Got a batch that is a "
+    "The datasets of NoisyLabelTrainer must yield pairs (input, label), or dicts with one of "
+    "'labels', 'label', 'targets', 'target', 'y', that collate to tensors and a vector of integer "
+    "labels. Got a batch that is a "
 )
 
 
@@ -160,13 +164,15 @@ def test_samples_must_be_pairs(build, tensors, got):
 def test_a_sample_that_is_no_tuple(build, make_data):
     data = make_data()
     data.__class__ = type("Unpaired", (TensorDataset,), {"__getitem__": lambda self, i: {"x": i}})
-    with pytest.raises(InvalidDataError, match=exactly(f"{PAIRS}dict instead.")):
+    with pytest.raises(
+        InvalidDataError, match=exactly(f"{PAIRS}dict of (x: Tensor (16,)) instead.")
+    ):
         build().fit(data)
 
 
-class Pair(nn.Linear):
+class Nested(nn.Linear):
     def forward(self, inputs):
-        return super().forward(inputs), None
+        return {"scores": super().forward(inputs)}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +180,6 @@ class Pair(nn.Linear):
     [
         (nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), "a tensor of shape (16,)"),
         (nn.Unflatten(1, (2, 1)), "a tensor of shape (16, 2, 1)"),
-        (Pair(2, 3), "<class 'tuple'>"),
     ],
 )
 def test_the_model_must_return_logits(build, make_data, model, got):
@@ -184,6 +189,15 @@ def test_the_model_must_return_logits(build, make_data, model, got):
     )
     with pytest.raises(InvalidDataError, match=exactly(message)):
         build(model, optimizer=lambda p: torch.optim.SGD([torch.zeros(1)], 0.1)).fit(make_data())
+
+
+def test_logits_must_be_found_in_what_the_model_returns(build, make_data):
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must return logits: a tensor, a tuple that "
+        "begins with it, or an object or dict with 'logits'. Got a dict with 'scores' instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(Nested(2, 3)).fit(make_data())
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])

@@ -1,0 +1,256 @@
+"""What the dynamic bootstrapping methods have in common (Arazo et al., ICML 2019)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from lossnoise._validation import check_choice, check_real, invalid_parameter
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._published import fit_published
+from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
+from lossnoise.corrections.losses import (
+    class_prior_divergence,
+    cross_entropy,
+    hard_bootstrap,
+    soft_bootstrap,
+)
+from lossnoise.exceptions import CollapseWarning, SmallBatchWarning
+
+AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
+AUTO_LATEST = 0.5  # of the run: where it ends at the latest
+
+
+class Opinion(NamedTuple):
+    """What the network thinks of an unmixed batch, without gradient.
+
+    Attributes
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        What the guess z is made of.
+    losses : Tensor of shape (batch,), float32
+        Cross-entropy against the given labels: what w is looked up by.
+    """
+
+    logits: Tensor
+    losses: Tensor
+
+
+class DynamicBootstrap(Correction):
+    """Base of the methods whose targets are (1 - w) y + w z, with w = P(label wrong).
+
+    It holds what they share: a warm-up, the class-prior term R, where the losses come from, and
+    the guard against a network that talks itself into one class. A subclass has the `loss`, and
+    may say what z is (`guess`).
+    """
+
+    needs_detector = True
+
+    warmup: float | Literal["auto"]
+    class_prior: str | ArrayLike
+    class_balance: float | Literal["auto"]
+    sweep: Literal["running", "epoch"]
+    compat: Literal["published"] | None
+
+    _guesses: Tensor | None = None  # how often each class was guessed in this epoch
+    _usual_spread: float | None = None  # effective number of classes before bootstrapping
+    _suspended = False
+    _warmed_up: int | None = None  # the last epoch of a warm-up of no fixed length
+    _prior: Tensor | None = None  # of the classes; None is uniform
+    _table: PublishedLookup | None = None
+
+    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
+        """Return z: a class of each sample, (batch,), or probabilities, (batch, num_classes)."""
+        return logits.argmax(dim=1)
+
+    # -- the correction ---------------------------------------------------------------------
+
+    def setup(self, context: EpochContext) -> None:
+        """Check the parameters; warn where batches are too small for the class balance."""
+        owner = type(self).__name__
+        if self.warmup != "auto":
+            resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
+        check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
+        if self.compat is not None:
+            check_choice(owner, "compat", self.compat, {"published"})
+        self._check_balance(owner, context)
+        self._prior = _read_prior(owner, self.class_prior, context)
+
+    def begin_epoch(self, context: EpochContext) -> None:
+        """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
+        self._guesses = torch.zeros(context.num_classes, device=context.device)
+        if self.warmup == "auto" and self._warmed_up is None:
+            ready = context.noise_proba is not None and context.evidence >= AUTO_EVIDENCE
+            if ready or context.epoch > AUTO_LATEST * context.num_epochs:
+                self._warmed_up = context.epoch - 1
+        if self.compat == "published" and context.losses is not None:
+            self._table = PublishedLookup(context.losses, context.device)
+
+    def end_epoch(self, context: EpochContext) -> None:
+        """Suspend bootstrapping where guesses have collapsed to few classes, until they spread.
+
+        A network that learns from its own guesses can talk itself into one class. The effective
+        number of classes, the exponential of the entropy of the guesses, tells.
+        """
+        if self._guesses is None or not self._guesses.any() or self.compat == "published":
+            return
+        guesses = context.all_mean(self._guesses)
+        spread = float(torch.special.entr(guesses / guesses.sum()).sum().exp())
+        if self._usual_spread is None:
+            self._usual_spread = spread
+        collapsed = spread < self._usual_spread / 2.0
+        if collapsed and not self._suspended:
+            warnings.warn(
+                f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
+                f"(effective number) in epoch {context.epoch}, after {self._usual_spread:.1f} "
+                "before bootstrapping: it is suspended until they spread again. A longer warmup "
+                "or a lower learning rate may help.",
+                CollapseWarning,
+                stacklevel=2,
+            )
+        self._suspended = collapsed
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the constructor's arguments."""
+        return {
+            "usual_spread": self._usual_spread,
+            "suspended": self._suspended,
+            "warmed_up": self._warmed_up,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._usual_spread, self._suspended = state["usual_spread"], state["suspended"]
+        self._warmed_up = state["warmed_up"]
+
+    # -- phases -----------------------------------------------------------------------------
+
+    def warmup_epochs(self, context: EpochContext) -> int:
+        """Return the number of the last warm-up epoch; of no fixed length, the present one."""
+        if self.warmup == "auto":
+            return context.epoch if self._warmed_up is None else self._warmed_up
+        return resolve_epochs(type(self).__name__, "warmup", self.warmup, context.num_epochs)
+
+    def _has_warmed_up(self, context: EpochContext) -> bool:
+        return context.noise_proba is not None and context.epoch > self.warmup_epochs(context)
+
+    def _is_recording(self, context: EpochContext) -> bool:
+        """Tell whether this epoch's forward passes give the losses: from the last warm-up one."""
+        if self.sweep == "epoch" or self.compat == "published":
+            return False
+        return self.warmup == "auto" or context.epoch >= self.warmup_epochs(context)
+
+    # -- opinions and weights ---------------------------------------------------------------
+
+    @torch.no_grad()
+    def _second_opinion(self, model: nn.Module, batch: Batch) -> Opinion:
+        """Return what the network thinks of the unmixed batch.
+
+        In train mode on purpose: in warm-up BatchNorm has seen mixed inputs only, and its running
+        statistics misjudge unmixed ones. Bootstrapping from such an eval-mode forward collapses.
+        """
+        return self._opinion(model(batch.inputs), model, batch)
+
+    @torch.no_grad()
+    def _opinion(self, logits: Tensor, model: nn.Module, batch: Batch) -> Opinion:
+        """Return an opinion from the logits of a train-mode forward pass.
+
+        The published code takes w from a second forward pass, in eval mode.
+        """
+        judged = logits
+        if self.compat == "published":
+            with eval_mode(model):
+                judged = model(batch.inputs)
+        return Opinion(logits.detach(), cross_entropy(judged, batch.labels).detach())
+
+    def _observe(self, opinion: Opinion, batch: Batch, context: EpochContext) -> None:
+        """Count the guesses, and hand over the losses of an epoch that records them."""
+        if self._guesses is not None:
+            ones = torch.ones_like(opinion.losses)
+            self._guesses.index_add_(0, opinion.logits.argmax(dim=1), ones)
+        if self._is_recording(context):
+            context.record(batch.indices, opinion.losses)
+
+    def _wrong(self, losses: Tensor, context: EpochContext) -> Tensor:
+        """Return w of each sample, (batch,): P(label wrong) times the evidence of the mixture."""
+        if self._table is not None:
+            return self._table(losses)
+        assert context.noise_proba is not None  # the callers bootstrap
+        return context.evidence * context.noise_proba(losses)
+
+    # -- the class-prior term ---------------------------------------------------------------
+
+    def balance(self, logits: Tensor, context: EpochContext) -> Tensor | float:
+        """Return eta R, which keeps predictions spread as the classes are."""
+        small = len(logits) < 2 * logits.shape[1]
+        eta = (0.0 if small else 1.0) if self.class_balance == "auto" else self.class_balance
+        if not eta:
+            return 0.0
+        return eta * class_prior_divergence(logits, self._prior, context.all_mean)
+
+    def _check_balance(self, owner: str, context: EpochContext) -> None:
+        if self.class_balance != "auto":
+            if isinstance(self.class_balance, str):
+                raise invalid_parameter(
+                    owner, "class_balance", "'auto' or a float >= 0", self.class_balance
+                )
+            check_real(owner, "class_balance", self.class_balance, 0.0, math.inf, closed="left")
+            return
+        batch_size = min(context.batch_size, context.num_samples)
+        if batch_size < 2 * context.num_classes:
+            warnings.warn(
+                f"Batches of {batch_size} samples are too small to balance "
+                f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
+                f"batch_size >= {2 * context.num_classes}, or set class_balance=1.0 to have it.",
+                SmallBatchWarning,
+                stacklevel=3,
+            )
+
+
+class PublishedLookup:
+    """P(wrong) by the published rule, as a table on the training device."""
+
+    def __init__(self, losses: Tensor, device: torch.device) -> None:
+        fitted = fit_published(losses.numpy())
+        self.low, self.span = fitted.low + 1e-5, fitted.high - fitted.low - 1e-5 + 1e-6
+        self.proba = torch.as_tensor(fitted.proba, dtype=torch.float32, device=device)
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Return P(wrong) of losses (batch,) on the device of the table."""
+        place = ((losses - self.low) / max(self.span, 1e-6)).clamp(1e-3, 1.0 - 1e-3)
+        return self.proba[(place * len(self.proba)).long()]
+
+
+def bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Tensor) -> Tensor:
+    """Return -((1 - w) y + w z) log h, with z one class a sample, or a distribution over them."""
+    loss = hard_bootstrap if guesses.ndim == 1 else soft_bootstrap
+    return loss(logits, labels, guesses, weights)
+
+
+def _read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
+    """Return the frequencies of the classes that `class_prior` means, or None for uniform ones."""
+    if isinstance(prior, str):
+        check_choice(owner, "class_prior", prior, {"uniform", "labels"})
+        if prior == "uniform":
+            return None
+        labels = context.sweep(lambda model, batch: batch.labels)
+        counts = torch.bincount(labels, minlength=context.num_classes).float()
+        return counts / counts.sum()
+    expected = (
+        f"'uniform', 'labels', or {context.num_classes} frequencies of the classes that sum to 1"
+    )
+    try:
+        array = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise invalid_parameter(owner, "class_prior", expected, prior) from None
+    if array.shape != (context.num_classes,) or not np.isfinite(array).all() or (array < 0.0).any():
+        raise invalid_parameter(owner, "class_prior", expected, prior)
+    if abs(array.sum() - 1.0) > 1e-3:
+        raise invalid_parameter(owner, "class_prior", expected, prior)
+    return torch.as_tensor(array / array.sum(), dtype=torch.float32, device=context.device)

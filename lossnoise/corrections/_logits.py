@@ -1,0 +1,78 @@
+"""One way to call any model: with the inputs of a batch, for its logits."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lossnoise.corrections._nested import is_mapping
+from lossnoise.exceptions import InvalidDataError
+
+
+class LogitsModel(nn.Module):
+    """A user's model, which takes the inputs of a batch as they are and returns its logits.
+
+    A dict of inputs becomes keyword arguments, and a tuple or list positional ones. The logits
+    are what the model returns, or else the first of a tuple, the entry ``logits`` of a dict, or
+    the attribute ``logits``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Return the logits of a batch, shape (batch, num_classes)."""
+        return read_logits(_call(self.module, inputs))
+
+
+def user_model(model: nn.Module) -> nn.Module:
+    """Return the user's own model inside what the engine trains."""
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    return model.module if isinstance(model, LogitsModel) else model
+
+
+def read_logits(output: Any) -> Tensor:
+    """Return the logits in what a model returned."""
+    found = output
+    if is_mapping(output) and "logits" in output:
+        found = output["logits"]
+    elif hasattr(output, "logits"):
+        found = output.logits
+    elif isinstance(output, (tuple, list)) and output:
+        found = output[0]
+    if isinstance(found, Tensor):
+        return found
+    raise InvalidDataError(
+        "The 'model' parameter of NoisyLabelTrainer must return logits: a tensor, a tuple that "
+        "begins with it, or an object or dict with 'logits'. "
+        f"Got {_describe(output)} instead."
+    )
+
+
+def _call(module: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, (tuple, list)):
+        return module(*inputs)
+    if not is_mapping(inputs):
+        return module(inputs)
+    (first, *others) = inputs.values()
+    if not others and not _takes(module, next(iter(inputs.keys()))):
+        return module(first)  # {"image": ...} for a model whose argument is called x
+    return module(**inputs)
+
+
+def _takes(module: nn.Module, name: str) -> bool:
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+
+
+def _describe(output: object) -> str:
+    if is_mapping(output):
+        return f"a {type(output).__name__} with {', '.join(map(repr, output.keys()))}"  # type: ignore[attr-defined]  # mapping-like
+    return f"a {type(output).__name__}"
