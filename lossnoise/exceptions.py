@@ -10,6 +10,7 @@ __all__ = [
     "CollapseWarning",
     "CheckpointWarning",
     "DistributedError",
+    "InterruptedWarning",
     "InvalidDataError",
     "InvalidParameterError",
     "LossNoiseError",
@@ -68,3 +69,7 @@ class CollapseWarning(LossNoiseWarning):
 
 class CheckpointWarning(LossNoiseWarning):
     """A checkpoint cannot be read and is passed over."""
+
+
+class InterruptedWarning(LossNoiseWarning):
+    """A run was ended from the keyboard."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise._validation import check_real, invalid_parameter
+from lossnoise._validation import check_real, invalid_parameter, to_numpy
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.exceptions import InvalidDataError
@@ -25,6 +25,7 @@ class TransitionCorrection(Correction):
     needs_restart = True
 
     _transition: Tensor | None = None
+    _device = torch.device("cpu")  # of the run
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class TransitionCorrection(Correction):
         """Check the parameters."""
         owner = type(self).__name__
         check_real(owner, "percentile", self.percentile, 0.0, 100.0, closed="right")
+        self._device = context.device
         epochs = self._estimation_epochs(context)
         if self.transition is not None:
             self.use(read_transition(owner, self.transition, context))
@@ -70,8 +72,10 @@ class TransitionCorrection(Correction):
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): cross-entropy while T is not known."""
         logits = model(batch.inputs)
+        losses = cross_entropy(logits, batch.labels)
+        context.record(batch.indices, losses.detach())
         if self._transition is None:
-            return cross_entropy(logits, batch.labels)
+            return losses
         return self.corrected_loss(logits, batch.labels)
 
     def end_epoch(self, context: EpochContext) -> None:
@@ -90,7 +94,7 @@ class TransitionCorrection(Correction):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         if state["transition"] is not None:
-            self.use(state["transition"])
+            self.use(state["transition"].to(self._device))  # checkpoints are read on the host
 
     def _estimation_epochs(self, context: EpochContext) -> int:
         owner, n = type(self).__name__, context.num_epochs
@@ -102,7 +106,7 @@ def read_transition(owner: str, transition: Any, context: EpochContext) -> Tenso
     n = context.num_classes
     expected = f"a ({n}, {n}) matrix of probabilities whose rows sum to 1"
     try:
-        array = np.asarray(transition, dtype=np.float64)
+        array = to_numpy(transition).astype(np.float64)
     except (TypeError, ValueError):
         raise invalid_parameter(owner, "transition", expected, transition) from None
     proper = array.shape == (n, n) and np.isfinite(array).all() and (array >= 0.0).all()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lossnoise._validation import check_real
 from lossnoise.corrections.base import Batch, Correction, EpochContext
-from lossnoise.corrections.losses import hard_bootstrap
+from lossnoise.corrections.losses import cross_entropy, hard_bootstrap
 
 
 class BootstrapHard(Correction):
@@ -39,6 +39,7 @@ class BootstrapHard(Correction):
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the bootstrapping loss of each sample, shape (batch,)."""
         logits = model(batch.inputs)
+        context.record(batch.indices, cross_entropy(logits.detach(), batch.labels))
         guesses = logits.detach().argmax(dim=1)
         weights = torch.full((len(logits),), self.weight, device=logits.device)
         return hard_bootstrap(logits, batch.labels, guesses, weights)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lossnoise._validation import check_real
 from lossnoise.corrections.base import Batch, Correction, EpochContext
-from lossnoise.corrections.losses import soft_bootstrap
+from lossnoise.corrections.losses import cross_entropy, soft_bootstrap
 
 
 class BootstrapSoft(Correction):
@@ -43,6 +43,7 @@ class BootstrapSoft(Correction):
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the bootstrapping loss of each sample, shape (batch,)."""
         logits = model(batch.inputs)
+        context.record(batch.indices, cross_entropy(logits.detach(), batch.labels))
         probs = logits.float().softmax(dim=1)
         guesses = probs.detach() if self.detach else probs
         weights = torch.full((len(logits),), self.weight, device=logits.device)

@@ -22,4 +22,6 @@ class CrossEntropy(Correction):
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the cross-entropy of each sample against its given label, shape (batch,)."""
-        return cross_entropy(model(batch.inputs), batch.labels)
+        losses = cross_entropy(model(batch.inputs), batch.labels)
+        context.record(batch.indices, losses.detach())
+        return losses

@@ -11,19 +11,25 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
+from lossnoise.training._distributed import is_distributed
 from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training.callbacks import Callback
-from lossnoise.training.checkpoint import list_checkpoints
+from lossnoise.training.checkpoint import Checkpoints, list_checkpoints
 
 if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
 
 OWNER = "NoisyLabelTrainer"
+DATASET = (
+    "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
+    "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
+)
 MIN_SAMPLES = 10  # what a mixture can be fitted to
 
 
@@ -95,37 +101,63 @@ def _check_callbacks(callbacks: object) -> None:
             raise invalid_parameter(OWNER, "callbacks", expected, callback)
 
 
-def check_checkpoint_dir(folder: object, resume: bool) -> None:
-    """Raise where checkpoints cannot be written, or would fall among those of another run."""
-    if folder is None:
+def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
+    """Return where checkpoints go, or raise where they would fall among those of another run."""
+    if given is None:
         if resume:
             expected = "a folder when fit is called with resume=True"
             raise invalid_parameter(OWNER, "checkpoint_dir", expected, None)
-        return
+        return None
+    folder = given.folder if isinstance(given, Checkpoints) else given
     if not isinstance(folder, (str, Path)) or Path(folder).is_file():
         raise invalid_parameter(OWNER, "checkpoint_dir", "the path of a folder", folder)
-    if not resume and list_checkpoints(Path(folder)):
+    checkpoints = given if isinstance(given, Checkpoints) else Checkpoints(folder)
+    if not resume and list_checkpoints(checkpoints.folder):
         expected = (
             "a folder without checkpoints, unless fit is called with resume=True to go on from them"
         )
         raise invalid_parameter(OWNER, "checkpoint_dir", expected, str(folder))
+    return checkpoints
 
 
-def check_dataset(name: str, dataset: Any, minimum: int = 1) -> Dataset[Any]:
-    """Return a map-style dataset of at least `minimum` samples."""
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or isinstance(
-        dataset, (torch.Tensor, np.ndarray, list, tuple, IterableDataset)
+def check_data(name: str, data: Any, minimum: int = 1) -> None:
+    """Raise where `data` is no dataset, nor a loader of one, of at least `minimum` samples."""
+    dataset = data.dataset if isinstance(data, DataLoader) else data
+    if isinstance(data, DataLoader) and data.batch_sampler is None and not _is_stream(dataset):
+        expected = "a DataLoader that makes batches itself (batch_size is not None)"
+        raise invalid_parameter(OWNER, name, expected, type(data))
+    if _is_stream(dataset):
+        if not hasattr(dataset, "__len__"):
+            raise invalid_parameter(
+                OWNER,
+                name,
+                "a dataset that says which sample is which: map-style, or an IterableDataset with "
+                "__len__ that yields (index, (input, label))",
+                type(dataset),
+            )
+    elif not hasattr(dataset, "__getitem__") or isinstance(
+        dataset, (torch.Tensor, np.ndarray, tuple)
     ):
-        raise invalid_parameter(
-            OWNER,
-            name,
-            "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
-            "torch.utils.data.TensorDataset(inputs, labels)",
-            type(dataset),
-        )
+        raise invalid_parameter(OWNER, name, DATASET, type(dataset))
+    if not hasattr(dataset, "__len__"):
+        raise invalid_parameter(OWNER, name, DATASET, type(dataset))
     if len(dataset) < minimum:
         raise invalid_data(
             OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
         )
-    checked: Dataset[Any] = dataset
-    return checked
+
+
+def check_shares(name: str, data: Any) -> None:
+    """Raise where the processes of a distributed run would all train on the same samples."""
+    if is_distributed() and not is_sharded(data):
+        raise invalid_data(
+            OWNER,
+            name,
+            "a map-style dataset in a distributed run, or a loader with a DistributedSampler",
+            f"a {type(data).__name__}",
+            "every process would train on the same samples",
+        )
+
+
+def _is_stream(dataset: object) -> bool:
+    return isinstance(dataset, IterableDataset)

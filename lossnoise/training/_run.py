@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -35,9 +36,13 @@ from lossnoise.training._engine import TrainingEngine, bare
 from lossnoise.training._loops import split_sample, sweep, train_epoch
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators
+from lossnoise.training.recorder import LossRecorder
 
 BatchHook = Callable[[int, int], None]
 Data = Dataset[Any] | DataLoader[Any]
+
+# The trainer's attributes that `found` gives, and those that its files keep.
+RESULTS = ("losses_", "noise_proba_", "suggested_labels_")
 
 
 class TrainingRun:
@@ -45,10 +50,10 @@ class TrainingRun:
 
     Attributes
     ----------
-    losses : ndarray of shape (n_samples,), float32, or None
-        Losses of the last sweep, in the order of the dataset.
     context : EpochContext
         What the correction sees.
+    recorder : LossRecorder
+        The losses of every epoch that knew them.
     """
 
     def __init__(
@@ -75,9 +80,11 @@ class TrainingRun:
             self.val_data = IndexedData(val, batch_size, pin_memory=pin, shard=shard)
         self._train_loader = self.train_data.shuffled(generators.order)
         self._sweep_loader = self.train_data.in_order()
-        self.losses: NDArray[np.float32] | None = None
-        self._swept_epoch = 0
+        self._losses: NDArray[np.float32] | None = None  # that the mixture is fitted to
+        self._proba: NDArray[np.float64] | None = None  # P(wrong) by that mixture
+        self._suggested: NDArray[np.int64] | None = None
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
+        self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
         self.context = self._make_context(num_classes, num_epochs)
 
@@ -91,34 +98,33 @@ class TrainingRun:
             self.engine, self._train_loader, self.correction, self.context, on_batch_end
         )
         self.engine.step_schedules()
-        if self.correction.needs_detector:
-            self._fit_epoch()
+        self._take_losses(train_loss)
         record = self._record(epoch, train_loss)
         self.correction.end_epoch(self.context)  # last: it may restart or roll back the models
         return record | {"seconds": time.perf_counter() - begun}
 
-    def refit(self) -> None:
-        """Sweep the losses and fit the mixture to them, unless that was done for this epoch."""
-        if self._swept_epoch == self.context.epoch:
-            return
-        losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))
-        self._swept_epoch = self.context.epoch
-        self._use_losses(losses.cpu().numpy())
+    def finish(self) -> None:
+        """Sweep the losses of the trained model, and fit the mixture to them."""
 
-    def _fit_epoch(self) -> None:
-        """Fit the mixture to the losses that the epoch recorded, or else to swept ones.
+        def judge(model: nn.Module, batch: Batch) -> Tensor:
+            logits = model(batch.inputs).float()
+            losses = cross_entropy(logits, batch.labels)
+            others = logits.scatter(1, batch.labels[:, None], -torch.inf).argmax(dim=1)
+            return torch.stack([losses.double(), others.double()], dim=1)
 
-        The two are never mixed in one fit: BatchNorm normalises them by different statistics.
-        """
-        recorded = self._running.collect()
-        if recorded is None:
-            self.refit()
-        else:
-            self._use_losses(recorded)
+        judged = self._sweep(judge).cpu().numpy()
+        self._suggested = judged[:, 1].astype(np.int64)
+        self._fit(judged[:, 0].astype(np.float32))
+
+    def found(self) -> dict[str, Any]:
+        """Return what is known of the samples so far, by the trainer's attributes."""
+        arrays = (self._losses, self._proba, self._suggested)
+        known = zip(("losses_", "noise_proba_", "suggested_labels_"), arrays, strict=True)
+        return {name: array for name, array in known if array is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and plain data."""
-        losses = None if self.losses is None else torch.from_numpy(self.losses)
+        losses = None if self._losses is None else torch.from_numpy(self._losses)
         return {
             "epoch": self.context.epoch,
             "engine": self.engine.state_dict(),
@@ -126,7 +132,7 @@ class TrainingRun:
             "generators": gather_objects(self.generators.state_dict()),
             "data": self.train_data.state_dict(),
             "losses": losses,
-            "swept_epoch": self._swept_epoch,
+            "recorder": self.recorder.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -134,27 +140,48 @@ class TrainingRun:
         self.context = replace(self.context, epoch=state["epoch"])
         self.engine.load_state_dict(state["engine"])
         self.correction.load_state_dict(state["correction"])
+        self.recorder.load_state_dict(state["recorder"])
         if state["losses"] is not None:
-            self._use_losses(state["losses"].cpu().numpy())
-        self._swept_epoch = state["swept_epoch"]
+            self._fit(state["losses"].cpu().numpy())
         self.train_data.load_state_dict(state["data"])
         self.generators.load_state_dict(state["generators"][rank_and_size()[0]])
 
-    def _use_losses(self, losses: NDArray[np.float32]) -> None:
+    def _take_losses(self, train_loss: float) -> None:
+        """Record the losses that the epoch gave; fit the mixture to them, or else to swept ones.
+
+        The two are never mixed in one fit: BatchNorm normalises them by different statistics.
+        """
+        losses = self._running.collect()
+        if losses is None and self.correction.needs_detector:
+            losses = self._sweep_losses()
+        epoch = self.context.epoch
+        if losses is not None:
+            check_finite(losses, epoch)
+            self.recorder.record_epoch(losses, epoch)
+        if not math.isfinite(train_loss):
+            raise NonFiniteLossError(
+                f"The training loss of epoch {epoch} is {train_loss}. The learning rate may be too "
+                "high, or inputs may hold NaN."
+            )
+        if losses is not None and self.correction.needs_detector:
+            self._fit(losses)
+
+    def _fit(self, losses: NDArray[np.float32]) -> None:
+        """Fit the mixture to losses, and give it to the correction."""
         check_finite(losses, self.context.epoch)
-        self.losses = losses
+        self._losses = losses
         if losses.min() == losses.max():
             self._cannot_tell()
             return
         with warnings.catch_warnings():  # in most epochs the losses look like one population
             warnings.simplefilter("ignore", NoSeparableNoiseWarning)
             self.detector.fit(losses)
-        proba = self.noise_proba()
+        self._proba = self.detector.posterior(losses)
         self.context = replace(
             self.context,
             noise_proba=PosteriorTable(self.detector, losses, self.engine.device),
-            noise_rate=float(proba.mean()),
-            evidence=evidence(proba),
+            noise_rate=float(self._proba.mean()),
+            evidence=evidence(self._proba),
             losses=torch.from_numpy(losses),
         )
 
@@ -167,13 +194,11 @@ class TrainingRun:
             NoSeparableNoiseWarning,
             stacklevel=2,
         )
-
-    def noise_proba(self) -> NDArray[np.float64]:
-        """Return P(label wrong) of each sample: 0 where no mixture could be fitted."""
-        assert self.losses is not None  # the callers have swept
-        if not hasattr(self.detector, "noise_rate_"):
-            return np.zeros(len(self.losses))
-        return self.detector.posterior(self.losses)
+        assert self._losses is not None  # the caller has them
+        fitted = self.context.noise_proba is not None
+        self._proba = (
+            self.detector.posterior(self._losses) if fitted else np.zeros(len(self._losses))
+        )
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
@@ -185,6 +210,11 @@ class TrainingRun:
             "noise_rate": None if fitted is None else self.context.noise_rate,
             "separable": getattr(fitted, "separable_", None),
         }
+
+    def _sweep_losses(self) -> NDArray[np.float32]:
+        losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))
+        swept: NDArray[np.float32] = losses.cpu().numpy()
+        return swept
 
     def _sweep(self, function: SweepFunction) -> Tensor:
         return sweep(self.engine, self._sweep_loader, function, self.context.num_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -11,27 +12,76 @@ import numpy as np
 import torch
 
 from lossnoise._files import atomic_open
+from lossnoise._validation import check_int, invalid_parameter
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
-KEEP = 2
 _NAME = re.compile(r"epoch-(\d+)\.pt")
 
 
-def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint of `epoch` and remove all but the last two.
+class Checkpoints:
+    """A folder of checkpoints: how often one is written, and how many are kept.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when the first one is written.
+    every : int, default=1
+        Epochs between two checkpoints. After the last epoch one is written in any case.
+    keep : int, default=2
+        How many are kept, the newest ones. With one, a damaged file leaves nothing to go on from.
+
+    Raises
+    ------
+    InvalidParameterError
+        A parameter is out of range.
+
+    Examples
+    --------
+    >>> from lossnoise.training import Checkpoints
+    >>> Checkpoints("run", every=10).keep
+    2
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, every: int = 1, keep: int = 2) -> None:
+        owner = type(self).__name__
+        if not isinstance(folder, (str, os.PathLike)) or Path(folder).is_file():
+            raise invalid_parameter(owner, "folder", "the path of a folder", folder)
+        self.folder = Path(folder)
+        self.every = check_int(owner, "every", every, 1)
+        self.keep = check_int(owner, "keep", keep, 1)
+
+    def __repr__(self) -> str:
+        """Return the call that makes this object."""
+        return f"Checkpoints({str(self.folder)!r}, every={self.every}, keep={self.keep})"
+
+
+def save_checkpoint(checkpoints: Checkpoints, epoch: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint of `epoch`, and remove those that are too old.
 
     The file appears under its name only when it is complete and on disk. Checkpoints of later
     epochs are leftovers of another run: they go too, or a resumed run would take them for its own.
     """
+    folder = checkpoints.folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"epoch-{epoch:05d}.pt"
-    with atomic_open(path, "wb") as file:
-        torch.save(plain(state), file)
+    write_state(path, state)
     found = list_checkpoints(folder)
     present = found.index(path)
-    for other in [*found[:present], *found[present + KEEP :]]:
+    for other in [*found[:present], *found[present + checkpoints.keep :]]:
         other.unlink()
     return path
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain data to a file, whole or not at all."""
+    with atomic_open(path, "wb") as file:
+        torch.save(plain(state), file)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what `write_state` wrote; data only, no code is run."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def plain(state: Any) -> Any:
@@ -58,7 +108,7 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     paths = list_checkpoints(folder)
     for path in paths:
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return read_state(path)
         except MemoryError:
             raise  # the file may be sound
         except Exception as error:  # a damaged pickle may raise anything
@@ -69,8 +119,6 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
                 CheckpointWarning,
                 stacklevel=2,
             )
-        else:
-            return state
     if paths:
         raise InvalidDataError(
             f"None of the {len(paths)} checkpoints in {folder} can be read. Move them away, or "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,28 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
-from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.corrections import Correction
 from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
-from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     MIN_SAMPLES,
-    check_checkpoint_dir,
-    check_dataset,
-    check_schedule,
+    check_data,
+    check_shares,
     check_trainer,
-    read_precision,
+    read_checkpoint_dir,
 )
-from lossnoise.training._engine import (
-    OptimizerFactory,
-    Precision,
-    SchedulerFactory,
-    TrainingEngine,
-)
+from lossnoise.training._distributed import process_group, rank_and_size
+from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
 from lossnoise.training._loops import restored_modes, sweep
-from lossnoise.training._random import RunGenerators, seeded_globals
-from lossnoise.training._run import TrainingRun, accuracy
-from lossnoise.training.callbacks import Callback, Progress
-from lossnoise.training.checkpoint import (
-    check_same_settings,
-    load_newest_checkpoint,
-    save_checkpoint,
-)
-
-# A network is fitted to the very labels whose losses it gives, and few right ones stay hard for it.
-TRAINING_HARD_FRACTION = 0.0
+from lossnoise.training._random import seeded_globals
+from lossnoise.training._run import RESULTS, Data, TrainingRun, accuracy
+from lossnoise.training._saved import read_saved, write_saved
+from lossnoise.training._session import train_epochs
+from lossnoise.training._wiring import draw_seed, make_run
+from lossnoise.training.callbacks import Callback
+from lossnoise.training.checkpoint import Checkpoints
 
 
 class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -58,14 +48,16 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     Parameters
     ----------
     model : torch.nn.Module
-        Maps a batch of inputs to logits of shape ``(batch, num_classes)``. Trained in place.
+        Maps a batch of inputs to logits of shape ``(batch, num_classes)``: as a tensor, as the
+        first of a tuple, or as the entry or attribute ``logits``. A batch that is a dict becomes
+        keyword arguments. Trained in place.
     correction : str or Correction, default="m-dyr-h"
         What to learn from: a name in ``lossnoise.corrections.CORRECTIONS``, or an instance of
         one of its classes, which carries its own settings. An instance is copied.
     epochs : int, default=100
         Passes over the training set.
     batch_size : int, default=64
-        Samples a batch. A trailing batch of one sample joins the batch before it.
+        Samples a batch, of each process. A trailing batch of one sample joins the one before it.
     optimizer : callable or torch.optim.Optimizer, optional
         A factory from parameters to an optimizer, or a ready optimizer of `model`. Default: SGD
         with learning rate 0.1, momentum 0.9, weight decay 1e-4.
@@ -76,14 +68,15 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         What turns losses into P(label wrong). An instance is cloned; a name gives a detector
         with ``hard_fraction=0``. One family throughout a run: w would jump where it changed.
     device : str or torch.device, optional
-        Where to train. Default: CUDA where there is one, else the CPU.
+        Where to train. Default: CUDA where there is one, else the CPU; under ``torchrun`` the
+        GPU of each process.
     precision : {"float32", "bfloat16", "float16"} or Precision, default="float32"
         Type of the forward passes (autocast), and layout of pictures; losses are float32 always.
     callbacks : sequence of Callback, default=()
         Observers of the run.
-    checkpoint_dir : str or Path, optional
-        Folder for a checkpoint after every epoch; the last two are kept. A folder that holds
-        checkpoints already is refused, unless `fit` is told to resume from them.
+    checkpoint_dir : str, Path or Checkpoints, optional
+        Folder for a checkpoint after every epoch; the last two are kept, or as `Checkpoints`
+        says. A folder that holds checkpoints already is refused, unless `fit` is told to resume.
     random_state : int, numpy.random.Generator or None, default=None
         Source of all randomness of a run. ``fit`` seeds the global generators of torch, numpy
         and Python from it, and gives the caller's state back at the end.
@@ -106,6 +99,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         samples, and says little about how many labels are wrong.
     noisy_indices_ : ndarray of shape (n_flagged,), int64
         Samples whose label is more likely wrong than right, the most suspicious first.
+    suggested_labels_ : ndarray of shape (n_samples,), int64
+        The most probable class of each training sample other than the given one.
+    loss_history_ : ndarray of shape (n_samples, n_epochs), float32
+        Losses of the training samples in every epoch that knew them, NaN in others: those of the
+        training steps, in train mode, where these see unmixed samples, and else swept ones.
     detector_ : LossMixtureDetector
         The mixture fitted to `losses_`.
     correction_ : Correction
@@ -148,7 +146,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         device: str | torch.device | None = None,
         precision: str | Precision = "float32",
         callbacks: Sequence[Callback] = (),
-        checkpoint_dir: str | Path | None = None,
+        checkpoint_dir: str | Path | Checkpoints | None = None,
         random_state: int | np.random.Generator | None = None,
         verbose: int = 0,
     ) -> None:
@@ -167,7 +165,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         self.verbose = verbose
 
     def fit(
-        self, train: Dataset[Any], val: Dataset[Any] | None = None, *, resume: bool = False
+        self, train: Data, val: Data | None = None, *, resume: bool = False
     ) -> NoisyLabelTrainer:
         """Train the model, and find the wrong labels of the training set.
 
@@ -176,10 +174,12 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
 
         Parameters
         ----------
-        train : map-style Dataset
-            Yields ``(input, label)``, labels integers from 0; at least 10 samples. It stays as
-            it is; so do its transforms.
-        val : map-style Dataset, optional
+        train : Dataset or DataLoader
+            A map-style dataset of ``(input, label)`` pairs, or of dicts with a label; labels are
+            integers from 0; at least 10 samples. It stays as it is; so do its transforms. A ready
+            loader keeps its sampler, collate function and workers. An `IterableDataset` needs
+            ``__len__`` and yields ``(index, (input, label))``.
+        val : Dataset or DataLoader, optional
             Accuracy on it is recorded after every epoch. Nothing is chosen by it.
         resume : bool, default=False
             Go on from the newest checkpoint in `checkpoint_dir`, or start where there is none.
@@ -195,32 +195,41 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         InvalidDataError
             The data and the model do not fit together.
         NonFiniteLossError
-            Training diverged.
+            Training diverged; the last checkpoint stays.
+        DistributedError
+            Another process of a distributed run died.
 
         Warns
         -----
         NoSeparableNoiseWarning
             The losses of an epoch are all equal.
+        InterruptedWarning
+            The run was ended from the keyboard; the trainer can be used.
+
+        Notes
+        -----
+        Under ``torchrun`` the same call trains on all processes with torch's own
+        `DistributedDataParallel`; results are complete and the same on each.
         """
         check_trainer(self)
-        check_checkpoint_dir(self.checkpoint_dir, resume)
-        check_dataset("train", train, MIN_SAMPLES)
+        checkpoints = read_checkpoint_dir(self.checkpoint_dir, resume)
+        check_data("train", train, MIN_SAMPLES)
         if val is not None:
-            check_dataset("val", val)
-        seed = int(np.random.default_rng(self.random_state).integers(2**31))
-        with seeded_globals(seed), restored_modes(self.model):
-            run = self._start(train, val, seed)
-            first = self._resume(run) if resume else 1
-            self._train(run, first)
+            check_data("val", val)
+        with process_group():
+            check_shares("train", train)
+            seed = draw_seed(self.random_state)
+            with seeded_globals(seed + rank_and_size()[0]), restored_modes(self.model):
+                train_epochs(self, self._start(train, val, seed), checkpoints, resume=resume)
         return self
 
-    def predict_proba(self, X: Dataset[Any] | torch.Tensor) -> NDArray[np.float32]:
+    def predict_proba(self, X: Data | torch.Tensor) -> NDArray[np.float32]:
         """Return the model's class probabilities.
 
         Parameters
         ----------
-        X : map-style Dataset or Tensor of shape (n_samples, ...)
-            A dataset of ``(input, label)`` pairs, whose labels are not used, or inputs alone.
+        X : Dataset, DataLoader or Tensor of shape (n_samples, ...)
+            As for `fit`, but labels are not used and dicts may lack them; or inputs alone.
 
         Returns
         -------
@@ -229,17 +238,18 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         """
         check_is_fitted(self)
         dataset = TensorDataset(X, torch.zeros(len(X))) if isinstance(X, torch.Tensor) else X
-        data = IndexedData(check_dataset("X", dataset), self.batch_size)
+        check_data("X", dataset)
+        data = IndexedData(dataset, self.batch_size)
         logits = sweep(self.engine_, data.in_order(), lambda model, batch: model(batch.inputs))
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
 
-    def predict(self, X: Dataset[Any] | torch.Tensor) -> NDArray[np.int64]:
+    def predict(self, X: Data | torch.Tensor) -> NDArray[np.int64]:
         """Return the most probable class of each sample, shape (n_samples,).
 
         Parameters
         ----------
-        X : map-style Dataset or Tensor of shape (n_samples, ...)
+        X : Dataset, DataLoader or Tensor of shape (n_samples, ...)
             As for `predict_proba`.
 
         Returns
@@ -249,133 +259,85 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return classes
 
-    def score(self, X: Dataset[Any]) -> float:
-        """Return the accuracy on a dataset of ``(input, label)`` pairs.
+    def score(self, X: Data) -> float:
+        """Return the accuracy on a dataset with labels.
 
         Parameters
         ----------
-        X : map-style Dataset
-            Yields ``(input, label)``.
+        X : Dataset or DataLoader
+            As for `fit`.
 
         Returns
         -------
         accuracy : float
         """
         check_is_fitted(self)
-        data = IndexedData(check_dataset("X", X), self.batch_size)
+        check_data("X", X)
+        data = IndexedData(X, self.batch_size)
         return accuracy(self.engine_, data, self.num_classes_)
+
+    @property
+    def noisy_indices_(self) -> NDArray[np.int64]:
+        """Samples whose label is more likely wrong than right, the most suspicious first."""
+        check_is_fitted(self)
+        worst_first = np.argsort(-self.noise_proba_, kind="stable")
+        flagged: NDArray[np.int64] = worst_first[self.noise_proba_[worst_first] > 0.5]
+        return flagged
+
+    @property
+    def loss_history_(self) -> NDArray[np.float32]:
+        """Losses of each sample in each epoch, (n_samples, n_epochs); NaN where none were known."""
+        check_is_fitted(self)
+        history: NDArray[np.float32] = self.recorder_.loss_history_
+        return history
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the trained model and what was found to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Tensors and plain data, which `load` reads; an existing file is replaced.
+        """
+        check_is_fitted(self)
+        write_saved(self, Path(path))
+
+    def load(self, path: str | os.PathLike[str]) -> NoisyLabelTrainer:
+        """Read a file of `save` into this trainer's model, to predict.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Read as data; no code in it is run.
+
+        Returns
+        -------
+        self : NoisyLabelTrainer
+            With the model's weights, `losses_`, `noise_proba_`, `suggested_labels_`,
+            `loss_history_`, `history_` and `num_classes_`.
+
+        Raises
+        ------
+        InvalidDataError
+            The file is not one of `save`, or of another model.
+        """
+        check_trainer(self)
+        read_saved(self, Path(path))
+        return self
 
     def request_stop(self) -> None:
         """End the run after the present epoch; for callbacks."""
-        self._stop = True
+        self.stop_requested_ = True
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _start(self, train: Dataset[Any], val: Dataset[Any] | None, seed: int) -> TrainingRun:
-        correction = self._make_correction()
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        engine = TrainingEngine(
-            self.model,
-            num_models=correction.num_models,
-            optimizer=self.optimizer,
-            scheduler=self.scheduler,
-            device=device,
-            precision=read_precision(self.precision),
-            num_epochs=self.epochs,
-            keep_initial=correction.needs_restart,
-        )
-        for scheduler in engine.schedulers:
-            check_schedule(scheduler)
-        run = TrainingRun(
-            engine,
-            correction,
-            make_detector("NoisyLabelTrainer", self.detector, hard_fraction=TRAINING_HARD_FRACTION),
-            train,
-            val,
-            batch_size=self.batch_size,
-            num_epochs=self.epochs,
-            generators=RunGenerators(seed, device),
-        )
-        correction.setup(run.context)
-        self.engine_, self.correction_, self.detector_ = engine, correction, run.detector
+    def _start(self, train: Data, val: Data | None, seed: int) -> TrainingRun:
+        run = make_run(self, train, val, seed)
+        run.correction.setup(run.context)
+        self.engine_, self.correction_, self.detector_ = run.engine, run.correction, run.detector
         self.num_classes_ = run.context.num_classes
         self.history_: list[dict[str, Any]] = []
-        for name in ("losses_", "noise_proba_", "noisy_indices_"):
+        self.recorder_ = run.recorder
+        for name in RESULTS:
             self.__dict__.pop(name, None)  # of an earlier fit
         return run
-
-    def _train(self, run: TrainingRun, first: int) -> None:
-        self._stop = False
-        callbacks = [*self.callbacks, *([Progress()] if self.verbose else [])]
-        for callback in callbacks:
-            callback.on_train_begin(self)
-        for epoch in range(first, self.epochs + 1):
-            self._run_epoch(run, epoch, callbacks)
-            if self._stop:
-                break
-        run.refit()
-        self._publish(run)
-        for callback in callbacks:
-            callback.on_train_end(self)
-
-    def _run_epoch(self, run: TrainingRun, epoch: int, callbacks: list[Callback]) -> None:
-        for callback in callbacks:
-            callback.on_epoch_begin(self, epoch)
-
-        def on_batch_end(batch: int, num_batches: int) -> None:
-            for callback in callbacks:
-                callback.on_batch_end(self, batch, num_batches)
-
-        record = run.epoch(epoch, on_batch_end)
-        self.history_.append(record)
-        if run.losses is not None:
-            self._publish(run)
-        if self.checkpoint_dir is not None:
-            self._save(run, epoch)
-        for callback in callbacks:
-            callback.on_epoch_end(self, record)
-
-    def _publish(self, run: TrainingRun) -> None:
-        assert run.losses is not None  # the callers have swept
-        self.losses_ = run.losses
-        self.noise_proba_: NDArray[np.float64] = run.noise_proba()
-        worst_first = np.argsort(-self.noise_proba_, kind="stable")
-        self.noisy_indices_ = worst_first[self.noise_proba_[worst_first] > 0.5]
-
-    def _save(self, run: TrainingRun, epoch: int) -> None:
-        assert self.checkpoint_dir is not None  # the caller asked
-        state = {
-            "epoch": epoch,
-            "history": self.history_,
-            "settings": self._settings(run),
-            "run": run.state_dict(),
-        }
-        save_checkpoint(Path(self.checkpoint_dir), epoch, state)
-
-    def _resume(self, run: TrainingRun) -> int:
-        assert self.checkpoint_dir is not None  # checked with the parameters
-        state = load_newest_checkpoint(Path(self.checkpoint_dir))
-        if state is None:
-            return 1
-        check_same_settings(state["settings"], self._settings(run), str(self.checkpoint_dir))
-        run.load_state_dict(state["run"])
-        self.history_ = state["history"]
-        return int(state["epoch"]) + 1
-
-    def _settings(self, run: TrainingRun) -> dict[str, Any]:
-        """Return what a resumed run must have in common with the one that was interrupted."""
-        return {
-            "correction": repr(self._make_correction()),
-            "detector": repr(run.detector),
-            "precision": str(self.precision),
-            "epochs": int(self.epochs),
-            "batch_size": int(self.batch_size),
-            "number of samples": run.context.num_samples,
-            "number of classes": run.context.num_classes,
-            "shapes of the parameters": [list(p.shape) for p in self.model.parameters()],
-        }
-
-    def _make_correction(self) -> Correction:
-        if isinstance(self.correction, Correction):
-            return copy.deepcopy(self.correction)
-        return CORRECTIONS[self.correction]()

@@ -76,10 +76,12 @@ class Interrupt(Callback):
         self.epoch, self.error = epoch, error
 
     def on_epoch_end(self, trainer, record):
-        if record["epoch"] == self.epoch:
-            if self.error is not None:
-                raise self.error
+        if record["epoch"] == self.epoch and self.error is None:
             trainer.request_stop()
+
+    def on_epoch_begin(self, trainer, epoch):
+        if epoch == self.epoch + 1 and self.error is not None:
+            raise self.error
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 from lossnoise.training.checkpoint import (
+    Checkpoints,
     list_checkpoints,
     load_newest_checkpoint,
     save_checkpoint,
@@ -20,7 +21,9 @@ def names(folder):
 
 def save(folder, *epochs):
     for epoch in epochs:
-        save_checkpoint(folder, epoch, {"epoch": epoch, "weights": torch.full((50,), epoch)})
+        save_checkpoint(
+            Checkpoints(folder), epoch, {"epoch": epoch, "weights": torch.full((50,), epoch)}
+        )
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -29,7 +32,7 @@ def test_what_is_saved_is_loaded(tmp_path):
         "plain": [1, 2.5, None, "text", 2**127],  # numpy's generators have 128-bit states
         "history": [{"epoch": 1, "noise_rate": 0.25}],
     }
-    path = save_checkpoint(tmp_path / "a" / "b", 3, state)
+    path = save_checkpoint(Checkpoints(tmp_path / "a" / "b"), 3, state)
     assert path == tmp_path / "a" / "b" / "epoch-00003.pt"
     loaded = load_newest_checkpoint(tmp_path / "a" / "b")
     assert torch.equal(loaded.pop("tensor"), state.pop("tensor"))
@@ -134,7 +137,7 @@ def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
 
 def test_scalars_of_numpy_are_saved_as_those_of_python(tmp_path):
     state = {"epoch": np.int64(3), "history": [{"loss": np.float32(0.5)}], "sizes": (np.bool_(1),)}
-    save_checkpoint(tmp_path, 3, state)
+    save_checkpoint(Checkpoints(tmp_path), 3, state)
     loaded = load_newest_checkpoint(tmp_path)
     assert loaded == {"epoch": 3, "history": [{"loss": 0.5}], "sizes": (True,)}
 
@@ -145,7 +148,7 @@ class Harmful:
 
 
 def test_a_checkpoint_is_data_and_never_code(tmp_path, capsys):
-    save_checkpoint(tmp_path, 1, {"epoch": Harmful()})
+    save_checkpoint(Checkpoints(tmp_path), 1, {"epoch": Harmful()})
     with (
         pytest.warns(CheckpointWarning, match="cannot be read as data .UnpicklingError."),
         pytest.raises(InvalidDataError),

@@ -51,6 +51,8 @@ def test_resuming_from_an_empty_folder_starts(build, make_data, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
 
 
+FLOAT = "Precision(dtype='float32', channels_last=False)"
+BFLOAT = "Precision(dtype='bfloat16', channels_last=False)"
 MIXUP_4, MIXUP_2 = (f"'Mixup(alpha={alpha}, mix_at=None)'" for alpha in (4.0, 2.0))
 
 
@@ -59,7 +61,13 @@ MIXUP_4, MIXUP_2 = (f"'Mixup(alpha={alpha}, mix_at=None)'" for alpha in (4.0, 2.
     [
         ("epochs", 3, "epochs", 2, 3),
         ("batch_size", 8, "batch_size", 16, 8),
-        ("precision", "bfloat16", "precision", "'float32'", "'bfloat16'"),
+        (
+            "precision",
+            "bfloat16",
+            "precision",
+            repr(FLOAT),
+            repr(FLOAT.replace("float32", "bfloat16")),
+        ),
         (
             "correction",
             Mixup(alpha=2.0),

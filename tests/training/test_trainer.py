@@ -75,7 +75,7 @@ class Counting(nn.Linear):
         return super().forward(inputs)
 
 
-@pytest.mark.parametrize(("sweep", "sweeps"), [("running", 2), ("epoch", 4)])
+@pytest.mark.parametrize(("sweep", "sweeps"), [("running", 2), ("epoch", 5)])
 def test_epochs_that_recorded_all_losses_are_not_swept(build, make_data, sweep, sweeps):
     """Of 4 epochs, all but the first of two warm-up epochs; and one sweep at the end."""
     model = Counting()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
@@ -22,7 +22,7 @@ def exactly(text):
 
 DATASET = (
     "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
-    "torch.utils.data.TensorDataset(inputs, labels)"
+    "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
 )
 CORRECTION = f"one of {', '.join(map(repr, sorted(CORRECTIONS)))}, or an instance of Correction"
 PRECISION = "one of 'float32', 'bfloat16', 'float16', or a Precision of one of them"
@@ -75,15 +75,7 @@ def test_callbacks_must_be_callbacks(build, make_data):
         build(callbacks=[print]).fit(make_data())
 
 
-class Stream(IterableDataset):
-    def __iter__(self):
-        yield torch.zeros(2), 0
-
-    def __len__(self):
-        return 1
-
-
-@pytest.mark.parametrize("data", [[(torch.zeros(2), 0)], torch.zeros(5, 2), Stream(), 5])
+@pytest.mark.parametrize("data", [iter([]), torch.zeros(50, 2), np.zeros((50, 2)), 5])
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_datasets_must_be_map_style(build, make_data, name, data):
     given = {"train": make_data()} | {name: data}

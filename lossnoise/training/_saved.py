@@ -1,0 +1,70 @@
+"""Files of `NoisyLabelTrainer.save`: a trained model, and what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lossnoise.corrections import CrossEntropy
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.training._run import RESULTS
+from lossnoise.training._wiring import make_engine
+from lossnoise.training.checkpoint import read_state, write_state
+from lossnoise.training.recorder import LossRecorder
+
+if TYPE_CHECKING:
+    from lossnoise.training.trainer import NoisyLabelTrainer
+
+KIND = "lossnoise trainer 1"
+
+
+def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
+    """Write a fitted trainer's model and results, whole or not at all."""
+    content = {
+        "kind": KIND,
+        "model": trainer.model.state_dict(),
+        "num_classes": trainer.num_classes_,
+        "history": trainer.history_,
+        "recorder": trainer.recorder_.state_dict(),
+        "found": {name: torch.from_numpy(getattr(trainer, name)) for name in RESULTS},
+    }
+    write_state(path, content)
+
+
+def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
+    """Give a trainer the model and the results in a file."""
+    content = _read(path)
+    if _shapes(content["model"]) != _shapes(trainer.model.state_dict()):  # before anything changes
+        raise _no_file(path, "has other parameters than the trainer's model")
+    trainer.model.load_state_dict(content["model"])
+    trainer.engine_ = make_engine(trainer, CrossEntropy())
+    trainer.history_, trainer.num_classes_ = content["history"], content["num_classes"]
+    for name in RESULTS:
+        setattr(trainer, name, content["found"][name].numpy())
+    trainer.recorder_ = LossRecorder(len(trainer.losses_))
+    trainer.recorder_.load_state_dict(content["recorder"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_state(path)
+    except OSError:
+        raise  # it says which file, and why
+    except Exception as error:  # a damaged pickle may raise anything
+        raise _no_file(path, f"cannot be read as data ({type(error).__name__})") from error
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise _no_file(path, "is of another kind")
+    return content
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
+
+
+def _no_file(path: Path, reason: str) -> InvalidDataError:
+    return InvalidDataError(
+        "The 'path' parameter of NoisyLabelTrainer.load must be a file of NoisyLabelTrainer.save, "
+        f"of a model like this one. {path} {reason}."
+    )

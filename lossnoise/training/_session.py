@@ -1,0 +1,119 @@
+"""The epochs of `NoisyLabelTrainer.fit`: callbacks, checkpoints, and what the trainer shows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from lossnoise.exceptions import InterruptedWarning
+from lossnoise.training._distributed import (
+    gather_objects,
+    is_distributed,
+    rank_and_size,
+    wait_for_all,
+)
+from lossnoise.training._run import TrainingRun
+from lossnoise.training._wiring import settings_of
+from lossnoise.training.callbacks import Callback, Progress
+from lossnoise.training.checkpoint import (
+    Checkpoints,
+    check_same_settings,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from lossnoise.training.trainer import NoisyLabelTrainer
+
+
+def train_epochs(
+    trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints | None, *, resume: bool
+) -> None:
+    """Train from the first epoch, or from the newest checkpoint, to the last."""
+    first = 1
+    if resume and checkpoints is not None:
+        first = _resume(trainer, run, checkpoints)
+    trainer.stop_requested_ = False
+    progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
+    callbacks = [*trainer.callbacks, *progress]
+    for callback in callbacks:
+        callback.on_train_begin(trainer)
+    try:
+        for epoch in range(first, trainer.epochs + 1):
+            _run_epoch(trainer, run, epoch, callbacks)
+            _save_if_due(trainer, run, epoch, checkpoints)
+            if trainer.stop_requested_:
+                break
+    except KeyboardInterrupt:
+        if is_distributed():
+            raise
+        _warn_interrupted(run.context.epoch)
+    run.finish()
+    _publish(trainer, run)
+    for callback in callbacks:
+        callback.on_train_end(trainer)
+
+
+def _run_epoch(
+    trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, callbacks: list[Callback]
+) -> None:
+    for callback in callbacks:
+        callback.on_epoch_begin(trainer, epoch)
+
+    def on_batch_end(batch: int, num_batches: int) -> None:
+        for callback in callbacks:
+            callback.on_batch_end(trainer, batch, num_batches)
+
+    record = run.epoch(epoch, on_batch_end)
+    trainer.history_.append(record)
+    _publish(trainer, run)
+    for callback in callbacks:
+        callback.on_epoch_end(trainer, record)
+    trainer.stop_requested_ = any(gather_objects(trainer.stop_requested_))  # one asks, all end
+
+
+def _publish(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
+    for name, found in run.found().items():
+        setattr(trainer, name, found)
+
+
+def _save_if_due(
+    trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, checkpoints: Checkpoints | None
+) -> None:
+    last = epoch == trainer.epochs or trainer.stop_requested_
+    if checkpoints is None or not (last or epoch % checkpoints.every == 0):
+        return
+    state = {
+        "epoch": epoch,
+        "history": trainer.history_,
+        "settings": settings_of(trainer, run),
+        "run": run.state_dict(),
+        "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+    }
+    if rank_and_size()[0] == 0:
+        save_checkpoint(checkpoints, epoch, state)
+    wait_for_all()
+
+
+def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints) -> int:
+    """Take up the newest checkpoint; return the epoch to go on with."""
+    state = load_newest_checkpoint(checkpoints.folder)
+    if state is None:
+        return 1
+    check_same_settings(state["settings"], settings_of(trainer, run), str(checkpoints.folder))
+    run.load_state_dict(state["run"])
+    trainer.history_ = state["history"]
+    for callback, its_state in zip(trainer.callbacks, state["callbacks"], strict=False):
+        callback.load_state_dict(its_state)
+    _publish(trainer, run)
+    return int(state["epoch"]) + 1
+
+
+def _warn_interrupted(epoch: int) -> None:
+    warnings.warn(
+        f"Training was interrupted in epoch {epoch}. The trainer can be used as it is: losses_ and "
+        "noise_proba_ are of the model as it was left. With checkpoint_dir, fit(resume=True) goes "
+        "on from the last checkpoint.",
+        InterruptedWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,84 @@
+"""From the settings of a trainer to a run that is ready to begin."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.detectors._choice import make_detector
+from lossnoise.training._checks import check_schedule, read_precision
+from lossnoise.training._distributed import gather_objects, local_device, rank_and_size
+from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._random import RunGenerators
+from lossnoise.training._run import Data, TrainingRun
+
+if TYPE_CHECKING:
+    from lossnoise.training.trainer import NoisyLabelTrainer
+
+# A network is fitted to the very labels whose losses it gives, and few right ones stay hard for it.
+TRAINING_HARD_FRACTION = 0.0
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return the seed of a run, the same in every process."""
+    seed = int(np.random.default_rng(random_state).integers(2**31))
+    return int(gather_objects(seed)[0])
+
+
+def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: int) -> TrainingRun:
+    """Return a run of a trainer's settings on its data."""
+    correction = make_correction(trainer.correction)
+    engine = make_engine(trainer, correction)
+    for scheduler in engine.schedulers:
+        check_schedule(scheduler)
+    return TrainingRun(
+        engine,
+        correction,
+        make_detector("NoisyLabelTrainer", trainer.detector, hard_fraction=TRAINING_HARD_FRACTION),
+        train,
+        val,
+        batch_size=trainer.batch_size,
+        num_epochs=trainer.epochs,
+        generators=RunGenerators(seed, engine.device, rank_and_size()[0]),
+    )
+
+
+def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingEngine:
+    """Return models, optimizers and schedules for a correction."""
+    device = torch.device(trainer.device) if trainer.device is not None else local_device()
+    return TrainingEngine(
+        trainer.model,
+        num_models=correction.num_models,
+        optimizer=trainer.optimizer,
+        scheduler=trainer.scheduler,
+        device=device,
+        precision=read_precision(trainer.precision),
+        num_epochs=trainer.epochs,
+        keep_initial=correction.needs_restart,
+    )
+
+
+def make_correction(correction: str | Correction) -> Correction:
+    """Return a correction of that name, or a copy of a correction."""
+    if isinstance(correction, Correction):
+        return copy.deepcopy(correction)
+    return CORRECTIONS[correction]()
+
+
+def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
+    """Return what a resumed run must have in common with the one that was interrupted."""
+    return {
+        "correction": repr(make_correction(trainer.correction)),
+        "detector": repr(run.detector),
+        "precision": str(read_precision(trainer.precision)),
+        "epochs": int(trainer.epochs),
+        "batch_size": int(run.context.batch_size),
+        "number of processes": rank_and_size()[1],
+        "number of samples": run.context.num_samples,
+        "number of classes": run.context.num_classes,
+        "shapes of the parameters": [list(p.shape) for p in trainer.model.parameters()],
+    }

@@ -1,0 +1,94 @@
+"""Run under torchrun by test_distributed.py: train one model on all processes, write what each has.
+
+torchrun --nproc_per_node=2 two_ranks.py TASK FOLDER
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lossnoise import NoisyLabelTrainer
+from lossnoise.training import Callback
+
+N = 1001  # an odd number: shares are unequal, the last batch of each is short
+
+
+def make_data(size=N, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.arange(size) % 3
+    inputs = 3.0 * torch.eye(3)[clean][:, :2] + 0.3 * torch.randn(size, 2, generator=generator)
+    moved = torch.rand(size, generator=generator) < 0.3
+    return TensorDataset(inputs, torch.where(moved, (clean + 1) % 3, clean))
+
+
+def make_net(seed=0):
+    torch.manual_seed(seed)  # both ranks alike; the trainer would see to it anyway
+    layers = [nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)]
+    return nn.Sequential(*layers)
+
+
+class Stop(Callback):
+    """Asks for an end after an epoch, on one process only."""
+
+    def __init__(self, epoch, rank):
+        self.epoch, self.rank = epoch, rank
+
+    def on_epoch_end(self, trainer, record):
+        if record["epoch"] == self.epoch and int(os.environ["RANK"]) == self.rank:
+            trainer.request_stop()
+
+
+class Die(Callback):
+    def on_batch_end(self, trainer, batch, num_batches):
+        if batch == 3 and int(os.environ["RANK"]) == 1:
+            os._exit(7)
+
+
+def write(folder, trainer):
+    rank = os.environ["RANK"]
+    state = {f"weight {k}": v.numpy() for k, v in trainer.model.state_dict().items()}
+    found = {
+        "losses": trainer.losses_,
+        "noise_proba": trainer.noise_proba_,
+        "suggested": trainer.suggested_labels_,
+        "loss_history": trainer.loss_history_,
+        "train_loss": [record["train_loss"] for record in trainer.history_],
+        "val_accuracy": [record["val_accuracy"] for record in trainer.history_],
+        "weights_": trainer.detector_.weights_,
+        "alphas_": trainer.detector_.alphas_,
+    }
+    np.savez(folder / f"rank{rank}.npz", **found, **state)
+
+
+def run(task, folder):
+    settings = {"epochs": 4, "batch_size": 32, "device": "cpu", "random_state": 0}
+    if task == "resume":
+        first = NoisyLabelTrainer(
+            make_net(seed=0), checkpoint_dir=folder / "run", callbacks=[Stop(2, 1)], **settings
+        ).fit(make_data(), make_data(100, 1))
+        assert len(first.history_) == 2
+        again = NoisyLabelTrainer(
+            make_net(seed=5 + int(os.environ["RANK"])), checkpoint_dir=folder / "run", **settings
+        )
+        return again.fit(make_data(), make_data(100, 1), resume=True)
+    if task == "unsharded":
+        return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
+    callbacks = [Die()] if task == "die" else []
+    correction = task if task != "die" else "m-dyr-h"
+    trainer = NoisyLabelTrainer(
+        make_net(seed=int(os.environ["RANK"])),
+        correction=correction,
+        callbacks=callbacks,
+        **settings,
+    )
+    return trainer.fit(make_data(), make_data(100, 1))
+
+
+if __name__ == "__main__":
+    task, folder = sys.argv[1], Path(sys.argv[2])
+    write(folder, run(task, folder))
