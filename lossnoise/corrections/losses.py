@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALLEST = torch.finfo(torch.float32).tiny  # whose logarithm is finite
+LARGEST = 80.0  # whose exponential is a float32
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -193,7 +193,9 @@ def class_prior_divergence(
     log_probs = F.log_softmax(logits.float(), dim=1)
     log_mean = torch.logsumexp(log_probs, dim=0) - math.log(logits.shape[0])
     if all_mean is not None:
-        log_mean = all_mean(log_mean.exp()).clamp_min(SMALLEST).log()
+        # Relative to a common value: a class that nobody predicts has a mean below any float32.
+        common = all_mean(log_mean.detach())
+        log_mean = common + all_mean((log_mean - common).clamp_max(LARGEST).exp()).log()
     if prior is None:
         return -log_mean.mean() - math.log(logits.shape[1])
     return (torch.xlogy(prior, prior) - prior * log_mean).sum()

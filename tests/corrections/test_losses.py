@@ -1,10 +1,22 @@
 """The per-sample losses against numpy in float64, written from the formulae."""
 
+from threading import Barrier, Thread
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from lossnoise.corrections.losses import class_prior_divergence, cross_entropy, hard_bootstrap
+from lossnoise.corrections.losses import (
+    backward_corrected,
+    class_prior_divergence,
+    cross_entropy,
+    forward_corrected,
+    hard_bootstrap,
+    soft_bootstrap,
+)
 
 
 def log_softmax(logits):
@@ -19,18 +31,26 @@ def draw(batch, num_classes, seed=0, scale=3.0):
     return logits, labels, guesses, torch.tensor(rng.uniform(size=batch), dtype=torch.float32)
 
 
-def divergence(logits):
-    """R = sum_c p_c log(p_c / hbar_c) with p_c = 1 / C, straight from the formula."""
+def draw_rows(rows, num_classes, seed=1, concentration=0.5):
+    """Return distributions over the classes, in float32 and in numpy's float64."""
+    rng = np.random.default_rng(seed)
+    table = rng.dirichlet(np.full(num_classes, concentration), size=rows).astype(np.float32)
+    return torch.from_numpy(table), table.astype(np.float64)
+
+
+def divergence(logits, prior=None):
+    """R = sum_c p_c log(p_c / hbar_c), straight from the formula; p_c = 1 / C by default."""
     mean = np.exp(log_softmax(logits)).mean(axis=0)
-    prior = 1.0 / logits.shape[1]
-    return sum(prior * np.log(prior / h) for h in mean)
+    prior = np.full(len(mean), 1.0 / len(mean)) if prior is None else prior
+    return sum(p * np.log(p / h) for p, h in zip(prior, mean, strict=True) if p > 0.0)
 
 
-def divergence_gradient(logits):
-    """dR/ds_ij = sum_c -(1 / (C hbar_c)) h_ic (delta_cj - h_ij) / n."""
+def divergence_gradient(logits, prior=None):
+    """dR/ds_ij = sum_c -(p_c / hbar_c) h_ic (delta_cj - h_ij) / n."""
     h = np.exp(log_softmax(logits))
     n, num_classes = h.shape
-    outer = -1.0 / (num_classes * h.mean(axis=0)) / n
+    prior = np.full(num_classes, 1.0 / num_classes) if prior is None else prior
+    outer = -prior / h.mean(axis=0) / n
     return h * (outer - (h * outer).sum(axis=1, keepdims=True))
 
 
@@ -60,14 +80,133 @@ def test_weights_of_0_and_1_are_cross_entropy_with_label_and_guess(weight):
     torch.testing.assert_close(losses, expected)
 
 
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_soft_bootstrap_mixes_label_and_distribution(num_classes):
+    logits, labels, _, weights = draw(32, num_classes)
+    guesses, z = draw_rows(32, num_classes)
+    log_h, w = log_softmax(logits.double().numpy()), weights.double().numpy()[:, None]
+    target = (1.0 - w) * np.eye(num_classes)[labels] + w * z
+    losses = soft_bootstrap(logits, labels, guesses, weights)
+    np.testing.assert_allclose(losses, -(target * log_h).sum(axis=1), rtol=2e-5, atol=1e-6)
+
+
+def test_soft_bootstrap_with_a_certain_guess_is_hard_bootstrap():
+    logits, labels, guesses, weights = draw(32, 10)
+    certain = torch.nn.functional.one_hot(guesses, 10).float()
+    torch.testing.assert_close(
+        soft_bootstrap(logits, labels, certain, weights),
+        hard_bootstrap(logits, labels, guesses, weights),
+    )
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_forward_correction_predicts_the_given_label(num_classes):
+    logits, labels, *_ = draw(32, num_classes)
+    transition, T = draw_rows(num_classes, num_classes)
+    given_label = np.exp(log_softmax(logits.double().numpy())) @ T
+    expected = -np.log(given_label[np.arange(32), labels])
+    losses = forward_corrected(logits, labels, transition)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_backward_correction_weighs_the_losses_of_all_classes(num_classes):
+    logits, labels, *_ = draw(32, num_classes)
+    T = 0.6 * np.eye(num_classes) + 0.4 * draw_rows(num_classes, num_classes)[1]
+    every_loss = -log_softmax(logits.double().numpy())
+    expected = np.linalg.solve(T, every_loss.T)[labels, np.arange(32)]
+    inverse = torch.tensor(np.linalg.inv(T), dtype=torch.float32)
+    losses = backward_corrected(logits, labels, inverse)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_noise_the_corrections_are_cross_entropy():
+    logits, labels, *_ = draw(32, 10)
+    expected = cross_entropy(logits, labels)
+    torch.testing.assert_close(forward_corrected(logits, labels, torch.eye(10)), expected)
+    torch.testing.assert_close(backward_corrected(logits, labels, torch.eye(10)), expected)
+
+
 @pytest.mark.parametrize("num_classes", [10, 100])
-def test_class_prior_divergence_and_its_gradient(num_classes):
+@pytest.mark.parametrize("kind", ["uniform", "given", "with absent classes"])
+@pytest.mark.parametrize("all_mean", [None, lambda tensor: tensor])
+def test_class_prior_divergence_and_its_gradient(num_classes, kind, all_mean):
     logits = draw(64, num_classes)[0].requires_grad_()
-    value = class_prior_divergence(logits)
+    prior, p = (None, None)
+    if kind != "uniform":
+        (prior,), (p,) = draw_rows(1, num_classes, concentration=5.0)
+    if kind == "with absent classes":
+        prior[:3], p[:3] = 0.0, 0.0
+    value = class_prior_divergence(logits, prior, all_mean)
     value.backward()
     reference = logits.detach().double().numpy()
-    assert value.item() == pytest.approx(divergence(reference), rel=1e-4)
-    np.testing.assert_allclose(logits.grad, divergence_gradient(reference), rtol=1e-3, atol=1e-7)
+    assert value.item() == pytest.approx(divergence(reference, p), rel=1e-4)
+    expected = divergence_gradient(reference, p)
+    np.testing.assert_allclose(logits.grad, expected, rtol=1e-3, atol=1e-7)
+
+
+def test_a_class_that_is_never_predicted_is_still_pulled_up():
+    """Its mean is below the smallest float32, and its logarithm is not."""
+    logits = torch.tensor([[0.0, 0.0, -200.0], [0.0, 0.0, -300.0]])
+    for all_mean in (None, lambda tensor: tensor):
+        leaf = logits.clone().requires_grad_()
+        value = class_prior_divergence(leaf, None, all_mean)
+        value.backward()
+        reference = logits.double().numpy()
+        assert value.item() == pytest.approx(divergence(reference), rel=1e-5)
+        np.testing.assert_allclose(leaf.grad, divergence_gradient(reference), atol=1e-6)
+        assert leaf.grad[0, 2] < -0.3
+
+
+class Ranks:
+    """Processes as threads: `all_mean` waits for the tensors of all, and gives their mean."""
+
+    def __init__(self, size):
+        self.barrier, self.tensors = Barrier(size), [None] * size
+
+    def all_mean(self, rank):
+        def mean(tensor):
+            self.tensors[rank] = tensor
+            self.barrier.wait(10.0)
+            found = torch.stack(self.tensors).mean(dim=0)
+            self.barrier.wait(10.0)
+            return found
+
+        return mean
+
+
+@pytest.mark.parametrize("scale", [1.0, 200.0])
+@pytest.mark.parametrize("prior", [None, torch.tensor([0.1, 0.2, 0.3, 0.4])])
+def test_class_prior_divergence_of_a_batch_that_is_spread_over_processes(scale, prior):
+    logits = (scale * draw(24, 4)[0]).requires_grad_()
+    ranks, parts = Ranks(3), [None] * 3
+
+    def run(rank):
+        own = logits[8 * rank : 8 * rank + 8]
+        parts[rank] = class_prior_divergence(own, prior, ranks.all_mean(rank))
+
+    threads = [Thread(target=run, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = class_prior_divergence(logits, prior)
+    for part in parts:
+        torch.testing.assert_close(part, whole)
+    (expected,) = torch.autograd.grad(whole, logits)
+    (gradient,) = torch.autograd.grad(parts[0], logits)
+    torch.testing.assert_close(gradient, expected)
+
+
+@given(
+    arrays(np.float32, (6, 4), elements=st.floats(-500, 500, width=32)),
+    arrays(np.float32, 4, elements=st.floats(0.0, 1.0, width=32)).filter(lambda p: p.sum() > 0.1),
+)
+def test_class_prior_divergence_is_never_negative(logits, prior):
+    prior = torch.from_numpy(prior / prior.sum())
+    value = class_prior_divergence(torch.from_numpy(logits), prior, lambda tensor: tensor)
+    assert value.isfinite()
+    assert value >= -1e-5
 
 
 @pytest.mark.parametrize("num_classes", [10, 100])
@@ -78,10 +217,17 @@ def test_class_prior_divergence_is_0_for_evenly_spread_predictions(num_classes):
 
 
 def one_of_each(logits, labels, guesses, weights):
+    soft, _ = draw_rows(len(labels), 10)
+    transition = 0.7 * torch.eye(10) + 0.03
     return {
         "cross-entropy": cross_entropy(logits, labels),
-        "bootstrap": hard_bootstrap(logits, labels, guesses, weights),
+        "hard bootstrap": hard_bootstrap(logits, labels, guesses, weights),
+        "soft bootstrap": soft_bootstrap(logits, labels, soft, weights),
+        "forward": forward_corrected(logits, labels, transition),
+        "forward, no noise": forward_corrected(logits, labels, torch.eye(10)),
+        "backward": backward_corrected(logits, labels, torch.linalg.inv(transition)),
         "class prior": class_prior_divergence(logits),
+        "class prior, given": class_prior_divergence(logits, soft[0], lambda tensor: tensor),
     }
 
 
