@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._validation import check_probability_rows, check_real
+from lossnoise._validation import check_probability_rows, check_real, invalid_data
 
 _OWNER = "estimate_transition"
 
@@ -37,7 +37,7 @@ def estimate_transition(pred_probs: Any, *, percentile: float = 97.0) -> NDArray
     InvalidParameterError
         `percentile` is out of range.
     InvalidDataError
-        `pred_probs` are no probabilities.
+        `pred_probs` are no probabilities, of at least one sample and two classes.
 
     Examples
     --------
@@ -48,6 +48,10 @@ def estimate_transition(pred_probs: Any, *, percentile: float = 97.0) -> NDArray
     """
     share = check_real(_OWNER, "percentile", percentile, 0.0, 100.0, closed="right")
     table = check_probability_rows(_OWNER, "pred_probs", pred_probs)
+    if len(table) < 1 or table.shape[1] < 2:
+        least = "one sample" if len(table) < 1 else "two classes"
+        got = f"an array of shape {table.shape}"
+        raise invalid_data(_OWNER, "pred_probs", f"probabilities of at least {least}", got)
     place = round(share / 100.0 * (len(table) - 1))
     rows = np.argsort(table, axis=0, kind="stable")[place]
     return np.asarray(table[rows])

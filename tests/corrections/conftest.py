@@ -29,6 +29,51 @@ def make_context():
     return make
 
 
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def one_hot(classes, num_classes=3):
+    return np.eye(num_classes)[classes]
+
+
+def linear_logits(model, inputs):
+    weight, bias = (p.detach().double().numpy() for p in model.parameters())
+    return inputs @ weight.T + bias
+
+
+def linear_log_probs(model, inputs):
+    return log_softmax(linear_logits(model, inputs))
+
+
+def divergence(log_probs, prior=None):
+    """R = sum_c p_c log(p_c / hbar_c), straight from the formula."""
+    mean = np.exp(log_probs).mean(axis=0)
+    prior = np.full(len(mean), 1.0 / len(mean)) if prior is None else np.asarray(prior)
+    return sum(p * np.log(p / h) for p, h in zip(prior, mean, strict=True) if p > 0.0)
+
+
+def posterior(losses):
+    """Stand in for the fitted mixture; losses may be torch's or numpy's."""
+    if isinstance(losses, torch.Tensor):
+        return torch.sigmoid(2.0 * (losses - 1.0))
+    return 1.0 / (1.0 + np.exp(-2.0 * (losses - 1.0)))
+
+
+@pytest.fixture
+def reference():
+    """The formulae in numpy, in float64, for models that are one linear layer."""
+    return SimpleNamespace(
+        log_softmax=log_softmax,
+        one_hot=one_hot,
+        logits=linear_logits,
+        log_probs=linear_log_probs,
+        divergence=divergence,
+        posterior=posterior,
+    )
+
+
 @pytest.fixture
 def make_batch():
     def make(size=12, num_classes=3, features=2, seed=0):
