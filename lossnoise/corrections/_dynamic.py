@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise._validation import check_choice, check_real, invalid_parameter
+from lossnoise._validation import check_choice, check_real, invalid_parameter, to_numpy
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
@@ -149,22 +149,24 @@ class DynamicBootstrap(Correction):
     # -- opinions and weights ---------------------------------------------------------------
 
     @torch.no_grad()
-    def _second_opinion(self, model: nn.Module, batch: Batch) -> Opinion:
+    def _second_opinion(self, model: nn.Module, batch: Batch, context: EpochContext) -> Opinion:
         """Return what the network thinks of the unmixed batch.
 
         In train mode on purpose: in warm-up BatchNorm has seen mixed inputs only, and its running
         statistics misjudge unmixed ones. Bootstrapping from such an eval-mode forward collapses.
         """
-        return self._opinion(model(batch.inputs), model, batch)
+        return self._opinion(model(batch.inputs), model, batch, context)
 
     @torch.no_grad()
-    def _opinion(self, logits: Tensor, model: nn.Module, batch: Batch) -> Opinion:
+    def _opinion(
+        self, logits: Tensor, model: nn.Module, batch: Batch, context: EpochContext
+    ) -> Opinion:
         """Return an opinion from the logits of a train-mode forward pass.
 
         The published code takes w from a second forward pass, in eval mode.
         """
         judged = logits
-        if self.compat == "published":
+        if self.compat == "published" and self._has_warmed_up(context):
             with eval_mode(model):
                 judged = model(batch.inputs)
         return Opinion(logits.detach(), cross_entropy(judged, batch.labels).detach())
@@ -224,7 +226,8 @@ class PublishedLookup:
     def __call__(self, losses: Tensor) -> Tensor:
         """Return P(wrong) of losses (batch,) on the device of the table."""
         place = ((losses - self.low) / max(self.span, 1e-6)).clamp(1e-3, 1.0 - 1e-3)
-        return self.proba[(place * len(self.proba)).long()]
+        cells = (place * len(self.proba)).long()
+        return self.proba[cells.clamp(0, len(self.proba) - 1)]  # NaN, which the trainer reports
 
 
 def bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Tensor) -> Tensor:
@@ -246,7 +249,7 @@ def _read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
         f"'uniform', 'labels', or {context.num_classes} frequencies of the classes that sum to 1"
     )
     try:
-        array = np.asarray(prior, dtype=np.float64)
+        array = to_numpy(prior).astype(np.float64)
     except (TypeError, ValueError):
         raise invalid_parameter(owner, "class_prior", expected, prior) from None
     if array.shape != (context.num_classes,) or not np.isfinite(array).all() or (array < 0.0).any():

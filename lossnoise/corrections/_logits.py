@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lossnoise._validation import invalid_parameter
 from lossnoise.corrections._nested import is_mapping
 from lossnoise.exceptions import InvalidDataError
 
@@ -34,6 +35,15 @@ def user_model(model: nn.Module) -> nn.Module:
     if isinstance(model, DistributedDataParallel):
         model = model.module
     return model.module if isinstance(model, LogitsModel) else model
+
+
+def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
+    """Raise where `mix_at` is not the name of a module of the user's model."""
+    names = [name for name, _ in user_model(model).named_modules() if name]
+    if mix_at is not None and mix_at not in names:
+        some = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        expected = f"the name of a module of the model ({some or 'it has none'})"
+        raise invalid_parameter(owner, "mix_at", expected, mix_at)
 
 
 def read_logits(output: Any) -> Tensor:

@@ -70,7 +70,7 @@ class DyrH(DynamicBootstrap):
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): the cross-entropy during warm-up."""
         logits = model(batch.inputs)
-        opinion = self._opinion(logits, model, batch)
+        opinion = self._opinion(logits, model, batch, context)
         self._observe(opinion, batch, context)
         if self._suspended or not self._has_warmed_up(context):
             return cross_entropy(logits, batch.labels)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lossnoise._validation import check_real
 from lossnoise.corrections._dynamic import DynamicBootstrap, bootstrap
+from lossnoise.corrections._logits import check_mix_at
 from lossnoise.corrections.base import Batch, EpochContext
 from lossnoise.corrections.mixing import (
-    check_mix_at,
     draw_mixing_weight,
     draw_partners,
     forward_mixed,
@@ -99,7 +99,7 @@ class MDyrH(DynamicBootstrap):
         """Return the loss of each sample, shape (batch,): mixup's during warm-up."""
         if not self._has_warmed_up(context) and not self._is_recording(context):
             return self._plain_loss(model, batch, context)
-        opinion = self._second_opinion(model, batch)
+        opinion = self._second_opinion(model, batch, context)
         self._observe(opinion, batch, context)
         if self._suspended or not self._has_warmed_up(context):
             return self._plain_loss(model, batch, context)

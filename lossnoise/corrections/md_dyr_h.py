@@ -71,8 +71,8 @@ class MDDyrH(MDyrH):
         self,
         *,
         alpha: float = 32.0,
-        dynamic_mixup: float = 5 / 300,
         warmup: float | Literal["auto"] = 0.25,
+        dynamic_mixup: float = 5 / 300,
         class_prior: str | ArrayLike = "uniform",
         class_balance: float | Literal["auto"] = "auto",
         sweep: Literal["running", "epoch"] = "running",
@@ -80,8 +80,8 @@ class MDDyrH(MDyrH):
         mix_at: str | None = None,
     ) -> None:
         self.alpha = alpha
-        self.dynamic_mixup = dynamic_mixup
         self.warmup = warmup
+        self.dynamic_mixup = dynamic_mixup
         self.class_prior = class_prior
         self.class_balance = class_balance
         self.sweep = sweep

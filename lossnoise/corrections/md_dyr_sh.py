@@ -66,9 +66,9 @@ class MDDyrSH(MDDyrH):
         self,
         *,
         alpha: float = 32.0,
+        warmup: float | Literal["auto"] = 0.25,
         dynamic_mixup: float = 5 / 300,
         anneal: float = 88 / 300,
-        warmup: float | Literal["auto"] = 0.25,
         class_prior: str | ArrayLike = "uniform",
         class_balance: float | Literal["auto"] = "auto",
         sweep: Literal["running", "epoch"] = "running",
@@ -76,9 +76,9 @@ class MDDyrSH(MDDyrH):
         mix_at: str | None = None,
     ) -> None:
         self.alpha = alpha
+        self.warmup = warmup
         self.dynamic_mixup = dynamic_mixup
         self.anneal = anneal
-        self.warmup = warmup
         self.class_prior = class_prior
         self.class_balance = class_balance
         self.sweep = sweep

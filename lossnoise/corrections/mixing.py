@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossnoise._validation import invalid_parameter
 from lossnoise.corrections._logits import user_model
 from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.exceptions import InvalidDataError
@@ -167,7 +166,7 @@ def forward_mixed(
     Raises
     ------
     InvalidDataError
-        What should be mixed is not floating point.
+        What should be mixed is not floating point, or the model never calls the module.
 
     Examples
     --------
@@ -181,21 +180,24 @@ def forward_mixed(
         logits: Tensor = model(mix_inputs(inputs, partners, weight))
         return logits
     module = user_model(model).get_submodule(mix_at)
-    hook = module.register_forward_hook(lambda _, __, out: mix_inputs(out, partners, weight))
+    mixed = False
+
+    def mix(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        nonlocal mixed
+        mixed = True
+        return mix_inputs(output, partners, weight)
+
+    hook = module.register_forward_hook(mix)
     try:
         logits = model(inputs)
     finally:
         hook.remove()
+    if not mixed:
+        raise InvalidDataError(
+            "The 'mix_at' parameter of mixup must name a module that the model calls. Got "
+            f"{mix_at!r} instead, which it does not call: nothing was mixed."
+        )
     return logits
-
-
-def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
-    """Raise where `mix_at` is not the name of a module of the user's model."""
-    names = [name for name, _ in user_model(model).named_modules() if name]
-    if mix_at is not None and mix_at not in names:
-        some = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-        expected = f"the name of a module of the model ({some})"
-        raise invalid_parameter(owner, "mix_at", expected, mix_at)
 
 
 def mix_losses(own: Tensor, partner: Tensor, weight: float | Tensor) -> Tensor:

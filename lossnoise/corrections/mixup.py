@@ -7,10 +7,10 @@ import math
 from torch import Tensor, nn
 
 from lossnoise._validation import check_real
+from lossnoise.corrections._logits import check_mix_at
 from lossnoise.corrections.base import Batch, Correction, EpochContext
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.corrections.mixing import (
-    check_mix_at,
     draw_mixing_weight,
     draw_partners,
     forward_mixed,

@@ -1,6 +1,7 @@
 """Mixup on a linear model, against numpy in float64."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,3 +37,35 @@ def test_alpha_must_be_positive(make_context, alpha):
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         Mixup(alpha=alpha).setup(make_context())
+
+
+def test_what_a_module_returns_is_mixed_in_place_of_the_inputs(make_batch, make_context):
+    """After a linear layer that is the same thing; after a ReLU it is another."""
+    model, batch = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU()), make_batch()
+    model.append(torch.nn.Linear(4, 3))
+
+    def loss(correction):
+        correction.setup(make_context(engine=SimpleNamespace(model=model)))
+        return correction.loss(model, batch, make_context(seed=2))
+
+    torch.testing.assert_close(loss(Mixup(mix_at="0")), loss(Mixup()))
+    assert not torch.allclose(loss(Mixup(mix_at="1")), loss(Mixup()))
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (torch.nn.Linear(2, 3), "it has none"),
+        (torch.nn.Sequential(torch.nn.Linear(2, 3)), "'0'"),
+        (torch.nn.Sequential(*[torch.nn.ReLU()] * 5, torch.nn.Tanh()), "'0', '5'"),
+        (torch.nn.ModuleList([torch.nn.ReLU() for _ in range(6)]), "'0', '1', '2', '3', '4', ..."),
+    ],
+)
+@pytest.mark.parametrize("value", ["embedding", "", 7])
+def test_mix_at_must_be_a_module(make_context, model, names, value):
+    message = (
+        f"The 'mix_at' parameter of Mixup must be the name of a module of the model ({names}). "
+        f"Got {value!r} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        Mixup(mix_at=value).setup(make_context(engine=SimpleNamespace(model=model)))

@@ -10,7 +10,15 @@ import torch
 from torch.utils.data import Dataset
 
 from lossnoise import NoisyLabelTrainer
-from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.corrections import (
+    CORRECTIONS,
+    BackwardCorrection,
+    Correction,
+    DyrH,
+    MDDyrSH,
+    MDyrH,
+    MDyrS,
+)
 from lossnoise.training import Callback
 
 every_correction = pytest.mark.parametrize("name", CORRECTIONS)
@@ -146,6 +154,44 @@ def test_resuming_gives_the_bits_of_an_unbroken_run(
             train(name, callbacks=callbacks, checkpoint_dir=tmp_path, **settings)
     resumed = train(name, checkpoint_dir=tmp_path, resume=True, seed=None, net_seed=7, **settings)
     assert_same(outcome(resumed), unbroken)
+
+
+VARIANTS = [
+    MDyrH(warmup="auto"),
+    MDyrH(warmup=1, compat="published", mix_at="2"),
+    DyrH(warmup=1, compat="published"),
+    MDyrS(warmup=1, class_prior="labels", sweep="epoch"),
+    MDDyrSH(warmup=1, dynamic_mixup=1, anneal=2, class_prior=[0.5, 0.25, 0.25]),
+    BackwardCorrection(estimation=2),
+]
+
+
+@pytest.mark.parametrize("correction", VARIANTS, ids=repr)
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_what_the_parameters_ask_for_is_resumed(correction, epoch, train, tmp_path):
+    unbroken = outcome(train(correction, jitter=True))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(
+            correction,
+            jitter=True,
+            callbacks=[Interrupt(epoch, RuntimeError("power cut"))],
+            checkpoint_dir=tmp_path,
+        )
+    resumed = train(
+        correction, jitter=True, checkpoint_dir=tmp_path, resume=True, seed=None, net_seed=7
+    )
+    assert_same(outcome(resumed), unbroken)
+
+
+@pytest.mark.parametrize("name", ["dyr-h", "m-dyr-h"])
+def test_the_prior_of_the_labels_is_counted_in_the_training_set(name, train, make_data):
+    """A run with the frequencies themselves is the same to the bit."""
+    counts = torch.bincount(make_data().tensors[1]).double()
+    first, second = (
+        outcome(train(CORRECTIONS[name](warmup=1, class_prior=prior)))
+        for prior in ("labels", counts / counts.sum())
+    )
+    assert_same(first, second)
 
 
 @every_correction

@@ -1,0 +1,354 @@
+"""What the dynamic bootstrapping methods share: warm-up, class prior, where w comes from."""
+
+import copy
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lossnoise.corrections import CORRECTIONS, CrossEntropy, Mixup
+from lossnoise.corrections._dynamic import DynamicBootstrap, PublishedLookup
+from lossnoise.exceptions import CollapseWarning, InvalidParameterError
+
+METHODS = {n: m for n, m in CORRECTIONS.items() if issubclass(m, DynamicBootstrap)}
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+PHASES = {"md-dyr-h": {"dynamic_mixup": 0}, "md-dyr-sh": {"dynamic_mixup": 0, "anneal": 1}}
+
+
+def make(method, **given):
+    """Return a correction that bootstraps from the first epoch after its warm-up on."""
+    (name,) = (n for n, m in METHODS.items() if m is method)
+    return method(**PHASES.get(name, {}) | given)
+
+
+def mixes(method):
+    return method.__name__.startswith("M")
+
+
+def plain(method):
+    """Return what a method does during warm-up."""
+    return Mixup() if mixes(method) else CrossEntropy()
+
+
+def test_these_are_the_methods():
+    assert list(METHODS) == ["dyr-s", "dyr-h", "m-dyr-s", "m-dyr-h", "md-dyr-h", "md-dyr-sh"]
+
+
+# -- warm-up ------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("warmup", "epoch", "fitted"), [(3, 1, True), (3, 3, True), (0.5, 5, True), (0, 1, False)]
+)
+def test_during_warm_up_nothing_is_bootstrapped(
+    method, warmup, epoch, fitted, make_batch, make_context, reference
+):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    context = {"seed": 1, "epoch": epoch, "noise_proba": reference.posterior if fitted else None}
+    ours, theirs = (
+        correction.loss(model, batch, make_context(**context))
+        for correction in (make(method, warmup=warmup), plain(method))
+    )
+    assert torch.equal(ours, theirs)
+
+
+def bootstrapped_epochs(correction, evidences, make_batch, make_context, reference, first=1):
+    """Return the epochs that bootstrap, of a run whose mixtures have these evidences."""
+    model, batch, found = torch.nn.Linear(2, 3), make_batch(), []
+    for epoch, evidence in enumerate(evidences, first):
+        noise_proba = None if evidence is None else reference.posterior
+        context = make_context(
+            epoch=epoch, num_epochs=9, noise_proba=noise_proba, evidence=evidence or 0.0
+        )
+        correction.begin_epoch(context)
+        losses = correction.loss(model, batch, context)
+        context = make_context(epoch=epoch, num_epochs=9)
+        if not torch.equal(losses, plain(type(correction)).loss(model, batch, context)):
+            found.append(epoch)
+    return found
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("evidences", "first"),
+    [
+        ([None, 0.1, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9], 3),  # one half is enough
+        ([None, 0.1, 0.9, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1], 3),  # and stays so, whatever follows
+        ([None, 0.1, 0.1, 0.1, 0.1, 0.49, 0.49, 0.49, 0.49], 5),  # after half of 9 at the latest
+        ([None, None, None, None, None, None, 0.9, 0.9, 0.9], 7),  # but not without a mixture
+    ],
+)
+def test_a_warm_up_of_no_fixed_length(
+    method, evidences, first, make_batch, make_context, reference
+):
+    tools = make_batch, make_context, reference
+    correction = make(method, warmup="auto")
+    assert bootstrapped_epochs(correction, evidences, *tools) == list(range(first, 10))
+
+
+@every_method
+def test_the_end_of_a_warm_up_of_no_fixed_length_is_resumed(
+    method, make_batch, make_context, reference
+):
+    tools = make_batch, make_context, reference
+    correction, resumed = make(method, warmup="auto"), make(method, warmup="auto")
+    assert bootstrapped_epochs(correction, [None, 0.9], *tools) == [2]
+    resumed.load_state_dict(correction.state_dict())
+    assert bootstrapped_epochs(resumed, [0.1, 0.1], *tools, first=3) == [3, 4]
+    assert resumed.state_dict() == correction.state_dict()
+
+
+# -- w ------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_w_is_scaled_by_the_evidence(method, make_batch, make_context, reference):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+
+    def loss(evidence, noise_proba):
+        context = make_context(evidence=evidence, noise_proba=noise_proba)
+        return make(method, warmup=0).loss(model, batch, context)
+
+    scaled = loss(0.4, reference.posterior)
+    torch.testing.assert_close(scaled, loss(1.0, lambda losses: 0.4 * reference.posterior(losses)))
+    assert not torch.allclose(scaled, loss(1.0, reference.posterior))
+
+
+@every_method
+def test_a_w_of_0_leaves_the_given_labels(method, make_batch, make_context, reference):
+    """Without evidence or class balance: cross-entropy, mixup, or mixup by halves."""
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    context = make_context(evidence=0.0, noise_proba=reference.posterior)
+    losses = make(method, warmup=0, class_balance=0.0).loss(model, batch, context)
+    if method.__name__.startswith("MDD"):
+        expected = Mixup(alpha=1e12).loss(model, batch, make_context())
+        torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    else:
+        torch.testing.assert_close(losses, plain(method).loss(model, batch, make_context()))
+
+
+@every_method
+def test_what_is_suspended_trains_as_in_warm_up(method, make_batch, make_context, reference):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    correction = make(method, warmup=0)
+    correction.load_state_dict({"usual_spread": 3.0, "suspended": True, "warmed_up": None})
+    losses = correction.loss(model, batch, make_context(noise_proba=reference.posterior))
+    assert torch.equal(losses, plain(method).loss(model, batch, make_context()))
+
+
+# -- the class prior ----------------------------------------------------------------------------
+
+PRIOR = [0.7, 0.3, 0.0]
+
+
+def set_up(correction, make_context, **given):
+    correction.setup(make_context(batch_size=12, **given))
+    return correction
+
+
+@every_method
+@pytest.mark.parametrize("prior", [PRIOR, np.array(PRIOR), torch.tensor(PRIOR), "uniform"])
+def test_the_prior_of_the_classes_is_that_of_the_regulariser(
+    method, prior, make_batch, make_context, reference
+):
+    """R is of the batch that the loss is of: the mixed one, where inputs are mixed."""
+    model, batch, logits = torch.nn.Linear(2, 3), make_batch(), []
+    model.register_forward_hook(lambda _, __, output: logits.append(output))
+    with_term, without = (
+        set_up(make(method, warmup=0, **settings), make_context).loss(
+            model, batch, make_context(noise_proba=reference.posterior)
+        )
+        for settings in ({"class_prior": prior, "class_balance": 0.5}, {"class_balance": 0.0})
+    )
+    log_h = reference.log_softmax(logits[-1].detach().double().numpy())
+    expected = 0.5 * reference.divergence(log_h, None if isinstance(prior, str) else PRIOR)
+    difference = (with_term - without).detach()
+    np.testing.assert_allclose(difference, np.full(12, expected), atol=1e-6)
+
+
+@every_method
+def test_the_prior_of_the_labels_is_their_frequencies(method, make_batch, make_context, reference):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    labels = torch.tensor([0] * 7 + [1] * 3)
+
+    def sweep(function):
+        return function(None, SimpleNamespace(labels=labels))
+
+    from_labels, given = (
+        set_up(make(method, warmup=0, class_prior=prior), make_context, sweep=sweep).loss(
+            model, batch, make_context(noise_proba=reference.posterior)
+        )
+        for prior in ("labels", PRIOR)
+    )
+    torch.testing.assert_close(from_labels, given)
+    from_labels.mean().backward()
+    assert model.weight.grad.isfinite().all()
+
+
+FREQUENCIES = "'uniform', 'labels', or 3 frequencies of the classes that sum to 1"
+BALANCE = "a float in the range [0.0, inf)"
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("class_prior", "even", "one of 'labels', 'uniform'"),
+        ("class_prior", [0.5, 0.5], FREQUENCIES),
+        ("class_prior", [0.5, 0.6, -0.1], FREQUENCIES),
+        ("class_prior", [0.5, 0.4, 0.2], FREQUENCIES),
+        ("class_prior", [0.5, 0.5, float("nan")], FREQUENCIES),
+        ("class_prior", [[0.5], [0.5, 0.0]], FREQUENCIES),
+        ("class_prior", None, FREQUENCIES),
+        ("class_balance", "on", "'auto' or a float >= 0"),
+        ("class_balance", -1.0, BALANCE),
+        ("class_balance", True, BALANCE),
+        ("class_balance", float("inf"), BALANCE),
+        ("sweep", "never", "one of 'epoch', 'running'"),
+        ("compat", "paper", "one of 'published'"),
+        (
+            "warmup",
+            "never",
+            "'auto', a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]",
+        ),
+    ],
+)
+def test_parameters_out_of_range(method, name, value, expected, make_context):
+    message = (
+        f"The {name!r} parameter of {method.__name__} must be {expected}. Got {value!r} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        method(**{name: value}).setup(make_context())
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if mixes(m)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("alpha", 0.0), ("mix_at", "embedding"), ("mix_at", 0)]
+)
+def test_mixing_parameters_out_of_range(method, name, value, make_net, make_context):
+    expected = {
+        "alpha": "a float in the range (0.0, inf)",
+        "mix_at": "the name of a module of the model ('0', '1', '2', '3', '4')",
+    }[name]
+    message = (
+        f"The {name!r} parameter of {method.__name__} must be {expected}. Got {value!r} instead."
+    )
+    context = make_context(engine=SimpleNamespace(model=make_net()))
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        method(**{name: value}).setup(context)
+
+
+# -- compat="published" -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worn_net(make_net):
+    """A network whose BatchNorm has statistics of its own, and a part that is frozen."""
+    model = make_net()
+    model[1].running_mean += 0.3
+    model[1].running_var *= 2.0
+    model[3].eval()
+    return model
+
+
+def losses_of_a_run(size=96):
+    generator = torch.Generator().manual_seed(5)
+    wrong = torch.rand(size, generator=generator) < 0.3
+    return torch.where(wrong, 2.0, 0.2) + torch.rand(size, generator=generator)
+
+
+def log_probs(model, inputs):
+    return torch.nn.functional.log_softmax(model(inputs), dim=1).detach().double().numpy()
+
+
+@every_method
+def test_the_published_w_comes_from_eval_mode_and_z_from_train_mode(
+    method, worn_net, make_batch, make_context, reference, monkeypatch
+):
+    """With a mixing share of 1 for what is mixed, the loss is that of the unmixed batch."""
+    monkeypatch.setattr("lossnoise.corrections.m_dyr_h.draw_mixing_weight", lambda *draw: 1.0)
+    monkeypatch.setattr(
+        "lossnoise.corrections.md_dyr_h.draw_partners", lambda size, _: torch.arange(size)
+    )
+    batch, losses = make_batch(), losses_of_a_run()
+    train, judge = copy.deepcopy(worn_net), copy.deepcopy(worn_net)
+    train_log_h = log_probs(train, batch.inputs)
+    if mixes(method):  # the unmixed forward pass came first, and moved the running statistics
+        judge(batch.inputs)
+    else:
+        judge.load_state_dict(train.state_dict())
+    judge_log_h = log_probs(judge.eval(), batch.inputs)
+    assert not np.allclose(train_log_h, judge_log_h, atol=0.1)
+    table = PublishedLookup(losses, torch.device("cpu"))
+    eval_losses = -judge_log_h[np.arange(12), batch.labels]
+    w = table(torch.tensor(eval_losses)).double().numpy()[:, None]
+    soft = {"DyrS": 1.0, "MDyrS": 1.0, "MDDyrSH": 1.0}.get(method.__name__)
+    z = np.exp(train_log_h) if soft else reference.one_hot(train_log_h.argmax(axis=1))
+    targets = (1.0 - w) * reference.one_hot(batch.labels) + w * z
+
+    correction = make(method, warmup=0, class_balance=0.0, compat="published")
+    context = make_context(noise_proba=reference.posterior, losses=losses, evidence=0.0)
+    correction.begin_epoch(context)
+    ours = correction.loss(worn_net, batch, context).detach()
+    np.testing.assert_allclose(ours, -(targets * train_log_h).sum(axis=1), rtol=1e-4)
+
+
+@every_method
+def test_the_published_second_pass_leaves_the_model_as_it_was(
+    method, worn_net, make_batch, make_context, reference
+):
+    passes, recorded = [], []
+    modes = [module.training for module in worn_net.modules()]
+    worn_net.register_forward_hook(
+        lambda module, _, output: passes.append((module.training, output.requires_grad))
+    )
+    correction = make(method, warmup=0, compat="published")
+    context = make_context(
+        noise_proba=reference.posterior,
+        losses=losses_of_a_run(),
+        record=lambda *pair: recorded.append(pair),
+    )
+    correction.begin_epoch(context)
+    correction.loss(worn_net, make_batch(), context).mean().backward()
+    first = (True, not mixes(method))  # of the unmixed batch, without gradient where another comes
+    assert passes == [first, (False, False)] + [(True, True)] * mixes(method)
+    assert [module.training for module in worn_net.modules()] == modes
+    assert worn_net[1].num_batches_tracked == 1 + mixes(method)
+    assert recorded == []  # the mixture is fitted to losses in eval mode, from a sweep
+
+
+@every_method
+def test_the_published_second_pass_is_not_made_during_warm_up(
+    method, make_net, make_batch, make_context, reference
+):
+    model, modes = make_net(), []
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    correction = make(method, warmup=3, compat="published")
+    context = make_context(epoch=3, noise_proba=reference.posterior, losses=losses_of_a_run())
+    correction.begin_epoch(context)
+    correction.loss(model, make_batch(), context)
+    assert modes == [True]
+
+
+@every_method
+@pytest.mark.parametrize("compat", [None, "published"])
+def test_nothing_is_suspended_where_it_is_as_published(
+    method, compat, make_batch, make_context, reference, recwarn
+):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    correction = make(method, warmup=0, compat=compat)
+    for epoch in (1, 2):
+        with torch.no_grad():
+            model.weight.copy_(torch.tensor([[3.0, 0.0], [-3.0, 3.0], [-3.0, -3.0]]))
+            model.bias.copy_(torch.tensor([100.0 * (epoch == 2), 0.0, 0.0]))
+        context = make_context(
+            epoch=epoch, noise_proba=reference.posterior, losses=losses_of_a_run()
+        )
+        correction.begin_epoch(context)
+        correction.loss(model, batch, context)
+        correction.end_epoch(context)
+    assert correction.state_dict()["suspended"] == (compat is None)
+    assert [w.category for w in recwarn] == [CollapseWarning] * (compat is None)
