@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise._validation import check_real, invalid_parameter, to_numpy
+from lossnoise._validation import invalid_parameter, to_numpy
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.noise import estimate_transition
+from lossnoise.noise._transition import check_percentile
 
 LARGEST_CONDITION = 1e4  # of a matrix whose inverse is of use
 
@@ -32,7 +33,7 @@ class TransitionCorrection(Correction):
         *,
         transition: ArrayLike | None = None,
         estimation: float = 0.2,
-        percentile: float = 97.0,
+        percentile: float | Literal["auto"] = "auto",
     ) -> None:
         self.transition = transition
         self.estimation = estimation
@@ -54,7 +55,7 @@ class TransitionCorrection(Correction):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters."""
         owner = type(self).__name__
-        check_real(owner, "percentile", self.percentile, 0.0, 100.0, closed="right")
+        check_percentile(owner, self.percentile)
         self._device = context.device
         epochs = self._estimation_epochs(context)
         if self.transition is not None:

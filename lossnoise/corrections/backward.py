@@ -22,8 +22,9 @@ class BackwardCorrection(TransitionCorrection):
         first part of the run with cross-entropy, and the network starts afresh.
     estimation : int or float, default=0.2
         Epochs of that first part: a number of epochs (int) or a fraction of the run (float).
-    percentile : float, default=97.0
-        Of the predicted probability of a class, at which a sample stands for it in the estimate.
+    percentile : float or "auto", default="auto"
+        Of the predicted probability of a class, at which a sample stands for it in the estimate
+        (`lossnoise.noise.estimate_transition`).
 
     Attributes
     ----------

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._validation import check_probability_rows, check_real, invalid_data
+from lossnoise._validation import (
+    check_probability_rows,
+    check_real,
+    invalid_data,
+    invalid_parameter,
+)
 
 _OWNER = "estimate_transition"
 
+PUBLISHED = 97.0  # percentile of Patrini et al.
+OF_A_CLASS = 30.0  # where it lies among the samples of one of ten classes, in percent from the top
 
-def estimate_transition(pred_probs: Any, *, percentile: float = 97.0) -> NDArray[np.float64]:
+
+def estimate_transition(
+    pred_probs: Any, *, percentile: float | Literal["auto"] = "auto"
+) -> NDArray[np.float64]:
     """Estimate T_ij = p(given label = j | true class = i) from predictions of noisy labels.
 
     For each class i, the sample is taken whose predicted probability of i is at a high
@@ -23,9 +33,11 @@ def estimate_transition(pred_probs: Any, *, percentile: float = 97.0) -> NDArray
     ----------
     pred_probs : array-like of shape (n_samples, n_classes)
         What a model that was trained on the given labels predicts, best held out. Rows sum to 1.
-    percentile : float, default=97.0
+    percentile : float or "auto", default="auto"
         Which sample stands for a class, in (0, 100]: 100 is the one with the highest
-        probability, which may be an outlier.
+        probability, which may be an outlier. "auto" is 97, as in the paper, and 100 - 30 / C for
+        more than ten classes: of 34 or more, the sample at the 97th percentile of a class would
+        belong to another one. So it would for a class with less than 3 % of the samples.
 
     Returns
     -------
@@ -46,12 +58,24 @@ def estimate_transition(pred_probs: Any, *, percentile: float = 97.0) -> NDArray
     array([[0.8, 0.2],
            [0.3, 0.7]])
     """
-    share = check_real(_OWNER, "percentile", percentile, 0.0, 100.0, closed="right")
+    check_percentile(_OWNER, percentile)
     table = check_probability_rows(_OWNER, "pred_probs", pred_probs)
     if len(table) < 1 or table.shape[1] < 2:
         least = "one sample" if len(table) < 1 else "two classes"
         got = f"an array of shape {table.shape}"
         raise invalid_data(_OWNER, "pred_probs", f"probabilities of at least {least}", got)
-    place = round(share / 100.0 * (len(table) - 1))
+    if isinstance(percentile, str):
+        percentile = max(PUBLISHED, 100.0 - OF_A_CLASS / table.shape[1])
+    place = round(percentile / 100.0 * (len(table) - 1))
     rows = np.argsort(table, axis=0, kind="stable")[place]
     return np.asarray(table[rows])
+
+
+def check_percentile(owner: str, percentile: object) -> None:
+    """Raise where `percentile` is neither "auto" nor in (0, 100]."""
+    if isinstance(percentile, str):
+        if percentile != "auto":
+            expected = "'auto' or a float in the range (0.0, 100.0]"
+            raise invalid_parameter(owner, "percentile", expected, percentile)
+    else:
+        check_real(owner, "percentile", percentile, 0.0, 100.0, closed="right")

@@ -89,7 +89,7 @@ def test_what_is_no_matrix_of_probabilities(method, given, make_context):
     [
         ("percentile", 0.0, "a float in the range (0.0, 100.0]"),
         ("percentile", 100.5, "a float in the range (0.0, 100.0]"),
-        ("percentile", "97", "a float in the range (0.0, 100.0]"),
+        ("percentile", "97", "'auto' or a float in the range (0.0, 100.0]"),
         (
             "estimation",
             1.5,
@@ -122,7 +122,7 @@ def test_until_then_the_loss_is_cross_entropy(method, make_net, make_batch, make
 
 @both
 @pytest.mark.parametrize(("estimation", "last"), [(0.2, 2), (3, 3), (0, 1), (0.0, 1)])
-@pytest.mark.parametrize("percentile", [90.0, 100.0])
+@pytest.mark.parametrize("percentile", [90.0, 100.0, "auto"])
 def test_it_is_estimated_from_predictions_and_the_run_starts_afresh(
     method, estimation, last, percentile, make_batch, make_context
 ):

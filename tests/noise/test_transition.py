@@ -29,10 +29,27 @@ UNEVEN = np.array([[1.0, 0, 0, 0], [0.45, 0.55, 0, 0], [0, 0.2, 0.7, 0.1], [0, 0
 
 
 @pytest.mark.parametrize("transition", [SYMMETRIC, PAIRS, UNEVEN], ids=["all", "pairs", "uneven"])
-@pytest.mark.parametrize("percentile", [97.0, 100.0])
+@pytest.mark.parametrize("percentile", ["auto", 97.0, 100.0])
 def test_a_known_matrix_is_recovered(transition, percentile):
     estimate = estimate_transition(simulate(transition, 4000, 12.0), percentile=percentile)
     np.testing.assert_allclose(estimate, transition, atol=0.01)
+
+
+def test_many_classes_have_samples_of_their_own():
+    """Each of 100 classes has one sample in 100: at the 97th percentile none of them."""
+    transition = 0.6 * np.eye(100) + 0.004
+    table = simulate(transition, 20_000, 12.0)
+    np.testing.assert_allclose(estimate_transition(table), transition, atol=0.02)
+    assert np.diag(estimate_transition(table, percentile=97.0)).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "percentile"), [(2, 97.0), (10, 97.0), (20, 98.5), (100, 99.7)]
+)
+def test_the_percentile_is_the_papers_unless_classes_are_many(num_classes, percentile):
+    table = simulate(0.6 * np.eye(num_classes) + 0.4 / num_classes, 5000, 3.0)
+    expected = estimate_transition(table, percentile=percentile)
+    assert np.array_equal(estimate_transition(table), expected)
 
 
 def test_uncertain_predictions_give_an_estimate_that_is_too_noisy():
@@ -71,7 +88,7 @@ def test_tensors_are_taken_as_they_are(dtype):
 
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 5)), elements=st.floats(0, 50)),
-    st.floats(0.0, 100.0, exclude_min=True),
+    st.one_of(st.floats(0.0, 100.0, exclude_min=True), st.just("auto")),
 )
 def test_rows_are_probabilities_and_rows_of_the_table(logits, percentile):
     table = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -85,9 +102,10 @@ def test_rows_are_probabilities_and_rows_of_the_table(logits, percentile):
 
 @pytest.mark.parametrize("percentile", [0.0, -1.0, 100.1, float("nan"), "97", None, True])
 def test_a_percentile_out_of_range(percentile):
+    alternative = "'auto' or " if isinstance(percentile, str) else ""
     message = (
-        "The 'percentile' parameter of estimate_transition must be a float in the range "
-        f"(0.0, 100.0]. Got {percentile!r} instead."
+        f"The 'percentile' parameter of estimate_transition must be {alternative}a float in the "
+        f"range (0.0, 100.0]. Got {percentile!r} instead."
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         estimate_transition([[0.5, 0.5]], percentile=percentile)
