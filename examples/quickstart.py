@@ -108,8 +108,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print("                 accuracy on clean test labels     wrong labels found")
     print("correction       last epoch   (best)               AUROC   precision   recall")
+    trainers = {}
     for correction in CORRECTIONS:
         trainer = train(digits, correction, options.seed, epochs=options.epochs)
+        trainers[correction] = trainer
         r = measure(trainer, digits.changed)
         print(
             f"{correction:<16} {r['last']:.3f}        ({r['best']:.3f})              "

@@ -29,11 +29,21 @@ def test_digits_benchmark_writes_every_run_with_its_environment(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["methods_digits.py"])
     main = runpy.run_path(str(EXAMPLES / "benchmarks" / "methods_digits.py"))["main"]
     out = tmp_path / "result.json"
-    options = "--noise 0 0.5 --corrections mixup --seeds 0 1 --epochs 1 --out"
+    options = "--noise symmetric-0 pair-0.4 --corrections cross-entropy dyr-h --seeds 0 1"
+    options += " --epochs 2 --jobs 1 --out"
     main([*options.split(), str(out)])
     result = json.loads(out.read_text(encoding="utf-8"))
-    assert [(cell["noise"], len(cell["runs"])) for cell in result["cells"]] == [(0.0, 2), (0.5, 2)]
+    cells = {(cell["noise_name"], cell["correction"]): cell for cell in result["cells"]}
+    assert {key: len(cell["runs"]) for key, cell in cells.items()} == {
+        ("symmetric-0", "cross-entropy"): 5,
+        ("symmetric-0", "dyr-h"): 5,
+        ("pair-0.4", "cross-entropy"): 2,
+        ("pair-0.4", "dyr-h"): 2,
+    }
+    assert cells["pair-0.4", "cross-entropy"]["over_plain"] == {"mean": 0.0, "standard_error": 0.0}
+    assert "after_warmup" in cells["pair-0.4", "dyr-h"]["summary"]
     assert {"commit", "versions", "processor"} <= set(result["environment"])
-    last = [run["last"] for run in result["cells"][1]["runs"]]
-    assert result["cells"][1]["summary"]["last"]["mean"] == sum(last) / 2
-    assert "mixup" in capsys.readouterr().out
+    last = [run["last"] for run in cells["pair-0.4", "dyr-h"]["runs"]]
+    mean = cells["pair-0.4", "dyr-h"]["summary"]["last"]["mean"]
+    assert mean == pytest.approx(sum(last) / 2, abs=1e-5)
+    assert "dyr-h" in capsys.readouterr().out

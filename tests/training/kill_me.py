@@ -1,6 +1,6 @@
 """Run by test_kill.py, which kills it: train with checkpoints, go on where it was, write the end.
 
-    python kill_me.py CORRECTION FOLDER
+python kill_me.py CORRECTION FOLDER
 """
 
 import random
