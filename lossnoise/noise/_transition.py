@@ -64,9 +64,9 @@ def estimate_transition(
         least = "one sample" if len(table) < 1 else "two classes"
         got = f"an array of shape {table.shape}"
         raise invalid_data(_OWNER, "pred_probs", f"probabilities of at least {least}", got)
-    if isinstance(percentile, str):
-        percentile = max(PUBLISHED, 100.0 - OF_A_CLASS / table.shape[1])
-    place = round(percentile / 100.0 * (len(table) - 1))
+    many = max(PUBLISHED, 100.0 - OF_A_CLASS / table.shape[1])
+    share = many if percentile == "auto" else float(percentile)
+    place = round(share / 100.0 * (len(table) - 1))
     rows = np.argsort(table, axis=0, kind="stable")[place]
     return np.asarray(table[rows])
 
