@@ -5,12 +5,17 @@ x_test y_test``, uint8 NHWC)::
 
     python examples/train_cifar.py --data data --download --noise 0.5 --epochs 300
     python examples/train_cifar.py --arrays cifar.npz --model small --limit 5000 --epochs 40
+
+On several devices (``--batch-size`` is that of each), going on where it was interrupted::
+
+    torchrun --nproc_per_node=2 examples/train_cifar.py --arrays cifar.npz --checkpoint-dir run
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable
 from functools import partial
@@ -73,6 +78,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--lr", type=float, default=DEFAULT_LR, help="learning rate of SGD at the start")
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")
+    add("--checkpoint-dir", type=Path, metavar="DIR", help="go on from there, if it holds a run")
     add("--no-augment", action="store_true", help="no random crops and flips")
     add("--seed", type=int, default=0, help="of the training")
     add("--noise-seed", type=int, default=0, help="of the label noise")
@@ -112,12 +118,14 @@ def train(options: argparse.Namespace, arrays: ImageArrays) -> tuple[NoisyLabelT
         epochs=options.epochs,
         batch_size=options.batch_size,
         optimizer=optimizer_factory(options.lr),
+        checkpoint_dir=options.checkpoint_dir,
         random_state=options.seed,
         verbose=1,
     )
     trainer.fit(
         ImageArrayDataset(arrays.x_train, noisy, augment=not options.no_augment),
         ImageArrayDataset(arrays.x_test, arrays.y_test),
+        resume=options.checkpoint_dir is not None,
     )
     return trainer, changed
 
@@ -161,7 +169,7 @@ def write_json(path: Path, result: dict[str, Any], options: argparse.Namespace) 
     arguments = {
         name: value
         for name, value in vars(options).items()
-        if name not in ("data", "arrays", "out")  # folders of one machine
+        if name not in ("data", "arrays", "out", "checkpoint_dir")  # folders of one machine
     }
     versions = {
         "lossnoise": lossnoise.__version__,
@@ -179,6 +187,8 @@ def write_json(path: Path, result: dict[str, Any], options: argparse.Namespace) 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     trainer, changed = train(options, load(options))
+    if int(os.environ.get("RANK", "0")) > 0:  # the first process speaks for all
+        return
     device = str(next(trainer.model.parameters()).device)
     result = figures(trainer, changed) | {"device": device, "history": trainer.history_}
     print_figures(result)

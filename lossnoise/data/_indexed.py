@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,6 +136,20 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
     def __getitem__(self, index: int) -> tuple[int, Any]:
         return index, self.dataset[index]
 
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Return the samples of a batch; torch's loader calls it where it exists."""
+        batch = getattr(self.dataset, "batch", None)
+        if callable(batch):  # such as `ResidentImages`
+            return [WholeBatch(indices, batch(indices))]
+        return [self[index] for index in indices]
+
+
+class WholeBatch(NamedTuple):
+    """A batch that a dataset made by itself."""
+
+    indices: list[int]
+    sample: Any
+
 
 class StreamBatches(IterableDataset[list[tuple[int, Any]]]):
     """Batches of the ``(index, sample)`` pairs that a user's stream yields."""
@@ -216,7 +230,9 @@ class IndexedCollate:
     def __init__(self, collate: Callable[[list[Any]], Any] = default_collate) -> None:
         self.collate = collate
 
-    def __call__(self, pairs: list[tuple[int, Any]]) -> tuple[Tensor, Any]:
+    def __call__(self, pairs: list[Any]) -> tuple[Tensor, Any]:
+        if isinstance(pairs[0], WholeBatch):
+            return torch.tensor(pairs[0].indices), pairs[0].sample
         indices = torch.tensor([index for index, _ in pairs])
         return indices, self.collate([sample for _, sample in pairs])
 

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,21 @@ def test_pictures_are_needed(example, capsys):
     with pytest.raises(SystemExit):
         example["main"]([])
     assert "one of the arguments --data --arrays is required" in capsys.readouterr().err
+
+
+def test_it_runs_and_resumes_under_torchrun(pictures, tmp_path):
+    """Two runs of one command: the second goes on from the checkpoints of the first."""
+    out, folder = tmp_path / "torchrun.json", tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(EXAMPLE), "--arrays", str(pictures), "--model", "small", "--limit", "61"]
+    command += ["--batch-size", "15", "--limit-test", "20", "--epochs", "2"]
+    command += ["--checkpoint-dir", str(folder), "--out", str(out)]
+    results = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("test accuracy, last epoch") == 1  # one process speaks
+        results.append(json.loads(out.read_text("utf-8")))
+    assert sorted(p.name for p in folder.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
+    assert results[0]["figures"] == results[1]["figures"]
+    assert str(tmp_path) not in out.read_text("utf-8")
