@@ -41,6 +41,7 @@ PURE_FUNCTIONS = {
 }
 OTHERS = {
     "lossnoise.noise.inject_noise": lossnoise.noise.inject_noise,
+    "lossnoise.noise.estimate_transition": lossnoise.noise.estimate_transition,
     "lossnoise.models.preact_resnet18": lossnoise.models.preact_resnet18,
     "lossnoise.training.Callback": lossnoise.training.Callback,
 }
