@@ -61,7 +61,7 @@ def test_uncertain_predictions_give_an_estimate_that_is_too_noisy():
 def test_a_row_is_the_prediction_of_the_sample_at_the_percentile():
     first = np.linspace(0.0, 1.0, 101)
     table = np.stack([first, 1.0 - first], axis=1)[np.random.default_rng(0).permutation(101)]
-    for percentile in (100, 97.0, 60, 0.4):
+    for percentile in (100, 99.6, 97.0, 60, 0.4):
         share = round(percentile) / 100.0
         expected = [[share, 1.0 - share], [1.0 - share, share]]
         np.testing.assert_allclose(
