@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lossnoise.training.callbacks import BestModel, Callback, CSVLogger, EarlyStopping
     from lossnoise.training.checkpoint import Checkpoints
     from lossnoise.training.history import LossHistoryDisplay
+    from lossnoise.training.recipes import paper_recipe
     from lossnoise.training.recorder import LossRecorder
     from lossnoise.training.trainer import NoisyLabelTrainer
 
@@ -26,6 +27,7 @@ _HOME = {
     "LossRecorder": "lossnoise.training.recorder",
     "NoisyLabelTrainer": "lossnoise.training.trainer",
     "Precision": "lossnoise.training._engine",
+    "paper_recipe": "lossnoise.training.recipes",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "LossRecorder",
     "NoisyLabelTrainer",
     "Precision",
+    "paper_recipe",
 ]
 
 

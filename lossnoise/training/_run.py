@@ -83,6 +83,7 @@ class TrainingRun:
         self._losses: NDArray[np.float32] | None = None  # that the mixture is fitted to
         self._proba: NDArray[np.float64] | None = None  # P(wrong) by that mixture
         self._suggested: NDArray[np.int64] | None = None
+        self._all_flagged = False  # whether that was warned of
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
@@ -115,6 +116,15 @@ class TrainingRun:
         judged = self._sweep(judge).cpu().numpy()
         self._suggested = judged[:, 1].astype(np.int64)
         self._fit(judged[:, 0].astype(np.float32))
+        fitted = self.correction.needs_detector and self.context.noise_proba is not None
+        if fitted and self._proba is not None and not (self._proba > 0.5).any():
+            warnings.warn(
+                f"None of the {self.context.num_samples} labels looks wrong by the losses of the "
+                "trained model. The labels may be right, or the model may have memorised them: "
+                "these losses cannot tell. loss_history_ has those of earlier epochs.",
+                NoSeparableNoiseWarning,
+                stacklevel=2,
+            )
 
     def found(self) -> dict[str, Any]:
         """Return what is known of the samples so far, by the trainer's attributes."""
@@ -177,6 +187,7 @@ class TrainingRun:
             warnings.simplefilter("ignore", NoSeparableNoiseWarning)
             self.detector.fit(losses)
         self._proba = self.detector.posterior(losses)
+        self._watch_flags(float((self._proba > 0.5).mean()))
         self.context = replace(
             self.context,
             noise_proba=PosteriorTable(self.detector, losses, self.engine.device),
@@ -184,6 +195,19 @@ class TrainingRun:
             evidence=evidence(self._proba),
             losses=torch.from_numpy(losses),
         )
+
+    def _watch_flags(self, flagged: float) -> None:
+        """Warn, once in a run, where P(wrong) of a method that lives by it chooses nothing."""
+        if self.correction.needs_detector and flagged == 1.0 and not self._all_flagged:
+            self._all_flagged = True
+            warnings.warn(
+                f"All {self.context.num_samples} labels look wrong by the losses of epoch "
+                f"{self.context.epoch}: P(wrong) then chooses nothing. A network that has not "
+                "begun to learn, or whose predictions have collapsed, gives such losses; a lower "
+                "learning rate or a longer warmup may help.",
+                NoSeparableNoiseWarning,
+                stacklevel=2,
+            )
 
     def _cannot_tell(self) -> None:
         """Go on with the last mixture, or without one: equal losses have nothing to divide."""

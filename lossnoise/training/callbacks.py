@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import csv
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from sklearn.exceptions import NotFittedError
+
+from lossnoise._files import atomic_open
+from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.training._distributed import rank_and_size
 
 if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
@@ -38,6 +50,13 @@ class Callback:
 
     def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
         """Run after the last epoch, when all attributes of the trainer are set."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as tensors and plain data; part of each checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
 
 
 class Progress(Callback):
@@ -73,6 +92,364 @@ def describe(record: dict[str, Any], num_epochs: int) -> str:
     if record["noise_rate"] is not None:
         parts.append(f"noise rate {record['noise_rate']:.3f}")
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
+
+
+class CSVLogger(Callback):
+    """Write the history of a run to a CSV file: one row an epoch, complete after each.
+
+    The file is written anew from `history_` after every epoch and takes the old one's place at
+    once. So whoever reads it sees whole rows, and a resumed run goes on in the same table without
+    an epoch missing or there twice. A new run replaces the file of an earlier one.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; folders on the way to it are made. In a distributed run only the first process
+        writes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> from lossnoise import NoisyLabelTrainer
+    >>> from lossnoise.training import CSVLogger
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "run.csv"
+    >>> train_set = TensorDataset(torch.randn(40, 2), torch.arange(40) % 2)
+    >>> trainer = NoisyLabelTrainer(torch.nn.Linear(2, 2), epochs=3, callbacks=[CSVLogger(path)])
+    >>> _ = trainer.fit(train_set)
+    >>> rows = path.read_text().splitlines()
+    >>> rows[0].split(",")[:3], len(rows)
+    (['epoch', 'train_loss', 'val_accuracy'], 4)
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+
+    def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
+        """Make the folder of the file, or find out now that it cannot be written."""
+        if not isinstance(self.path, (str, os.PathLike)) or Path(self.path).is_dir():
+            raise invalid_parameter("CSVLogger", "path", "the path of a file", self.path)
+        if rank_and_size()[0] == 0:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+
+    def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
+        """Write all epochs so far."""
+        if rank_and_size()[0] != 0:
+            return
+        names = list(dict.fromkeys(name for entry in trainer.history_ for name in entry))
+        with atomic_open(self.path, newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(trainer.history_)
+
+
+class _Monitor(Callback):
+    """Follow one number of the history, and know its best epoch.
+
+    An epoch counts once: after a resume, those that the state of a checkpoint knows are passed
+    over, and those that it does not know are made up for.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        self.monitor = monitor
+        self.mode = mode
+
+    def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
+        """Check the parameters; begin anew unless the run was resumed."""
+        self._check()
+        if not trainer.history_ or not hasattr(self, "_seen"):
+            self._forget()
+        for record in trainer.history_:
+            self._see(trainer, record)
+
+    def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
+        """Compare the epoch with the best one."""
+        self._see(trainer, record)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        if not hasattr(self, "_seen"):
+            return {}
+        return {
+            "best_epoch": self.best_epoch_,
+            "best_value": self.best_value_,
+            "seen": self._seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if not state:
+            return
+        self.best_epoch_, self.best_value_ = state["best_epoch"], state["best_value"]
+        self._seen = state["seen"]
+
+    def _check(self) -> None:
+        owner = type(self).__name__
+        if not isinstance(self.monitor, str):
+            raise invalid_parameter(owner, "monitor", "a name in history_", self.monitor)
+        check_choice(owner, "mode", self.mode, ("auto", "max", "min"))
+        if self.mode == "auto" and not ("accuracy" in self.monitor or "loss" in self.monitor):
+            expected = f"'max' or 'min' where the name {self.monitor!r} does not tell"
+            raise invalid_parameter(owner, "mode", expected, self.mode)
+
+    def _forget(self) -> None:
+        self.best_epoch_: int | None = None
+        self.best_value_: float | None = None
+        self._seen = 0  # the last epoch that was compared
+
+    def _see(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
+        if record["epoch"] <= self._seen:
+            return
+        self._compare(trainer, record["epoch"], self._read(record))
+        self._seen = record["epoch"]
+
+    def _read(self, record: dict[str, Any]) -> float:
+        owner = type(self).__name__
+        if self.monitor not in record:
+            expected = f"a name in history_, one of {', '.join(map(repr, record))}"
+            raise invalid_parameter(owner, "monitor", expected, self.monitor)
+        value = record[self.monitor]
+        if value is None:
+            advice = "give fit a validation set" if self.monitor.startswith("val_") else "watch"
+            advice += "" if self.monitor.startswith("val_") else " what this run measures"
+            raise InvalidDataError(
+                f"{owner} watches {self.monitor!r}, which is None in epoch {record['epoch']}: "
+                f"{advice}."
+            )
+        return float(value)
+
+    def _is_better(self, value: float, min_delta: float = 0.0) -> bool:
+        """Tell whether a value beats the best by more than `min_delta`; NaN never does."""
+        if self.best_value_ is None:
+            return value == value
+        rises = self.mode == "max" or (self.mode == "auto" and "accuracy" in self.monitor)
+        return (value - self.best_value_) * (1.0 if rises else -1.0) > min_delta
+
+    def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
+        raise NotImplementedError
+
+
+class EarlyStopping(_Monitor):
+    """End a run in which a number of the history has not improved for some epochs.
+
+    The model stays as the last epoch left it. To have the best epoch's model, add `BestModel`.
+
+    Parameters
+    ----------
+    monitor : str, default="val_accuracy"
+        A number in the entries of `history_`.
+    patience : int, default=10
+        End the run after this many epochs in a row without an improvement.
+    min_delta : float, default=0.0
+        Only a change by more than this counts as an improvement.
+    mode : {"auto", "max", "min"}, default="auto"
+        Whether higher or lower is better. "auto" takes it from the name: accuracies shall rise,
+        losses fall.
+
+    Attributes
+    ----------
+    best_epoch_ : int or None
+        Epoch of the last improvement; None before the first.
+    best_value_ : float or None
+        The value in it.
+    stopped_epoch_ : int or None
+        The epoch after which the run was asked to end.
+
+    Notes
+    -----
+    Under label noise a network first learns what is right and later memorises what is wrong, so
+    stopping early is a correction of its own. With a validation set whose labels are as noisy as
+    those to train on, the accuracy is lower by about the noise rate, but peaks at about the same
+    epoch. A test set must not be used: its accuracy in the chosen epoch is optimistic.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> from lossnoise import NoisyLabelTrainer
+    >>> from lossnoise.training import EarlyStopping
+    >>> data = TensorDataset(torch.eye(4).repeat(10, 1), torch.arange(40) % 4)
+    >>> stopping = EarlyStopping(patience=2)
+    >>> trainer = NoisyLabelTrainer(
+    ...     torch.nn.Linear(4, 4), correction="cross-entropy", epochs=50, callbacks=[stopping]
+    ... )
+    >>> len(trainer.fit(data, data).history_) == stopping.best_epoch_ + 2
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_accuracy",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.patience = patience
+        self.min_delta = min_delta
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        state = super().state_dict()
+        return state | {"waited": self._waited} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        super().load_state_dict(state)
+        if state:
+            self._waited = state["waited"]
+
+    def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
+        """Check the parameters; begin anew unless the run was resumed."""
+        self.stopped_epoch_: int | None = None
+        super().on_train_begin(trainer)
+        if self._waited >= self.patience:  # resumed after it had stopped
+            self._stop(trainer)
+
+    def _check(self) -> None:
+        super()._check()
+        check_int("EarlyStopping", "patience", self.patience, 1)
+        check_real("EarlyStopping", "min_delta", self.min_delta, 0.0, float("inf"), closed="left")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._waited = 0  # epochs since the last improvement
+
+    def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
+        if self._is_better(value, self.min_delta):
+            self.best_epoch_, self.best_value_ = epoch, value
+            self._waited = 0
+        else:
+            self._waited += 1
+        self._seen = epoch
+        if self._waited >= self.patience:
+            self._stop(trainer)
+
+    def _stop(self, trainer: NoisyLabelTrainer) -> None:
+        self.stopped_epoch_ = self._seen
+        trainer.request_stop()
+
+
+class BestModel(_Monitor):
+    """Keep a copy of the model of the best epoch.
+
+    Training goes on as it would without; `restore` puts the copy into the model. Of several
+    equally good epochs the first is kept.
+
+    Parameters
+    ----------
+    monitor : str, default="val_accuracy"
+        A number in the entries of `history_`.
+    mode : {"auto", "max", "min"}, default="auto"
+        Whether higher or lower is better. "auto" takes it from the name: accuracies shall rise,
+        losses fall.
+
+    Attributes
+    ----------
+    best_epoch_ : int or None
+        Epoch of the copy; None before the first.
+    best_value_ : float or None
+        The value in it.
+    best_state_ : dict or None
+        Copy of ``model.state_dict()``, in the memory of the host.
+    chosen_on_ : str
+        What the epoch was chosen by and on which data, after training. With ``verbose=1`` of the
+        trainer it is written to stderr.
+
+    Notes
+    -----
+    The value of a chosen epoch is optimistic on the data that it was chosen on. So choose on a
+    part of the training data that is held out, whose labels may be as noisy as the others, and
+    report the accuracy on a test set that had no part in it. The best epoch on a test set is
+    nobody's accuracy: it hides that a network collapses later.
+
+    A checkpoint holds the copy too, and is larger by one model. Where a correction trains two
+    models, the first is kept. `losses_` and `noise_proba_` stay those of the last epoch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> from lossnoise import NoisyLabelTrainer
+    >>> from lossnoise.training import BestModel
+    >>> data = TensorDataset(torch.eye(4).repeat(10, 1), torch.arange(40) % 4)
+    >>> best = BestModel()
+    >>> trainer = NoisyLabelTrainer(
+    ...     torch.nn.Linear(4, 4), correction="cross-entropy", epochs=5, callbacks=[best]
+    ... ).fit(data, data)
+    >>> best.restore(trainer)
+    >>> trainer.score(data) == best.best_value_
+    True
+    """
+
+    def __init__(self, monitor: str = "val_accuracy", mode: str = "auto") -> None:
+        super().__init__(monitor, mode)
+
+    def restore(self, trainer: NoisyLabelTrainer) -> None:
+        """Put the best epoch's weights and buffers into the model of a trainer.
+
+        Parameters
+        ----------
+        trainer : NoisyLabelTrainer
+            The one whose run was watched, or one with the same model.
+
+        Raises
+        ------
+        NotFittedError
+            No epoch was watched.
+        """
+        if getattr(self, "best_state_", None) is None:
+            raise NotFittedError("BestModel has no model to restore: it has watched no epoch yet.")
+        trainer.model.load_state_dict(self.best_state_)
+
+    def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
+        """Check the parameters; begin anew unless the run was resumed."""
+        self.__dict__.pop("chosen_on_", None)  # of an earlier run
+        super().on_train_begin(trainer)
+
+    def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
+        """Say what was chosen, and on which data."""
+        if self.best_epoch_ is None:
+            return
+        val = self.monitor.startswith("val_")
+        data = "the data given to fit as val" if val else "the training data, labels as given"
+        self.chosen_on_ = (
+            f"epoch {self.best_epoch_} of {self._seen}, by {self.monitor} = "
+            f"{self.best_value_:.4f} on {data}"
+        )
+        if trainer.verbose and rank_and_size()[0] == 0:
+            print(f"best model: {self.chosen_on_}", file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        state = super().state_dict()
+        return state | {"best_state": self.best_state_} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        super().load_state_dict(state)
+        if state:
+            self.best_state_ = state["best_state"]
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.best_state_: dict[str, Any] | None = None
+
+    def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
+        if epoch == trainer.history_[-1]["epoch"] and self._is_better(value):
+            self.best_epoch_, self.best_value_ = epoch, value
+            state = trainer.model.state_dict()
+            self.best_state_ = {name: _copy_to_host(value) for name, value in state.items()}
+
+
+def _copy_to_host(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    return copy.deepcopy(value)
 
 
 class _NoBar:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from lossnoise import NoisyLabelTrainer
 from lossnoise.training import EarlyStopping
 
-EPOCHS = 12
+EPOCHS = 30
 
 
 class Jittered(Dataset):

@@ -50,7 +50,7 @@ def test_a_killed_run_ends_with_the_same_bits(correction, tmp_path):
     expected = finish(correction, tmp_path_of(tmp_path, "unbroken"))
     folder, rng = tmp_path_of(tmp_path, "killed"), np.random.default_rng(0)
     for kill in range(10):
-        delay = 0.0 if kill % 2 else rng.uniform(0.0, 0.12)
+        delay = 0.0 if kill % 2 else rng.uniform(0.0, 0.08)
         kill_after(start(correction, folder), folder, kill + 1, delay)
         assert not (folder / "result.npz").exists(), "it was too fast to be killed"
     result = finish(correction, folder)

@@ -97,6 +97,7 @@ def test_an_epoch_returns_the_mean_over_samples(make_engine, make_data):
 
     class Context:
         epoch, num_classes, num_samples = 1, 3, 90
+        record = staticmethod(lambda indices, losses: None)
 
     engine, data, batches = make_engine(nn.Linear(2, 3)), make_data(size=90), []
     engine.optimizers[0].param_groups[0].update(lr=0.0, weight_decay=0.0)

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import Subset, TensorDataset
 
 from lossnoise import BetaMixtureNoiseDetector
 from lossnoise.corrections import CORRECTIONS, MDyrH
-from lossnoise.exceptions import NoSeparableNoiseWarning
+from lossnoise.exceptions import (
+    InterruptedWarning,
+    InvalidDataError,
+    NoSeparableNoiseWarning,
+)
 from lossnoise.training import Callback
 
 # -- what comes out -------------------------------------------------------------------------------
@@ -357,3 +362,95 @@ def test_losses_that_a_callback_keeps_stay_as_they_were(build, make_data):
     assert len(callback.kept) == 4
     for kept, copy in callback.kept:
         np.testing.assert_array_equal(kept, copy)
+
+
+def test_a_mixture_that_flags_all_or_none_is_warned_of(build, make_data, monkeypatch):
+    """Once for all in a run, and at its end for none; not where the method does not use it."""
+    everywhere = {"p": 1.0}
+    monkeypatch.setattr(
+        BetaMixtureNoiseDetector, "posterior", lambda self, X: np.full(len(X), everywhere["p"])
+    )
+    with pytest.warns(NoSeparableNoiseWarning) as seen:
+        build(epochs=3).fit(make_data())
+    (message,) = (str(warning.message) for warning in seen)
+    assert message == (
+        "All 96 labels look wrong by the losses of epoch 1: P(wrong) then chooses nothing. A "
+        "network that has not begun to learn, or whose predictions have collapsed, gives such "
+        "losses; a lower learning rate or a longer warmup may help."
+    )
+    everywhere["p"] = 0.0
+    with pytest.warns(NoSeparableNoiseWarning, match="None of the 96 labels looks wrong by the"):
+        build(epochs=3).fit(make_data())
+    build(epochs=1, correction="cross-entropy").fit(make_data())
+
+
+def test_a_run_can_be_ended_from_the_keyboard(build, make_data, tmp_path):
+    class Impatient(Callback):
+        def on_batch_end(self, trainer, batch, num_batches):
+            if len(trainer.history_) == 2 and batch == 3:
+                raise KeyboardInterrupt
+
+    trainer = build(epochs=9, callbacks=[Impatient()], checkpoint_dir=tmp_path)
+    with pytest.warns(InterruptedWarning, match=r"^Training was interrupted in epoch 3\. "):
+        trainer.fit(make_data())
+    assert len(trainer.history_) == 2
+    assert trainer.losses_.shape == trainer.noise_proba_.shape == (96,)
+    assert trainer.predict(make_data()).shape == (96,)
+    resumed = build(epochs=9, checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+    unbroken = build(epochs=9).fit(make_data())
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+
+
+def test_suggested_labels_are_the_most_probable_other_classes(build, make_data):
+    data = make_data()
+    trainer = build(epochs=8).fit(data)
+    proba, given = trainer.predict_proba(data), data.tensors[1].numpy()
+    proba[np.arange(96), given] = -1.0
+    np.testing.assert_array_equal(trainer.suggested_labels_, proba.argmax(axis=1))
+    assert trainer.suggested_labels_.dtype == np.int64
+
+
+@pytest.mark.parametrize("correction", ["m-dyr-h", "mixup", "cross-entropy"])
+def test_the_losses_of_every_epoch_are_kept(build, make_data, correction):
+    trainer = build(epochs=4, correction=correction).fit(make_data())
+    history = trainer.loss_history_
+    if correction == "mixup":  # it never sees an unmixed sample
+        assert history.shape == (96, 0)
+    else:
+        assert history.shape == (96, 4)
+        assert np.isfinite(history).all()
+
+
+def test_a_saved_trainer_predicts_elsewhere(build, make_data, make_net, tmp_path):
+    trainer = build(epochs=3).fit(make_data())
+    trainer.save(tmp_path / "model.pt")
+    other = build(make_net(seed=9)).load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(
+        other.predict_proba(make_data(seed=4)), trainer.predict_proba(make_data(seed=4))
+    )
+    for name in ("losses_", "noise_proba_", "suggested_labels_", "noisy_indices_", "loss_history_"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(trainer, name))
+    assert other.history_ == trainer.history_
+    assert other.num_classes_ == 3
+    assert other.score(make_data()) == trainer.score(make_data())
+    other.save(tmp_path / "again.pt")
+
+
+def test_what_cannot_be_loaded_changes_nothing(build, make_data, make_net, tmp_path):
+    build().fit(make_data()).save(tmp_path / "model.pt")
+    larger = make_net(num_classes=4)
+    before = {name: tensor.clone() for name, tensor in larger.state_dict().items()}
+    with pytest.raises(InvalidDataError, match="has other parameters than the trainer's model"):
+        build(larger).load(tmp_path / "model.pt")
+    assert all(torch.equal(before[name], t) for name, t in larger.state_dict().items())
+    (tmp_path / "damaged.pt").write_bytes(b"no file of torch")
+    with pytest.raises(InvalidDataError, match=r"cannot be read as data \(UnpicklingError\)"):
+        build().load(tmp_path / "damaged.pt")
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(InvalidDataError, match="is of another kind"):
+        build().load(tmp_path / "other.pt")
+    with pytest.raises(FileNotFoundError):
+        build().load(tmp_path / "missing.pt")
+    with pytest.raises(NotFittedError):
+        build().save(tmp_path / "unfitted.pt")
+    assert not (tmp_path / "unfitted.pt").exists()
