@@ -96,12 +96,14 @@ def device_batches(
     """Yield the batches of an indexed loader on the engine's device.
 
     Labels are checked on the host, before they travel: on a CUDA device a label outside the
-    range of the logits kills the process's context. Without a number of classes they are not
-    used, and may be missing.
+    range of the logits kills the process's context. (Those that lie there already were checked by
+    `check_device_labels`: to look at them waits for the device.) Without a number of classes they
+    are not used, and may be missing.
     """
     for indices, sample in loader:
         inputs, labels = split_sample(sample, needs_labels=num_classes is not None)
-        check_labels(labels, indices, num_classes)
+        if not labels.is_cuda:
+            check_labels(labels, indices, num_classes)
         yield Batch(
             engine.to_device(inputs),
             labels.to(engine.device, torch.int64, non_blocking=True),
@@ -144,6 +146,15 @@ def _describe_batch(sample: Any) -> str:
 
 def _describe(part: object) -> str:
     return f"Tensor {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+
+
+def check_device_labels(loader: DataLoader[Any], num_classes: int) -> None:
+    """Raise where a label that lies on a CUDA device is out of range: once, before training."""
+    for indices, sample in loader:
+        _, labels = split_sample(sample)
+        if not labels.is_cuda:
+            return
+        check_labels(labels.cpu(), indices, num_classes)
 
 
 def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> None:

@@ -33,7 +33,7 @@ from lossnoise.training._distributed import (
     sum_over_ranks,
 )
 from lossnoise.training._engine import TrainingEngine, bare
-from lossnoise.training._loops import split_sample, sweep, train_epoch
+from lossnoise.training._loops import check_device_labels, split_sample, sweep, train_epoch
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators
 from lossnoise.training.recorder import LossRecorder
@@ -87,6 +87,8 @@ class TrainingRun:
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
+        if is_on_device(train):
+            check_device_labels(self._sweep_loader, num_classes)
         self.context = self._make_context(num_classes, num_epochs)
 
     def epoch(self, epoch: int, on_batch_end: BatchHook) -> dict[str, Any]:

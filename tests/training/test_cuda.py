@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS
-from lossnoise.training import Callback
+from lossnoise.data.resident import ResidentImages
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.training import Callback, Precision
 
 pytestmark = [
     pytest.mark.gpu,
@@ -73,3 +76,35 @@ def test_resumes_from_a_checkpoint(name, train, tmp_path):
     resumed = train(name, checkpoint_dir=tmp_path, resume=True, random_state=None)
     assert len(resumed.history_) == 4
     np.testing.assert_allclose(resumed.losses_, unbroken.losses_, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_resident_pictures_in_every_precision(dtype, channels_last):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), np.arange(96) % 3
+    images[labels == 1] //= 4
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 3))
+    data = ResidentImages(images, labels, "cuda", augment=True, padding=1)
+    precision = Precision(dtype, channels_last)
+    callbacks = [] if dtype == "float16" else [NoWaiting()]  # its scaler has to wait
+    settings = {"epochs": 4, "batch_size": 16, "random_state": 0, "precision": precision}
+    try:
+        trainer = NoisyLabelTrainer(net, callbacks=callbacks, **settings).fit(data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(trainer.losses_).all()
+    assert trainer.losses_.dtype == np.float32
+
+
+def test_labels_on_the_device_are_checked_before_training():
+    images = np.zeros((20, 8, 8, 3), dtype=np.uint8)
+    data = ResidentImages(images, np.arange(20) % 4, "cuda")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    with pytest.raises(InvalidDataError, match="Got 3 at sample 3 instead"):
+        NoisyLabelTrainer(net, epochs=1).fit(data)
+
+
+def test_a_compiled_model_trains(make_data, make_net):
+    trainer = NoisyLabelTrainer(torch.compile(make_net()), epochs=2, random_state=0)
+    assert np.isfinite(trainer.fit(make_data()).losses_).all()
