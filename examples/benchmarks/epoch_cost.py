@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the network of train_cifar.py
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the examples' networks
 
 import _results
 import numpy as np
 import torch
 from _reporting import environment, rounded, table
+from quickstart import small_network
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from train_cifar import small_cnn
@@ -39,6 +40,12 @@ from lossnoise.training._posterior import PosteriorTable
 
 NUM_CLASSES = 10
 FLIPPED = 0.4
+# Networks: how to make one, and the shape of its pictures.
+MODELS = {
+    "digits": (lambda num_classes: small_network(), (1, 8, 8)),
+    "small": (small_cnn, (3, 32, 32)),
+    "preact_resnet18": (preact_resnet18, (3, 32, 32)),
+}
 TARGETS = {"cpu": {"m-dyr-h": 1.25, "m-dyr-h, own sweep": 1.45}}
 TARGETS["cuda"] = {"m-dyr-h": 1.45, "m-dyr-h, own sweep": 1.75}
 DETECTOR_SAMPLES = 50_000
@@ -47,12 +54,12 @@ DETECTOR_SAMPLES = 50_000
 RESNET_FLOP = 2 * 0.557e9
 
 
-def draw_pictures(n: int, seed: int = 0) -> TensorDataset:
+def draw_pictures(n: int, shape: tuple[int, ...], seed: int = 0) -> TensorDataset:
     """Return pictures of ten patterns under noise, with 40 % of the labels flipped."""
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, NUM_CLASSES, n)
-    patterns = rng.normal(size=(NUM_CLASSES, 3, 32, 32)).astype(np.float32)
-    pictures = 0.5 * patterns[classes] + rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
+    patterns = rng.normal(size=(NUM_CLASSES, *shape)).astype(np.float32)
+    pictures = 0.5 * patterns[classes] + rng.normal(size=(n, *shape)).astype(np.float32)
     flipped = (classes + rng.integers(1, NUM_CLASSES, n)) % NUM_CLASSES
     labels = np.where(rng.random(n) < FLIPPED, flipped, classes)
     return TensorDataset(torch.from_numpy(pictures), torch.from_numpy(labels))
@@ -151,9 +158,10 @@ def make_contenders() -> dict[str, Callable[[], Correction]]:
     return contenders | {"m-dyr-h, own sweep": lambda: MDyrH(warmup=1, sweep="epoch")}
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def measure(model: str, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Return seconds of epochs and peak memory of each contender, over rounds of turns."""
-    data = draw_pictures(options.samples)
+    make_network, shape = MODELS[model]
+    data = draw_pictures(options.samples, shape)
     if options.resident:
         data = TensorDataset(*(tensor.to(options.device) for tensor in data.tensors))
     contenders = {n: make for n, make in make_contenders().items() if n in options.corrections}
@@ -161,7 +169,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     for turn in range(options.rounds + 1):
         for name in ["bare loop", *contenders]:
             torch.manual_seed(0)
-            net = make_network(options)
+            net = make_network(NUM_CLASSES)
             if torch.device(options.device).type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             if name == "bare loop":
@@ -175,10 +183,6 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             if torch.device(options.device).type == "cuda":
                 entry["megabytes"].append(torch.cuda.max_memory_allocated() / 1e6)
     return found
-
-
-def make_network(options: argparse.Namespace) -> nn.Module:
-    return {"small": small_cnn, "preact_resnet18": preact_resnet18}[options.model](NUM_CLASSES)
 
 
 def summarise(found: dict[str, dict[str, list[float]]], device: str) -> dict[str, Any]:
@@ -216,9 +220,9 @@ def measure_detector(device: str) -> dict[str, Any]:
     return {"samples": DETECTOR_SAMPLES, "milliseconds": _results.quartiles(times[1:])}
 
 
-def utilisation(summary: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def utilisation(model: str, summary: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return pictures a second, and the share of the device's measured peak, on CUDA."""
-    if torch.device(options.device).type != "cuda" or options.model != "preact_resnet18":
+    if torch.device(options.device).type != "cuda" or model != "preact_resnet18":
         return {}
     peak = matrix_peak(options.precision)
     result: dict[str, Any] = {"measured_peak_teraflops": peak / 1e12}
@@ -248,13 +252,23 @@ def matrix_peak(precision: str) -> float:
     return 2 * size**3 / best
 
 
+def show(model: str, summary: dict[str, Any]) -> None:
+    rows = []
+    for name, entry in summary.items():
+        ratio, target = entry["over_bare_loop"], entry.get("target")
+        goal = "" if target is None else f"at most {target['at_most']}: {target['met']}"
+        quartiles = f"{ratio['q1']:.2f} .. {ratio['q3']:.2f}"
+        rows.append([name, entry["seconds"]["median"], ratio["median"], quartiles, goal])
+    print(table([model, "seconds", "over bare loop", "quartiles", "target"], rows), flush=True)
+
+
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--device", choices=["cpu", "cuda"], default="cuda" if cuda else "cpu")
     add("--corrections", nargs="+", default=list(make_contenders()))
-    add("--model", choices=["small", "preact_resnet18"])
+    add("--models", nargs="+", choices=list(MODELS))
     add("--samples", type=int)
     add("--batch-size", type=int, default=128)
     add("--epochs", type=int, default=4)
@@ -266,7 +280,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path)
     options = parser.parse_args(arguments)
     on_gpu = options.device == "cuda"
-    options.model = options.model or ("preact_resnet18" if on_gpu else "small")
+    options.models = options.models or (["preact_resnet18"] if on_gpu else ["digits", "small"])
     options.samples = options.samples or (50_000 if on_gpu else 2_000)
     options.precision = options.precision or ("bfloat16" if on_gpu else "float32")
     if options.channels_last is None:
@@ -278,20 +292,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    summary = summarise(measure(options), options.device)
-    rows = []
-    for name, entry in summary.items():
-        ratio, target = entry["over_bare_loop"], entry.get("target")
-        goal = "" if target is None else f"at most {target['at_most']}: {target['met']}"
-        quartiles = f"{ratio['q1']:.2f} .. {ratio['q3']:.2f}"
-        rows.append([name, entry["seconds"]["median"], ratio["median"], quartiles, goal])
-    print(table(["", "seconds", "over bare loop", "quartiles", "target"], rows))
-    names = ("model", "samples", "batch_size", "epochs", "skip", "rounds", "precision")
+    models: dict[str, Any] = {}
+    for model in options.models:
+        summary = summarise(measure(model, options), options.device)
+        show(model, summary)
+        models[model] = {"summary": summary, "utilisation": utilisation(model, summary, options)}
+    names = ("samples", "batch_size", "epochs", "skip", "rounds", "precision")
     settings = {name: getattr(options, name) for name in (*names, "channels_last", "resident")}
     detector = measure_detector(options.device)
     print(f"mixture and posterior of {DETECTOR_SAMPLES:,} losses: {detector['milliseconds']} ms")
-    result = {"environment": environment(options), "settings": settings, "summary": summary}
-    result |= {"detector": detector, "utilisation": utilisation(summary, options)}
+    result = {"environment": environment(options), "settings": settings, "models": models}
+    result["detector"] = detector
     _results.write(options.out, rounded(result))
 
 

@@ -138,9 +138,12 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Return the samples of a batch; torch's loader calls it where it exists."""
-        batch = getattr(self.dataset, "batch", None)
-        if callable(batch):  # such as `ResidentImages`
-            return [WholeBatch(indices, batch(indices))]
+        whole = getattr(self.dataset, "batch_at", None)
+        if callable(whole):  # such as `ResidentImages`
+            return [WholeBatch(indices, whole(indices))]
+        many = getattr(self.dataset, "__getitems__", None)
+        if callable(many):
+            return list(zip(indices, many(indices), strict=True))
         return [self[index] for index in indices]
 
 

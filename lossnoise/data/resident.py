@@ -18,7 +18,7 @@ OWNER = "ResidentImages"
 class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
     """Pictures as uint8 on the device: whole batches are cropped, flipped and normalised there.
 
-    A dataset of ``(picture, label)`` pairs like any other, and besides ``batch``, which
+    A dataset of ``(picture, label)`` pairs like any other, and besides ``batch_at``, which
     `NoisyLabelTrainer` uses: no workers, no copies, one gather a batch. CIFAR-10 takes 150 MB, and
     240 MB with a border to crop from.
 
@@ -48,7 +48,8 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
     >>> import numpy as np
     >>> from lossnoise.data.resident import ResidentImages
     >>> images = np.zeros((10, 32, 32, 3), dtype=np.uint8)
-    >>> pictures, labels = ResidentImages(images, np.arange(10), "cpu", augment=True).batch([0, 3])
+    >>> dataset = ResidentImages(images, np.arange(10), "cpu", augment=True)
+    >>> pictures, labels = dataset.batch_at([0, 3])
     >>> pictures.shape, labels
     (torch.Size([2, 3, 32, 32]), tensor([0, 3]))
     """
@@ -87,10 +88,10 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pictures, labels = self.batch([index])
+        pictures, labels = self.batch_at([index])
         return pictures[0], labels[0]
 
-    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+    def batch_at(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """Return pictures and labels at these positions, on the device.
 
         Parameters

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lossnoise.data._indexed import (
     BatchIndices,
@@ -89,3 +89,25 @@ def test_a_pass_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
     list(IndexedData(TensorDataset(torch.zeros(9)), 4).shuffled(generator(0)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Batched(Dataset):
+    """A dataset that fetches many samples at once, as tables on disk do."""
+
+    def __init__(self, data):
+        self.data, self.fetched = data, []
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitems__(self, indices):
+        self.fetched.append(indices)
+        return [self.data[i] for i in indices]
+
+
+def test_samples_are_fetched_at_once_where_a_dataset_can():
+    data = Batched(TensorDataset(torch.arange(10), torch.arange(10) % 3))
+    batches = list(IndexedData(data, 4).in_order())
+    assert data.fetched == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    for indices, (inputs, _) in batches:
+        assert torch.equal(indices, inputs)

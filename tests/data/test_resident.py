@@ -22,7 +22,7 @@ def arrays():
 def test_pictures_are_those_of_the_ordinary_dataset(arrays):
     resident, plain = ResidentImages(*arrays, "cpu"), ImageArrayDataset(*arrays)
     assert len(resident) == 24
-    pictures, labels = resident.batch([3, 0, 7])
+    pictures, labels = resident.batch_at([3, 0, 7])
     for picture, label, index in zip(pictures, labels, (3, 0, 7), strict=True):
         torch.testing.assert_close(picture, plain[index][0])
         assert int(label) == plain[index][1]
@@ -47,7 +47,7 @@ def test_augmented_pictures_are_crops_and_flips_and_all_of_them_occur(arrays):
         images, labels, "cpu", augment=True, padding=2, mean=(0, 0, 0), std=(1, 1, 1)
     )
     torch.manual_seed(0)
-    pictures, _ = resident.batch([4] * 2000)
+    pictures, _ = resident.batch_at([4] * 2000)
     pixels = (255 * pictures.permute(0, 2, 3, 1)).round().to(torch.uint8).numpy()
     seen = {pixel.tobytes() for pixel in pixels}
     assert seen == set(crops(images[4], 2))
@@ -55,21 +55,21 @@ def test_augmented_pictures_are_crops_and_flips_and_all_of_them_occur(arrays):
 
 def test_a_batch_is_drawn_for_each_picture_by_itself(arrays):
     resident = ResidentImages(*arrays, "cpu", augment=True)
-    pictures, _ = resident.batch([1, 1, 1, 1])
+    pictures, _ = resident.batch_at([1, 1, 1, 1])
     assert not all(torch.equal(pictures[0], picture) for picture in pictures[1:])
 
 
 def test_the_trainer_takes_whole_batches(arrays, monkeypatch):
     asked = []
-    plain = ResidentImages.batch
+    plain = ResidentImages.batch_at
 
-    def batch(self, indices):
+    def batch_at(self, indices):
         asked.append(len(indices))
         return plain(self, indices)
 
     results = []
     for data in (ImageArrayDataset(*arrays), ResidentImages(*arrays, "cpu")):
-        monkeypatch.setattr(ResidentImages, "batch", batch)
+        monkeypatch.setattr(ResidentImages, "batch_at", batch_at)
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
         trainer = NoisyLabelTrainer(net, epochs=2, batch_size=8, device="cpu", random_state=0)
