@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         LossHistogram,
         LossMixtureDisplay,
     )
-    from lossnoise.training import NoisyLabelTrainer
+    from lossnoise.training import LossHistoryDisplay, LossRecorder, NoisyLabelTrainer
 
 __version__ = "0.1.0.dev0"
 
@@ -28,7 +28,9 @@ _HOME = {
     "BetaMixtureNoiseDetector": "lossnoise.detectors",
     "GaussianMixtureNoiseDetector": "lossnoise.detectors",
     "LossHistogram": "lossnoise.detectors",
+    "LossHistoryDisplay": "lossnoise.training",
     "LossMixtureDisplay": "lossnoise.detectors",
+    "LossRecorder": "lossnoise.training",
     "NoisyLabelTrainer": "lossnoise.training",
 }
 
@@ -37,7 +39,9 @@ __all__ = [
     "BetaMixtureNoiseDetector",
     "GaussianMixtureNoiseDetector",
     "LossHistogram",
+    "LossHistoryDisplay",
     "LossMixtureDisplay",
+    "LossRecorder",
     "NoisyLabelTrainer",
     "audit",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import math
 import os
 import sys
 from importlib import import_module
@@ -154,6 +155,9 @@ class _Monitor(Callback):
     over, and those that it does not know are made up for.
     """
 
+    best_epoch_: int | None
+    best_value_: float | None
+
     def __init__(self, monitor: str, mode: str) -> None:
         self.monitor = monitor
         self.mode = mode
@@ -197,8 +201,7 @@ class _Monitor(Callback):
             raise invalid_parameter(owner, "mode", expected, self.mode)
 
     def _forget(self) -> None:
-        self.best_epoch_: int | None = None
-        self.best_value_: float | None = None
+        self.best_epoch_ = self.best_value_ = None
         self._seen = 0  # the last epoch that was compared
 
     def _see(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
@@ -214,8 +217,8 @@ class _Monitor(Callback):
             raise invalid_parameter(owner, "monitor", expected, self.monitor)
         value = record[self.monitor]
         if value is None:
-            advice = "give fit a validation set" if self.monitor.startswith("val_") else "watch"
-            advice += "" if self.monitor.startswith("val_") else " what this run measures"
+            val = self.monitor.startswith("val_")
+            advice = "give fit a validation set" if val else "watch what this run measures"
             raise InvalidDataError(
                 f"{owner} watches {self.monitor!r}, which is None in epoch {record['epoch']}: "
                 f"{advice}."
@@ -225,7 +228,7 @@ class _Monitor(Callback):
     def _is_better(self, value: float, min_delta: float = 0.0) -> bool:
         """Tell whether a value beats the best by more than `min_delta`; NaN never does."""
         if self.best_value_ is None:
-            return value == value
+            return not math.isnan(value)
         rises = self.mode == "max" or (self.mode == "auto" and "accuracy" in self.monitor)
         return (value - self.best_value_) * (1.0 if rises else -1.0) > min_delta
 
@@ -307,8 +310,12 @@ class EarlyStopping(_Monitor):
         """Check the parameters; begin anew unless the run was resumed."""
         self.stopped_epoch_: int | None = None
         super().on_train_begin(trainer)
-        if self._waited >= self.patience:  # resumed after it had stopped
-            self._stop(trainer)
+        self._stop_if_due(trainer)  # resumed after it had stopped
+
+    def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
+        """Compare the epoch with the best one, and end the run where the patience is at an end."""
+        super().on_epoch_end(trainer, record)
+        self._stop_if_due(trainer)
 
     def _check(self) -> None:
         super()._check()
@@ -325,13 +332,11 @@ class EarlyStopping(_Monitor):
             self._waited = 0
         else:
             self._waited += 1
-        self._seen = epoch
-        if self._waited >= self.patience:
-            self._stop(trainer)
 
-    def _stop(self, trainer: NoisyLabelTrainer) -> None:
-        self.stopped_epoch_ = self._seen
-        trainer.request_stop()
+    def _stop_if_due(self, trainer: NoisyLabelTrainer) -> None:
+        if self._waited >= self.patience:
+            self.stopped_epoch_ = self._seen
+            trainer.request_stop()
 
 
 class BestModel(_Monitor):
@@ -386,6 +391,8 @@ class BestModel(_Monitor):
     True
     """
 
+    best_state_: dict[str, Any] | None
+
     def __init__(self, monitor: str = "val_accuracy", mode: str = "auto") -> None:
         super().__init__(monitor, mode)
 
@@ -402,9 +409,10 @@ class BestModel(_Monitor):
         NotFittedError
             No epoch was watched.
         """
-        if getattr(self, "best_state_", None) is None:
+        state: dict[str, Any] | None = getattr(self, "best_state_", None)
+        if state is None:
             raise NotFittedError("BestModel has no model to restore: it has watched no epoch yet.")
-        trainer.model.load_state_dict(self.best_state_)
+        trainer.model.load_state_dict(state)
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
         """Check the parameters; begin anew unless the run was resumed."""
@@ -437,7 +445,7 @@ class BestModel(_Monitor):
 
     def _forget(self) -> None:
         super()._forget()
-        self.best_state_: dict[str, Any] | None = None
+        self.best_state_ = None
 
     def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
         if epoch == trainer.history_[-1]["epoch"] and self._is_better(value):

@@ -91,3 +91,10 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     assert all(bar.moves == bar.settings["total"] == 4 for bar in made)
     assert all(bar.closed for bar in made)
     assert all(bar.settings["disable"] is not watched for bar in made)
+
+
+def test_a_callback_has_no_state_until_it_says_so():
+    callback = Callback()
+    assert callback.state_dict() == {}
+    callback.load_state_dict({"anything": 1})
+    assert vars(callback) == {}
