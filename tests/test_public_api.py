@@ -43,7 +43,10 @@ OTHERS = {
     "lossnoise.noise.inject_noise": lossnoise.noise.inject_noise,
     "lossnoise.noise.estimate_transition": lossnoise.noise.estimate_transition,
     "lossnoise.models.preact_resnet18": lossnoise.models.preact_resnet18,
-    "lossnoise.training.Callback": lossnoise.training.Callback,
+    **{
+        f"lossnoise.training.{name}": getattr(lossnoise.training, name)
+        for name in ("Callback", "CSVLogger", "EarlyStopping", "BestModel")
+    },
 }
 PUBLIC = {**TOP_LEVEL, **CORRECTIONS, **EXCEPTIONS, **CIFAR, **PURE_FUNCTIONS, **OTHERS}
 DATA = {
