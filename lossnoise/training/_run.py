@@ -72,7 +72,9 @@ class TrainingRun:
         self.correction = correction
         self.detector = detector
         self.generators = generators
-        pin = engine.device.type == "cuda" and not is_on_device(train)
+        on_cuda = engine.device.type == "cuda"
+        resident = on_cuda and is_on_device(train)
+        pin = on_cuda and not resident
         shard = rank_and_size()
         self.train_data = IndexedData(train, batch_size, pin_memory=pin, shard=shard)
         self.val_data = None
@@ -87,7 +89,7 @@ class TrainingRun:
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
-        if is_on_device(train):
+        if resident:
             check_device_labels(self._sweep_loader, num_classes)
         self.context = self._make_context(num_classes, num_epochs)
 
