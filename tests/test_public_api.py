@@ -13,6 +13,7 @@ import lossnoise.corrections
 import lossnoise.corrections.losses
 import lossnoise.corrections.mixing
 import lossnoise.data.cifar
+import lossnoise.data.resident
 import lossnoise.exceptions
 import lossnoise.models
 import lossnoise.noise
@@ -43,9 +44,11 @@ OTHERS = {
     "lossnoise.noise.inject_noise": lossnoise.noise.inject_noise,
     "lossnoise.noise.estimate_transition": lossnoise.noise.estimate_transition,
     "lossnoise.models.preact_resnet18": lossnoise.models.preact_resnet18,
+    "lossnoise.data.resident.ResidentImages": lossnoise.data.resident.ResidentImages,
     **{
         f"lossnoise.training.{name}": getattr(lossnoise.training, name)
-        for name in ("Callback", "CSVLogger", "EarlyStopping", "BestModel")
+        for name in lossnoise.training.__all__
+        if name not in lossnoise.__all__
     },
 }
 PUBLIC = {**TOP_LEVEL, **CORRECTIONS, **EXCEPTIONS, **CIFAR, **PURE_FUNCTIONS, **OTHERS}
