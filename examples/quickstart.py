@@ -1,6 +1,6 @@
 """Train on handwritten digits of which four in five labels were redrawn, and find the wrong ones.
 
-Compares plain cross-entropy, mixup and M-DYR-H on the same small network, and writes a figure
+Compares plain cross-entropy, mixup and M-DYR-H on the same small network, and writes two figures
 and the table of suspicious labels to ``quickstart_output/``. About two minutes on two cores::
 
     python examples/quickstart.py
@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lossnoise import LossMixtureDisplay, NoisyLabelTrainer, audit
+from lossnoise import LossHistoryDisplay, LossMixtureDisplay, NoisyLabelTrainer, audit
 from lossnoise.noise import inject_noise
 
 CORRECTIONS = ("cross-entropy", "mixup", "m-dyr-h")
@@ -119,6 +119,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
 
     options.out.mkdir(parents=True, exist_ok=True)
+    compared = {"plain training": trainers["cross-entropy"], "M-DYR-H": trainers["m-dyr-h"]}
+    history = LossHistoryDisplay.from_trainer(compared, digits.changed)
+    history.figure_.savefig(options.out / "loss_history.png", dpi=150)
     display = LossMixtureDisplay.from_estimator(trainer.detector_, trainer.losses_)
     display.ax_.set_title("Losses after training with M-DYR-H, and the mixture fitted to them")
     display.figure_.savefig(options.out / "losses.png", dpi=150)
@@ -130,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         index=digits.index,
     )
     report.to_csv(options.out / "audit.csv")
-    print(f"\n{report}\n\nwritten to {options.out}/: losses.png, audit.csv")
+    print(f"\n{report}\n\nwritten to {options.out}/: loss_history.png, losses.png, audit.csv")
 
 
 if __name__ == "__main__":

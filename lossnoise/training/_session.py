@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from lossnoise.exceptions import InterruptedWarning
 from lossnoise.training._distributed import (
@@ -38,12 +39,13 @@ def train_epochs(
     callbacks = [*trainer.callbacks, *progress]
     for callback in callbacks:
         callback.on_train_begin(trainer)
+    _agree_to_stop(trainer)
     try:
         for epoch in range(first, trainer.epochs + 1):
-            _run_epoch(trainer, run, epoch, callbacks)
-            _save_if_due(trainer, run, epoch, checkpoints)
             if trainer.stop_requested_:
                 break
+            _run_epoch(trainer, run, epoch, callbacks)
+            _save_if_due(trainer, run, epoch, checkpoints)
     except KeyboardInterrupt:
         if is_distributed():
             raise
@@ -69,7 +71,12 @@ def _run_epoch(
     _publish(trainer, run)
     for callback in callbacks:
         callback.on_epoch_end(trainer, record)
-    trainer.stop_requested_ = any(gather_objects(trainer.stop_requested_))  # one asks, all end
+    _agree_to_stop(trainer)
+
+
+def _agree_to_stop(trainer: NoisyLabelTrainer) -> None:
+    """End every process where a callback of one has asked for an end."""
+    trainer.stop_requested_ = any(gather_objects(trainer.stop_requested_))
 
 
 def _publish(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
@@ -88,7 +95,7 @@ def _save_if_due(
         "history": trainer.history_,
         "settings": settings_of(trainer, run),
         "run": run.state_dict(),
-        "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+        "callbacks": [(type(c).__name__, c.state_dict()) for c in trainer.callbacks],
     }
     if rank_and_size()[0] == 0:
         save_checkpoint(checkpoints, epoch, state)
@@ -103,10 +110,20 @@ def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoin
     check_same_settings(state["settings"], settings_of(trainer, run), str(checkpoints.folder))
     run.load_state_dict(state["run"])
     trainer.history_ = state["history"]
-    for callback, its_state in zip(trainer.callbacks, state["callbacks"], strict=False):
-        callback.load_state_dict(its_state)
+    _resume_callbacks(trainer.callbacks, state["callbacks"])
     _publish(trainer, run)
     return int(state["epoch"]) + 1
+
+
+def _resume_callbacks(callbacks: Sequence[Callback], states: list[tuple[str, Any]]) -> None:
+    """Give each callback the state of the first one of its class that no other has taken."""
+    left = list(states)
+    for callback in callbacks:
+        for entry in left:
+            if entry[0] == type(callback).__name__:
+                callback.load_state_dict(entry[1])
+                left.remove(entry)
+                break
 
 
 def _warn_interrupted(epoch: int) -> None:

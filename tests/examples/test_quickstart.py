@@ -17,7 +17,8 @@ def test_quickstart_prints_its_table_and_writes_figure_and_csv(tmp_path, capsys)
     printed = capsys.readouterr().out
     for correction in ("cross-entropy", "mixup", "m-dyr-h"):
         assert f"\n{correction} " in printed
-    assert (tmp_path / "out" / "losses.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("losses.png", "loss_history.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "out" / "audit.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 1347

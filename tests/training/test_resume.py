@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LinearLR, OneCycleLR
 
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
-from lossnoise.training import Callback
+from lossnoise.training import Callback, EarlyStopping
 
 
 def exactly(text):
@@ -165,3 +165,41 @@ def test_the_state_of_a_correction_is_resumed(build, make_data, make_net, tmp_pa
     assert resumed.correction_.steps == unbroken.correction_.steps == 5 * 6
     assert torch.equal(resumed.correction_.factor, unbroken.correction_.factor)
     np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+
+
+def test_a_run_that_was_stopped_early_stays_stopped(build, make_data, tmp_path):
+    """Resuming it trains no further epoch."""
+    settings = {"epochs": 9, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+
+    def stopping():
+        return EarlyStopping("train_loss", patience=1, min_delta=100.0)
+
+    first = build(callbacks=[stopping()], **settings).fit(make_data())
+    assert len(first.history_) == 2
+    again = build(callbacks=[stopping()], **settings).fit(make_data(), resume=True)
+    assert again.history_ == first.history_
+    np.testing.assert_array_equal(again.losses_, first.losses_)
+
+
+class Counter(Callback):
+    def __init__(self):
+        self.epochs = 0
+
+    def on_epoch_end(self, trainer, record):
+        self.epochs += 1
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
+
+def test_callbacks_take_up_their_own_states(build, make_data, tmp_path):
+    """Whatever others there are in the resumed run."""
+    first = [Stop(), Counter()]
+    build(epochs=4, checkpoint_dir=tmp_path, callbacks=first).fit(make_data())
+    counters = [Counter(), Counter()]
+    resumed = build(epochs=4, checkpoint_dir=tmp_path, callbacks=[*counters, Callback()])
+    resumed.fit(make_data(), resume=True)
+    assert [counter.epochs for counter in counters] == [4, 2]
