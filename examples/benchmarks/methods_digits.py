@@ -3,13 +3,14 @@
     python examples/benchmarks/methods_digits.py
 
 Each run of one seed starts from the same first weights and the same noise for every correction,
-with the trainer's defaults; only `epochs` is set. About an hour on two cores. The result goes
-to ``results/methods_digits.json``.
+with the trainer's defaults; only `epochs` is set. About an hour on two cores; with ``--cache``
+the command can be stopped and started again. The result goes to ``results/methods_digits.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from functools import partial
@@ -30,6 +31,7 @@ from quickstart import load_noisy_digits, measure, train
 
 from lossnoise.corrections import CORRECTIONS, MDyrH
 from lossnoise.corrections._dynamic import DynamicBootstrap
+from lossnoise.exceptions import NonFiniteLossError
 
 # Share of labels, kind of noise, and whether the true class is among those drawn.
 SYMMETRIC = [(rate, "symmetric", True) for rate in (0.0, 0.2, 0.5, 0.8, 0.9)]
@@ -45,7 +47,26 @@ VARIANTS = {
 }
 
 
-def run_one(correction: str, noise: tuple[float, str, bool], seed: int, epochs: int) -> Any:
+def run_one(
+    correction: str, noise: tuple[float, str, bool], seed: int, epochs: int, cache: Path | None
+) -> dict[str, Any]:
+    """Train one correction with one kind of noise and one seed, or read that from the cache."""
+    path = None if cache is None else cache / f"{correction}_{name_of(noise)}_{seed}_{epochs}.json"
+    if path is not None and path.exists():
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return kept
+    try:
+        run = train_one(correction, noise, seed, epochs)
+    except NonFiniteLossError as error:
+        run = {"seed": seed, "diverged": str(error)}
+    if path is not None:
+        _results.write(path, run)
+    return run
+
+
+def train_one(
+    correction: str, noise: tuple[float, str, bool], seed: int, epochs: int
+) -> dict[str, Any]:
     """Train one correction with one kind of noise and one seed."""
     torch.set_num_threads(1)
     rate, kind, include_true = noise
@@ -63,9 +84,11 @@ def run_one(correction: str, noise: tuple[float, str, bool], seed: int, epochs: 
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the spread of each figure over the seeds."""
-    names = [name for name in runs[0] if name != "seed" and runs[0][name] is not None]
-    return {name: _results.spread([run[name] for run in runs]) for name in names}
+    """Return the spread of each figure over the seeds that ended, and how many did not."""
+    ended = [run for run in runs if "diverged" not in run]
+    names = [name for name in (ended or [{}])[0] if name != "seed" and ended[0][name] is not None]
+    spreads = {name: _results.spread([run[name] for run in ended]) for name in names}
+    return spreads | {"diverged": len(runs) - len(ended)}
 
 
 def against_plain(cells: list[dict[str, Any]]) -> None:
@@ -73,7 +96,8 @@ def against_plain(cells: list[dict[str, Any]]) -> None:
     plain = {cell["noise_name"]: cell["runs"] for cell in cells if cell["correction"] == PLAIN}
     for cell in cells:
         others = {run["seed"]: run["last"] for run in plain.get(cell["noise_name"], [])}
-        gains = [run["last"] - others[run["seed"]] for run in cell["runs"] if run["seed"] in others]
+        ended = [run for run in cell["runs"] if "last" in run and run["seed"] in others]
+        gains = [run["last"] - others[run["seed"]] for run in ended]
         if len(gains) > 1:
             error = float(np.std(gains, ddof=1) / np.sqrt(len(gains)))
             cell["over_plain"] = {"mean": float(np.mean(gains)), "standard_error": error}
@@ -85,6 +109,7 @@ def show(cell: dict[str, Any]) -> None:
     for name in ("last", "best", "after_warmup", "noise_rate", "auroc", "precision", "recall"):
         if name in summary:
             line += f"{name} {summary[name]['mean']:.3f} ±{summary[name]['std']:.3f}  "
+    line += f"diverged {summary['diverged']}" if summary["diverged"] else ""
     print(line, flush=True)
 
 
@@ -96,15 +121,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where finished runs are kept")
     parser.add_argument("--out", type=Path, default=_results.RESULTS / "methods_digits.json")
     options = parser.parse_args(arguments)
 
     cells = []
-    for noise in (n for n in NOISES if name_of(n) in options.noise):
+    named = {name_of(noise): noise for noise in NOISES}
+    for noise in (named[name] for name in options.noise):
         more = range(max(options.seeds) + 1, CLEAN_SEEDS) if noise[0] == 0.0 else ()
         seeds = [*options.seeds, *(more if len(options.seeds) > 1 else ())]
         cases = list(product(options.corrections, [noise], seeds))
-        runs = Parallel(options.jobs)(delayed(run_one)(*case, options.epochs) for case in cases)
+        settings = (options.epochs, options.cache)
+        runs = Parallel(options.jobs)(delayed(run_one)(*case, *settings) for case in cases)
         for correction in options.corrections:
             mine = [r for r, case in zip(runs, cases, strict=True) if case[0] == correction]
             rate, kind, include_true = noise

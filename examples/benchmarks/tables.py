@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[2] / "docs" / "user_guide" / "trust.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [DOCS / "user_guide" / "trust.md", DOCS / "methods" / "index.md"]
 TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 METHODS = {
@@ -135,6 +136,54 @@ def _seconds(row: dict[str, Any], method: str) -> str:
     return f"{1e3 * row['seconds'][method]['median']:,.1f} ms"
 
 
+NOISE_NAMES = {
+    "symmetric-0": "0 %",
+    "symmetric-0.2": "20 %",
+    "symmetric-0.5": "50 %",
+    "symmetric-0.8": "80 %",
+    "symmetric-0.9": "90 %",
+    "pair-0.4": "40 % pair",
+}
+
+
+def digits(*figures: str) -> str:
+    """Return figures of every correction on digits, by kind of noise."""
+    cells = result("methods_digits")["cells"]
+    noises = [name for name in NOISE_NAMES if any(_has(c, name, figures) for c in cells)]
+    rows = []
+    for correction in dict.fromkeys(cell["correction"] for cell in cells):
+        mine = {c["noise_name"]: c["summary"] for c in cells if c["correction"] == correction}
+        rows.append([f"`{correction}`", *(_means(mine[name], figures) for name in noises)])
+    return markdown(["", *(NOISE_NAMES[name] for name in noises)], rows)
+
+
+def _has(cell: dict[str, Any], noise: str, figures: tuple[str, ...]) -> bool:
+    return cell["noise_name"] == noise and figures[0] in cell["summary"]
+
+
+def _means(summary: dict[str, Any], figures: tuple[str, ...]) -> str:
+    if figures[0] not in summary:
+        return "diverged"
+    first, *others = (summary[name] for name in figures)
+    spread = f" ± {first['std']:.3f}" if figures[0] == "last" else ""
+    lost = f" ({summary['diverged']} diverged)" if summary["diverged"] else ""
+    means = [f"{first['mean']:.3f}{spread}", *(f"{other['mean']:.3f}" for other in others)]
+    return " / ".join(means) + lost
+
+
+def epoch_cost() -> str:
+    """Return what an epoch of each correction costs over a bare loop, by network."""
+    models = result("epoch_cost")["models"]
+    names = list(next(iter(models.values()))["summary"])
+    rows = [[name, *(_ratio(m["summary"][name]) for m in models.values())] for name in names]
+    return markdown(["", *models], rows)
+
+
+def _ratio(summary: dict[str, Any]) -> str:
+    ratio = summary["over_bare_loop"]
+    return f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "errors": errors,
     "mean-errors": lambda: over_sets("mean_abs_error"),
@@ -143,6 +192,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage": coverage,
     "false-alarms": false_alarms,
     "cost": cost,
+    "digits-accuracy": lambda: digits("last", "best"),
+    "digits-detection": lambda: digits("auroc", "recall", "precision"),
+    "epoch-cost": epoch_cost,
 }
 
 
@@ -152,4 +204,5 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8")), "utf-8")
