@@ -59,6 +59,7 @@ def run_one(
         run = train_one(correction, noise, seed, epochs)
     except NonFiniteLossError as error:
         run = {"seed": seed, "diverged": str(error)}
+    run["commit"] = _results.commit()  # of this run: the cache may have others of an earlier one
     if path is not None:
         _results.write(path, run)
     return run
@@ -86,7 +87,8 @@ def train_one(
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the spread of each figure over the seeds that ended, and how many did not."""
     ended = [run for run in runs if "diverged" not in run]
-    names = [name for name in (ended or [{}])[0] if name != "seed" and ended[0][name] is not None]
+    kept = (ended or [{}])[0]
+    names = [name for name, value in kept.items() if isinstance(value, float)]
     spreads = {name: _results.spread([run[name] for run in ended]) for name in names}
     return spreads | {"diverged": len(runs) - len(ended)}
 

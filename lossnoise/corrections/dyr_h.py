@@ -24,11 +24,11 @@ class DyrH(DynamicBootstrap):
 
     Parameters
     ----------
-    warmup : int, float or "auto", default=0.25
+    warmup : int, float or "auto", default="auto"
         Epochs of cross-entropy alone: a number of epochs (int) or a fraction of the run (float).
-        The paper has 30 of 120 without mixup. "auto" ends it when the losses separate right
-        labels from wrong ones (`EpochContext.evidence` of at least one half), and after half of
-        the run at the latest.
+        "auto" ends it when the losses separate right labels from wrong ones
+        (`EpochContext.evidence` of at least one half), and after half of the run at the latest:
+        without mixup a network soon memorises wrong labels. The paper has 30 of 120.
     class_prior : {"uniform", "labels"} or array-like (num_classes,), default="uniform"
         How frequent the classes are thought to be, in the term that keeps predictions spread over
         them: all alike, as the paper has it; as in the given labels; or as given.
@@ -55,7 +55,7 @@ class DyrH(DynamicBootstrap):
     def __init__(
         self,
         *,
-        warmup: float | Literal["auto"] = 0.25,
+        warmup: float | Literal["auto"] = "auto",
         class_prior: str | ArrayLike = "uniform",
         class_balance: float | Literal["auto"] = "auto",
         sweep: Literal["running", "epoch"] = "running",
