@@ -16,6 +16,7 @@ __all__ = [
     "LossNoiseError",
     "LossNoiseWarning",
     "MissingExtraError",
+    "ModelOutputWarning",
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
     "SmallBatchWarning",
@@ -73,3 +74,7 @@ class CheckpointWarning(LossNoiseWarning):
 
 class InterruptedWarning(LossNoiseWarning):
     """A run was ended from the keyboard."""
+
+
+class ModelOutputWarning(LossNoiseWarning):
+    """A model returns something else than logits, which training would not notice."""

@@ -102,8 +102,9 @@ class DynamicBootstrap(Correction):
             return
         guesses = context.all_mean(self._guesses)
         spread = float(torch.special.entr(guesses / guesses.sum()).sum().exp())
-        if self._usual_spread is None:
+        if self._usual_spread is None or context.epoch <= self.warmup_epochs(context):
             self._usual_spread = spread
+            return
         collapsed = spread < self._usual_spread / 2.0
         if collapsed and not self._suspended:
             warnings.warn(

@@ -76,7 +76,8 @@ def _call(module: nn.Module, inputs: Any) -> Any:
 
 
 def _takes(module: nn.Module, name: str) -> bool:
-    parameters = inspect.signature(module.forward).parameters
+    own = getattr(module, "_orig_mod", module)  # of torch.compile
+    parameters = inspect.signature(own.forward).parameters
     return name in parameters or any(
         parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
     )

@@ -115,4 +115,5 @@ class MDDyrH(MDyrH):
 
     def _dynamic_epochs(self, context: EpochContext) -> int:
         owner, n = type(self).__name__, context.num_epochs
-        return resolve_epochs(owner, "dynamic_mixup", self.dynamic_mixup, n)
+        epochs = resolve_epochs(owner, "dynamic_mixup", self.dynamic_mixup, n)
+        return max(epochs, 1) if self.dynamic_mixup > 0 else 0  # a short run keeps the stage

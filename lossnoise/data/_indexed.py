@@ -63,22 +63,48 @@ class IndexedData:
             return self._loader(MergedTail(self._given.batch_sampler), generator)
         return self._loader(self._batches(generator), generator)
 
-    def in_order(self) -> DataLoader[Any]:
-        """Return a loader of every sample once: of this process's share of them."""
+    def in_order(self, generator: torch.Generator | None = None) -> DataLoader[Any]:
+        """Return a loader of every sample once: of this process's share of them.
+
+        The seeds of worker processes are drawn from the generator.
+        """
+        # A generator in any case, or every pass would draw a seed from the global one.
+        generator = torch.Generator() if generator is None else generator
         if self.is_stream:
-            return self._stream_loader(torch.Generator())
-        # Its own generator, or every pass would draw a seed from the global one.
-        return self._loader(self._batches(None), torch.Generator())
+            return self._stream_loader(generator)
+        return self._loader(self._batches(None), generator)
+
+    def as_given(self) -> DataLoader[Any]:
+        """Return a loader of what a user's loader yields; of a dataset in order."""
+        if self._given is None or self.is_stream:
+            return self.in_order()
+        return self._loader(self._given.batch_sampler, torch.Generator())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tell a sampler that shuffles by the number of the epoch, as `DistributedSampler` does."""
+        for sampler in self._samplers():
+            if callable(getattr(sampler, "set_epoch", None)):
+                sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the generator of a user's loader."""
-        generator = None if self._given is None else self._given.generator
-        return {"generator": None if generator is None else generator.get_state()}
+        """Return the states of the generators of a user's loader and of its samplers."""
+        return {"generators": [generator.get_state() for generator in self._generators()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        if state["generator"] is not None and self._given is not None:
-            self._given.generator.set_state(state["generator"])
+        for generator, its_state in zip(self._generators(), state["generators"], strict=True):
+            generator.set_state(its_state)
+
+    def _samplers(self) -> list[Any]:
+        if self._given is None or self.is_stream:
+            return []
+        batches = self._given.batch_sampler
+        return [self._given.sampler, batches, getattr(batches, "sampler", None)]
+
+    def _generators(self) -> list[torch.Generator]:
+        owners = [self._given, *self._samplers()]
+        found = [getattr(owner, "generator", None) for owner in owners]
+        return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
     def _batches(self, generator: torch.Generator | None) -> BatchIndices:
         return BatchIndices(self.num_samples, self.batch_size, generator, self._shard)
@@ -115,7 +141,7 @@ def is_sharded(data: Dataset[Any] | DataLoader[Any]) -> bool:
 def _options_of(loader: DataLoader[Any]) -> dict[str, Any]:
     names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
     if loader.num_workers:
-        names += ["prefetch_factor", "persistent_workers"]
+        names.append("prefetch_factor")  # not persistent workers: no checkpoint has their state
     return {name: getattr(loader, name) for name in names}
 
 
@@ -237,7 +263,40 @@ class IndexedCollate:
         if isinstance(pairs[0], WholeBatch):
             return torch.tensor(pairs[0].indices), pairs[0].sample
         indices = torch.tensor([index for index, _ in pairs])
-        return indices, self.collate([sample for _, sample in pairs])
+        before = [_label_of(sample) for _, sample in pairs]
+        batch = self.collate([sample for _, sample in pairs])
+        if self.collate is not default_collate:
+            _check_order(before, _label_of(batch))
+        return indices, batch
+
+
+def _label_of(sample: Any) -> Any:
+    """Return what is probably the label of a sample, or the labels of a batch."""
+    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        return sample[1]
+    return None
+
+
+def _check_order(before: list[Any], after: Any) -> None:
+    """Raise where a user's collate function has changed the order or the number of samples."""
+    if not isinstance(after, Tensor) or after.ndim != 1:
+        return
+    if len(after) != len(before):
+        raise InvalidDataError(
+            "The collate function of NoisyLabelTrainer's loaders must keep every sample. "
+            f"Got {len(after)} of {len(before)} instead."
+        )
+    try:
+        labels = [int(label) for label in before]
+    except (TypeError, ValueError):
+        return
+    found = [int(label) for label in after.tolist()]
+    if found != labels and sorted(found) == sorted(labels):
+        raise InvalidDataError(
+            "The collate function of NoisyLabelTrainer's loaders must keep the order of the "
+            "samples. Got another one instead: every loss would go to another sample. Sort inside "
+            "the model."
+        )
 
 
 class BatchIndices(Sampler[list[int]]):
@@ -266,6 +325,8 @@ class BatchIndices(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
+        if not order:
+            return
         last = len(self) - 1
         for i in range(last):
             yield order[i * self.batch_size : (i + 1) * self.batch_size]
@@ -286,4 +347,4 @@ class BatchIndices(Sampler[list[int]]):
 
 def _number_of_batches(num_samples: int, batch_size: int) -> int:
     full, rest = divmod(num_samples, batch_size)
-    return max(1, full + (rest > 1))
+    return max(min(1, num_samples), full + (rest > 1))

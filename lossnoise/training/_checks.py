@@ -17,7 +17,7 @@ from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
-from lossnoise.training._distributed import is_distributed
+from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training.callbacks import Callback
 from lossnoise.training.checkpoint import Checkpoints, list_checkpoints
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
 
 OWNER = "NoisyLabelTrainer"
+EXAMPLES = {
+    "optimizer": "lambda parameters: torch.optim.Adam(parameters, lr=0.001)",
+    "scheduler": "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 30)",
+}
 DATASET = (
     "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
     "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
@@ -41,12 +45,28 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
     check_int(OWNER, "batch_size", trainer.batch_size, 1)
     check_int(OWNER, "verbose", trainer.verbose, 0)
     read_precision(trainer.precision)
+    read_device(trainer.device)
     _check_name_or("correction", trainer.correction, CORRECTIONS, Correction)
     make_detector(OWNER, trainer.detector)
     _check_ready_or_factory("optimizer", trainer.optimizer, Optimizer)
     _check_ready_or_factory("scheduler", trainer.scheduler, LRScheduler)
     _check_ready_objects(trainer)
     _check_callbacks(trainer.callbacks)
+
+
+def read_device(device: Any) -> torch.device:
+    """Return the device that `device` means; None is the one of this process."""
+    if device is None:
+        return local_device()
+    try:
+        read = torch.device(device)
+    except (RuntimeError, TypeError):
+        expected = "a device such as 'cpu', 'cuda' or 'cuda:1'"
+        raise invalid_parameter(OWNER, "device", expected, device) from None
+    if read.type == "cuda" and not torch.cuda.is_available():
+        expected = "a device of this machine, on which torch sees no CUDA"
+        raise invalid_parameter(OWNER, "device", expected, device)
+    return read
 
 
 def read_precision(precision: object) -> Precision:
@@ -68,7 +88,8 @@ def _check_name_or(name: str, value: object, names: Collection[str], kind: type)
 
 def _check_ready_or_factory(name: str, value: object, ready: type) -> None:
     if not (value is None or callable(value) or isinstance(value, ready)):
-        expected = f"a factory, a ready {ready.__name__} or None"
+        example = EXAMPLES[name]
+        expected = f"a factory such as {example}, a ready {ready.__name__} or None"
         raise invalid_parameter(OWNER, name, expected, value)
 
 
@@ -123,7 +144,7 @@ def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
 def check_data(name: str, data: Any, minimum: int = 1) -> None:
     """Raise where `data` is no dataset, nor a loader of one, of at least `minimum` samples."""
     dataset = data.dataset if isinstance(data, DataLoader) else data
-    if isinstance(data, DataLoader) and data.batch_sampler is None and not _is_stream(dataset):
+    if isinstance(data, DataLoader) and data.batch_size is None and data.batch_sampler is None:
         expected = "a DataLoader that makes batches itself (batch_size is not None)"
         raise invalid_parameter(OWNER, name, expected, type(data))
     if _is_stream(dataset):
@@ -135,9 +156,7 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
                 "__len__ that yields (index, (input, label))",
                 type(dataset),
             )
-    elif not hasattr(dataset, "__getitem__") or isinstance(
-        dataset, (torch.Tensor, np.ndarray, tuple)
-    ):
+    elif not hasattr(dataset, "__getitem__") or _is_table(dataset):
         raise invalid_parameter(OWNER, name, DATASET, type(dataset))
     if not hasattr(dataset, "__len__"):
         raise invalid_parameter(OWNER, name, DATASET, type(dataset))
@@ -145,6 +164,9 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
         raise invalid_data(
             OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
         )
+    if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
+        got = f"one without a batch: {len(dataset)} samples, and drop_last"
+        raise invalid_data(OWNER, name, "a loader of at least one batch", got)
 
 
 def check_shares(name: str, data: Any) -> None:
@@ -157,6 +179,11 @@ def check_shares(name: str, data: Any) -> None:
             f"a {type(data).__name__}",
             "every process would train on the same samples",
         )
+
+
+def _is_table(dataset: object) -> bool:
+    """Tell whether these are inputs alone: an array, or a data frame."""
+    return isinstance(dataset, (torch.Tensor, np.ndarray, tuple)) or hasattr(dataset, "iloc")
 
 
 def _is_stream(dataset: object) -> bool:

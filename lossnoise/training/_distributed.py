@@ -5,6 +5,7 @@ Without a process group, every function here is what it is for one process.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,18 +39,23 @@ def local_device() -> torch.device:
 def process_group() -> Iterator[None]:
     """Have a process group where ``torchrun`` started this process, unless there is one already.
 
-    An error in a collective means that another process died, and is raised as `DistributedError`.
+    It stays for the life of the process: a second one on the same store would meet the keys of the
+    first. An error in a collective means that another process died, and is raised as
+    `DistributedError`.
     """
     launched = dist.is_available() and dist.is_torchelastic_launched()
-    ours = launched and not dist.is_initialized() and int(os.environ["WORLD_SIZE"]) > 1
-    if ours:
+    if launched and not dist.is_initialized() and int(os.environ["WORLD_SIZE"]) > 1:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # collectives go through it
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        with _clear_errors():
-            yield
-    finally:
-        if ours and dist.is_initialized():
-            dist.destroy_process_group()
+        atexit.register(_destroy_group)
+    with _clear_errors():
+        yield
+
+
+def _destroy_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager
@@ -73,7 +79,7 @@ def _is_lost_connection(error: RuntimeError) -> bool:
         for name in ("DistBackendError", "DistNetworkError", "DistStoreError")
         if (kind := getattr(dist, name, None)) is not None
     )
-    words = ("gloo", "connection", "nccl", "socket", "timed out")
+    words = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
     return isinstance(error, kinds) or any(word in str(error).lower() for word in words)
 
 

@@ -159,6 +159,8 @@ class TrainingEngine:
             raise RuntimeError("only a correction with needs_restart = True can restart")
         self.rollback(self._initial)
         self._held = False
+        for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
+            group["lr"] = group.get("initial_lr", group["lr"])  # before a schedule scaled it
         if not isinstance(self._scheduler, LRScheduler):
             self.schedulers = self._make_schedulers(num_epochs)
 

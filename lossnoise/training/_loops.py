@@ -45,21 +45,26 @@ def sweep(
     loader: DataLoader[Any],
     function: SweepFunction,
     num_classes: int | None = None,
+    *,
+    alone: bool = False,
 ) -> Tensor:
     """Return ``function(model, batch)`` of every sample, in the order of the dataset.
 
     In eval mode, without gradients; BatchNorm's statistics stay as they are, and each module's
-    own mode is restored. Every process sweeps its own share, and has all results.
+    own mode is restored. Every process sweeps its own share, and has all results; or sweeps all
+    `alone`, without the others.
     """
     parts, places = [], []
-    for each in engine.models:
-        broadcast_buffers(bare(each))
+    if not alone:
+        synchronise_buffers(engine)
     model = bare(engine.model)
     with eval_mode(model), torch.no_grad(), engine.autocast():
         for batch in device_batches(loader, engine, num_classes):
             parts.append(function(model, batch))
             places.append(batch.indices)
-    results, order = gather_rows(torch.cat(parts)), gather_rows(torch.cat(places))
+    results, order = torch.cat(parts), torch.cat(places)
+    if not alone:
+        results, order = gather_rows(results), gather_rows(order)
     num_samples = loader.dataset.num_samples  # type: ignore[attr-defined]  # an indexed loader
     seen = torch.bincount(order, minlength=num_samples)
     if len(seen) != num_samples or not bool((seen == 1).all()):
@@ -71,6 +76,28 @@ def sweep(
     ordered = torch.empty_like(results)
     ordered[order] = results
     return ordered
+
+
+def accuracy(
+    engine: TrainingEngine, loader: DataLoader[Any], num_classes: int, *, alone: bool = False
+) -> float:
+    """Return the share of the samples of a loader whose highest logit is their label."""
+    total = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    if not alone:
+        synchronise_buffers(engine)
+    model = bare(engine.model)
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        for batch in device_batches(loader, engine, num_classes):
+            total[0] += (model(batch.inputs).argmax(dim=1) == batch.labels).sum()
+            total[1] += len(batch.labels)
+    right, seen = (total if alone else sum_over_ranks(total)).tolist()
+    return float(right / seen)
+
+
+def synchronise_buffers(engine: TrainingEngine) -> None:
+    """Give every process the first one's buffers: BatchNorm's running statistics differ."""
+    for model in engine.models:
+        broadcast_buffers(bare(model))
 
 
 @contextmanager
@@ -123,6 +150,8 @@ def split_sample(sample: Any, *, needs_labels: bool = True) -> tuple[Any, Tensor
         inputs, labels = sample
     elif isinstance(sample, Tensor) and not needs_labels:
         inputs = sample
+    elif isinstance(sample, (tuple, list)) and len(sample) == 1 and not needs_labels:
+        inputs = sample[0]
     first = next(iter_tensors(inputs), None)
     if first is not None and not needs_labels and not isinstance(labels, Tensor):
         return inputs, torch.zeros(len(first), dtype=torch.int64)
@@ -175,6 +204,7 @@ def check_labels(labels: Tensor, indices: Tensor, num_classes: int | None) -> No
         first = int(wrong.nonzero()[0])
         raise InvalidDataError(
             f"The labels of NoisyLabelTrainer's datasets must be in the range [0, {num_classes}), "
-            f"one a column of the model's output. Got {int(labels[first])} at sample "
-            f"{int(indices[first])} instead."
+            f"as the model has {num_classes} outputs. Got {int(labels[first])} at sample "
+            f"{int(indices[first])} instead: labels begin at 0, and the model needs an output for "
+            "each class."
         )

@@ -20,14 +20,17 @@ class RunGenerators:
         Mixing weights, on the host.
     order : torch.Generator
         Order of the samples, on the host.
+    sweeps : torch.Generator
+        Seeds of the worker processes of passes in order.
     device : torch.Generator
         Permutations of a batch, on the training device: of each process its own.
     """
 
     def __init__(self, seed: int, device: torch.device, rank: int = 0) -> None:
         # Not the seed itself: the global generators are seeded with it.
-        order, mixing, weights = np.random.SeedSequence(seed).spawn(3)
+        order, mixing, weights, sweeps = np.random.SeedSequence(seed).spawn(4)
         self.numpy = np.random.default_rng(weights)
+        self.sweeps = torch.Generator().manual_seed(int(sweeps.generate_state(1)[0]))
         self.order = torch.Generator().manual_seed(int(order.generate_state(1)[0]))
         self.device = torch.Generator(device).manual_seed(
             int(mixing.generate_state(rank + 1)[rank])
@@ -38,6 +41,7 @@ class RunGenerators:
         return {
             "numpy": self.numpy.bit_generator.state,
             "order": self.order.get_state(),
+            "sweeps": self.sweeps.get_state(),
             "device": self.device.get_state(),
             "globals": global_random_state(),
         }
@@ -46,6 +50,7 @@ class RunGenerators:
         """Take back what `state_dict` returned."""
         self.numpy.bit_generator.state = state["numpy"]
         self.order.set_state(state["order"])
+        self.sweeps.set_state(state["sweeps"])
         self.device.set_state(state["device"])
         set_global_random_state(state["globals"])
 

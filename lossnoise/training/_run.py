@@ -22,7 +22,9 @@ from lossnoise.corrections.losses import cross_entropy
 from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.exceptions import (
+    CollapseWarning,
     InvalidDataError,
+    ModelOutputWarning,
     NonFiniteLossError,
     NoSeparableNoiseWarning,
 )
@@ -33,7 +35,13 @@ from lossnoise.training._distributed import (
     sum_over_ranks,
 )
 from lossnoise.training._engine import TrainingEngine, bare
-from lossnoise.training._loops import check_device_labels, split_sample, sweep, train_epoch
+from lossnoise.training._loops import (
+    accuracy,
+    check_device_labels,
+    split_sample,
+    sweep,
+    train_epoch,
+)
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators
 from lossnoise.training.recorder import LossRecorder
@@ -81,7 +89,7 @@ class TrainingRun:
         if val is not None:
             self.val_data = IndexedData(val, batch_size, pin_memory=pin, shard=shard)
         self._train_loader = self.train_data.shuffled(generators.order)
-        self._sweep_loader = self.train_data.in_order()
+        self._sweep_loader = self.train_data.in_order(generators.sweeps)
         self._losses: NDArray[np.float32] | None = None  # that the mixture is fitted to
         self._proba: NDArray[np.float64] | None = None  # P(wrong) by that mixture
         self._suggested: NDArray[np.int64] | None = None
@@ -98,6 +106,7 @@ class TrainingRun:
         begun = time.perf_counter()
         self.context = replace(self.context, epoch=epoch)
         self._running.reset()
+        self.train_data.begin_epoch(epoch)
         self.correction.begin_epoch(self.context)
         train_loss = train_epoch(
             self.engine, self._train_loader, self.correction, self.context, on_batch_end
@@ -115,17 +124,19 @@ class TrainingRun:
             logits = model(batch.inputs).float()
             losses = cross_entropy(logits, batch.labels)
             others = logits.scatter(1, batch.labels[:, None], -torch.inf).argmax(dim=1)
-            return torch.stack([losses.double(), others.double()], dim=1)
+            classes = [logits.argmax(dim=1), others, batch.labels]
+            return torch.stack([losses.double(), *(c.double() for c in classes)], dim=1)
 
         judged = self._sweep(judge).cpu().numpy()
-        self._suggested = judged[:, 1].astype(np.int64)
+        predicted, self._suggested, given = judged[:, 1:].astype(np.int64).T
         self._fit(judged[:, 0].astype(np.float32))
-        fitted = self.correction.needs_detector and self.context.noise_proba is not None
-        if fitted and self._proba is not None and not (self._proba > 0.5).any():
+        warn_of_collapse(predicted, given)
+        if not getattr(self.detector, "separable_", True):
             warnings.warn(
-                f"None of the {self.context.num_samples} labels looks wrong by the losses of the "
-                "trained model. The labels may be right, or the model may have memorised them: "
-                "these losses cannot tell. loss_history_ has those of earlier epochs.",
+                "The losses of the trained model look like one population: they cannot tell right "
+                "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
+                "many labels are wrong. Losses of earlier epochs may tell more: fit a "
+                "BetaMixtureNoiseDetector to loss_history_.",
                 NoSeparableNoiseWarning,
                 stacklevel=2,
             )
@@ -165,24 +176,24 @@ class TrainingRun:
 
         The two are never mixed in one fit: BatchNorm normalises them by different statistics.
         """
+        epoch = self.context.epoch
         losses = self._running.collect()
+        if not math.isfinite(train_loss):
+            known = losses is not None and not np.isfinite(losses).all()
+            raise diverged(epoch, losses if known else None, self._sweep_loader)
         if losses is None and self.correction.needs_detector:
             losses = self._sweep_losses()
-        epoch = self.context.epoch
         if losses is not None:
-            check_finite(losses, epoch)
+            if not np.isfinite(losses).all():
+                raise diverged(epoch, losses, self._sweep_loader)
             self.recorder.record_epoch(losses, epoch)
-        if not math.isfinite(train_loss):
-            raise NonFiniteLossError(
-                f"The training loss of epoch {epoch} is {train_loss}. The learning rate may be too "
-                "high, or inputs may hold NaN."
-            )
         if losses is not None and self.correction.needs_detector:
             self._fit(losses)
 
     def _fit(self, losses: NDArray[np.float32]) -> None:
         """Fit the mixture to losses, and give it to the correction."""
-        check_finite(losses, self.context.epoch)
+        if not np.isfinite(losses).all():
+            raise diverged(self.context.epoch, losses, self._sweep_loader)
         self._losses = losses
         if losses.min() == losses.max():
             self._cannot_tell()
@@ -230,14 +241,17 @@ class TrainingRun:
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
-        val, num_classes = self.val_data, self.context.num_classes
+        val = self.val_data
         return {
             "epoch": epoch,
             "train_loss": train_loss,
-            "val_accuracy": None if val is None else accuracy(self.engine, val, num_classes),
+            "val_accuracy": None if val is None else self._validate(val),
             "noise_rate": None if fitted is None else self.context.noise_rate,
             "separable": getattr(fitted, "separable_", None),
         }
+
+    def _validate(self, val: IndexedData) -> float:
+        return accuracy(self.engine, val.as_given(), self.context.num_classes)
 
     def _sweep_losses(self) -> NDArray[np.float32]:
         losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))
@@ -313,33 +327,89 @@ def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
     inputs, labels = split_sample(sample)
     model = bare(engine.model)
     with eval_mode(model), torch.no_grad(), engine.autocast():
-        logits = model(engine.to_device(inputs))
+        logits = _first_forward(model, engine.to_device(inputs))
     if not (logits.ndim == 2 and len(logits) == len(labels)):
         raise InvalidDataError(
             "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
             f"num_classes). Got a tensor of shape {tuple(logits.shape)} for a batch of "
             f"{len(labels)} samples instead."
         )
+    warn_of_probabilities(logits)
     return int(logits.shape[1])
 
 
-def accuracy(engine: TrainingEngine, data: IndexedData, num_classes: int) -> float:
-    """Return the share of samples whose highest logit is their label."""
+def _first_forward(model: nn.Module, inputs: Any) -> Tensor:
+    try:
+        logits: Tensor = model(inputs)
+    except RuntimeError as error:
+        if not any(tensor.dtype == torch.float64 for tensor in iter_tensors(inputs)):
+            raise
+        raise InvalidDataError(
+            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got float64 "
+            "inputs, which most models do not: convert them with .float(), or "
+            f".astype(np.float32) before they become tensors. The model says: {error}"
+        ) from error
+    return logits
 
-    def is_right(model: nn.Module, batch: Batch) -> Tensor:
-        right: Tensor = model(batch.inputs).argmax(dim=1) == batch.labels
-        return right
 
-    right = sweep(engine, data.in_order(), is_right, num_classes)
-    return float(right.float().mean())
-
-
-def check_finite(losses: NDArray[np.float32], epoch: int) -> None:
-    """Raise where the losses of an epoch are not finite, naming samples and epoch."""
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        raise NonFiniteLossError(
-            f"The losses of {len(bad)} of {len(losses)} samples are not finite after epoch "
-            f"{epoch}; the first are samples {bad[:5].tolist()}. The learning rate may be too "
-            "high, or inputs may hold NaN."
+def warn_of_probabilities(logits: Tensor) -> None:
+    """Warn where a model seems to end in a softmax."""
+    sums = logits.float().sum(dim=1)
+    if logits.shape[1] > 1 and bool((logits >= 0.0).all() & ((sums - 1.0).abs() < 1e-3).all()):
+        warnings.warn(
+            "The model returns probabilities: its rows sum to 1. NoisyLabelTrainer needs logits, "
+            "to which it applies the softmax itself; leave out the one at the end of the model.",
+            ModelOutputWarning,
+            stacklevel=2,
         )
+
+
+def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> None:
+    """Warn where a model predicts few of the classes that the labels have.
+
+    Samples inside and outside those classes then form two heaps of losses, which look like right
+    and wrong labels, and are not.
+    """
+    spread, usual = effective_classes(predicted), effective_classes(given)
+    if spread < usual / 2.0:
+        warnings.warn(
+            f"The trained model predicts {spread:.1f} classes (effective number), where the labels "
+            f"have {usual:.1f}: its losses and noise_proba_ say nothing about single labels. A "
+            "lower learning rate, larger batches or a longer warmup may help.",
+            CollapseWarning,
+            stacklevel=3,
+        )
+
+
+def effective_classes(classes: NDArray[np.int64]) -> float:
+    """Return the exponential of the entropy of how often each class occurs."""
+    share = np.bincount(classes) / len(classes)
+    return float(np.exp(-np.sum(share * np.log(share, where=share > 0, out=np.zeros_like(share)))))
+
+
+def diverged(
+    epoch: int, losses: NDArray[np.float32] | None, loader: DataLoader[Any]
+) -> NonFiniteLossError:
+    """Return the error for losses that are not finite; it names samples whose inputs are not."""
+    what = "The training loss is not finite"
+    if losses is not None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        first = "" if len(bad) == len(losses) else f" (such as {bad[:5].tolist()})"
+        what = f"The losses of {len(bad)} of {len(losses)} samples{first} are not finite"
+    broken = broken_inputs(loader)
+    why = "The learning rate may be too high; all inputs are finite."
+    if broken:
+        why = f"The inputs of these samples are not: {broken[:5]}, {len(broken)} in all."
+    return NonFiniteLossError(f"{what} in epoch {epoch}. {why}")
+
+
+def broken_inputs(loader: DataLoader[Any]) -> list[int]:
+    """Return the positions of samples whose inputs hold NaN or infinity."""
+    found: list[int] = []
+    for indices, sample in loader:
+        inputs, _ = split_sample(sample)
+        for tensor in iter_tensors(inputs):
+            if tensor.is_floating_point():
+                fine = tensor.isfinite().reshape(len(indices), -1).all(dim=1).cpu()
+                found += indices[~fine].tolist()
+    return sorted(set(found))

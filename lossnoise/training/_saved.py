@@ -39,6 +39,8 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     if _shapes(content["model"]) != _shapes(trainer.model.state_dict()):  # before anything changes
         raise _no_file(path, "has other parameters than the trainer's model")
     trainer.model.load_state_dict(content["model"])
+    for name in ("detector_", "correction_"):  # of an earlier fit
+        trainer.__dict__.pop(name, None)
     trainer.engine_ = make_engine(trainer, CrossEntropy())
     trainer.history_, trainer.num_classes_ = content["history"], content["num_classes"]
     for name in RESULTS:

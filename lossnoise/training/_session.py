@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lossnoise.exceptions import InterruptedWarning
+import torch
+
+from lossnoise.exceptions import DistributedError, InterruptedWarning, NonFiniteLossError
 from lossnoise.training._distributed import (
     gather_objects,
     is_distributed,
@@ -90,6 +92,7 @@ def _save_if_due(
     last = epoch == trainer.epochs or trainer.stop_requested_
     if checkpoints is None or not (last or epoch % checkpoints.every == 0):
         return
+    _check_weights(run, epoch)
     state = {
         "epoch": epoch,
         "history": trainer.history_,
@@ -102,9 +105,26 @@ def _save_if_due(
     wait_for_all()
 
 
+def _check_weights(run: TrainingRun, epoch: int) -> None:
+    """Raise where weights are not finite, so that the last good checkpoint stays the newest."""
+    for model in run.engine.models:
+        tensors = [p for p in model.parameters() if p.is_floating_point()]
+        if tensors and not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
+            raise NonFiniteLossError(
+                f"Weights of the model are not finite after epoch {epoch}. The learning rate may "
+                "be too high. The last checkpoint stays."
+            )
+
+
 def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints) -> int:
     """Take up the newest checkpoint; return the epoch to go on with."""
     state = load_newest_checkpoint(checkpoints.folder)
+    epochs = gather_objects(0 if state is None else state["epoch"])
+    if len(set(epochs)) > 1:
+        raise DistributedError(
+            f"The processes found checkpoints of different epochs in {checkpoints.folder}: "
+            f"{epochs}. All of them must see the folder into which the first one writes."
+        )
     if state is None:
         return 1
     check_same_settings(state["settings"], settings_of(trainer, run), str(checkpoints.folder))

@@ -6,12 +6,11 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
-from lossnoise.training._checks import check_schedule, read_precision
-from lossnoise.training._distributed import gather_objects, local_device, rank_and_size
+from lossnoise.training._checks import check_schedule, read_device, read_precision
+from lossnoise.training._distributed import gather_objects, rank_and_size
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._random import RunGenerators
 from lossnoise.training._run import Data, TrainingRun
@@ -49,13 +48,12 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
 
 def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingEngine:
     """Return models, optimizers and schedules for a correction."""
-    device = torch.device(trainer.device) if trainer.device is not None else local_device()
     return TrainingEngine(
         trainer.model,
         num_models=correction.num_models,
         optimizer=trainer.optimizer,
         scheduler=trainer.scheduler,
-        device=device,
+        device=read_device(trainer.device),
         precision=read_precision(trainer.precision),
         num_epochs=trainer.epochs,
         keep_initial=correction.needs_restart,
@@ -74,6 +72,8 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
     return {
         "correction": repr(make_correction(trainer.correction)),
         "detector": repr(run.detector),
+        "optimizer": [type(optimizer).__name__ for optimizer in run.engine.optimizers],
+        "scheduler": [type(scheduler).__name__ for scheduler in run.engine.schedulers],
         "precision": str(read_precision(trainer.precision)),
         "epochs": int(trainer.epochs),
         "batch_size": int(run.context.batch_size),

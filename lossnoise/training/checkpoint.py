@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,15 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def plain(state: Any) -> Any:
     """Return `state` with numpy's scalars as Python's, the only ones that loading accepts."""
+    if isinstance(state, OrderedDict):
+        copied = OrderedDict((key, plain(value)) for key, value in state.items())
+        vars(copied).update(vars(state))  # the versions of a model's modules
+        return copied
     if isinstance(state, dict):
         return {key: plain(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(plain(value) for value in state)
+        items = [plain(value) for value in state]
+        return items if isinstance(state, list) else tuple(items)
     return state.item() if isinstance(state, np.generic) else state
 
 

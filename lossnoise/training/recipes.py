@@ -17,7 +17,7 @@ from lossnoise.corrections.mixup import Mixup
 
 OWNER = "paper_recipe"
 
-# Epochs, epochs of warm-up, and those after which the learning rate is divided by ten.
+# Epochs, epochs of warm-up, and those from which on the learning rate is a tenth.
 WITH_MIXUP = (300, 105, (100, 250))
 WITHOUT = (120, 30, (30, 80, 110))
 
@@ -26,8 +26,8 @@ def paper_recipe(correction: str = "m-dyr-h", *, epochs: int | None = None) -> d
     """Return the settings of Arazo et al. (ICML 2019) for CIFAR-10 and CIFAR-100.
 
     SGD with learning rate 0.1, momentum 0.9 and weight decay 1e-4, batches of 128. With mixup 300
-    epochs, learning rate / 10 after 100 and 250, warm-up of 105; without it 120 epochs, / 10
-    after 30, 80 and 110, warm-up of 30. Another number of epochs keeps the shape.
+    epochs, learning rate / 10 from 100 and 250 on, warm-up of 105; without it 120 epochs, / 10
+    from 30, 80 and 110 on, warm-up of 30. Another number of epochs keeps the shape.
 
     The network is not part of it: the paper has `lossnoise.models.preact_resnet18`, with pictures
     cropped at random from a border of 4 pixels and flipped.
@@ -63,12 +63,13 @@ def paper_recipe(correction: str = "m-dyr-h", *, epochs: int | None = None) -> d
     method = kind()
     if isinstance(method, DynamicBootstrap):
         method.warmup = warmup / whole
+    milestones = [max(1, round(drop * length / whole) - 1) for drop in drops]
     return {
         "correction": method,
         "epochs": length,
         "batch_size": 128,
         "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
-        "scheduler": partial(_drop, milestones=[round(d * length / whole) for d in drops]),
+        "scheduler": partial(_drop, milestones=milestones),
     }
 
 

@@ -29,9 +29,9 @@ from lossnoise.training._checks import (
 )
 from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
-from lossnoise.training._loops import restored_modes, sweep
+from lossnoise.training._loops import accuracy, restored_modes, sweep
 from lossnoise.training._random import seeded_globals
-from lossnoise.training._run import RESULTS, Data, TrainingRun, accuracy
+from lossnoise.training._run import RESULTS, Data, TrainingRun
 from lossnoise.training._saved import read_saved, write_saved
 from lossnoise.training._session import train_epochs
 from lossnoise.training._wiring import draw_seed, make_run
@@ -223,12 +223,12 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
                 train_epochs(self, self._start(train, val, seed), checkpoints, resume=resume)
         return self
 
-    def predict_proba(self, X: Data | torch.Tensor) -> NDArray[np.float32]:
+    def predict_proba(self, X: Data | torch.Tensor | NDArray[Any]) -> NDArray[np.float32]:
         """Return the model's class probabilities.
 
         Parameters
         ----------
-        X : Dataset, DataLoader or Tensor of shape (n_samples, ...)
+        X : Dataset, DataLoader, or Tensor or ndarray of shape (n_samples, ...)
             As for `fit`, but labels are not used and dicts may lack them; or inputs alone.
 
         Returns
@@ -237,19 +237,21 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`.
         """
         check_is_fitted(self)
-        dataset = TensorDataset(X, torch.zeros(len(X))) if isinstance(X, torch.Tensor) else X
+        dataset = inputs_alone(X) if isinstance(X, (torch.Tensor, np.ndarray)) else X
         check_data("X", dataset)
         data = IndexedData(dataset, self.batch_size)
-        logits = sweep(self.engine_, data.in_order(), lambda model, batch: model(batch.inputs))
+        logits = sweep(
+            self.engine_, data.in_order(), lambda model, batch: model(batch.inputs), alone=True
+        )
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
 
-    def predict(self, X: Data | torch.Tensor) -> NDArray[np.int64]:
+    def predict(self, X: Data | torch.Tensor | NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, shape (n_samples,).
 
         Parameters
         ----------
-        X : Dataset, DataLoader or Tensor of shape (n_samples, ...)
+        X : Dataset, DataLoader, or Tensor or ndarray of shape (n_samples, ...)
             As for `predict_proba`.
 
         Returns
@@ -274,7 +276,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         check_is_fitted(self)
         check_data("X", X)
         data = IndexedData(X, self.batch_size)
-        return accuracy(self.engine_, data, self.num_classes_)
+        return accuracy(self.engine_, data.as_given(), self.num_classes_, alone=True)
 
     @property
     def noisy_indices_(self) -> NDArray[np.int64]:
@@ -341,3 +343,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         for name in RESULTS:
             self.__dict__.pop(name, None)  # of an earlier fit
         return run
+
+
+def inputs_alone(inputs: torch.Tensor | NDArray[Any]) -> TensorDataset:
+    """Return a dataset of inputs without labels; float64 arrays become what models take."""
+    if isinstance(inputs, np.ndarray):
+        kind = np.float32 if inputs.dtype == np.float64 else inputs.dtype
+        inputs = torch.from_numpy(inputs.astype(kind))
+    return TensorDataset(inputs)

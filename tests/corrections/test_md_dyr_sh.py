@@ -70,7 +70,7 @@ def test_the_temperature_falls_from_1_to_one_thousandth(num_epochs, warmup, dyna
     def resolve(value):
         return round(value * num_epochs) if isinstance(value, float) else value
 
-    first = resolve(warmup) + resolve(dynamic) + 1
+    first = resolve(warmup) + (max(1, resolve(dynamic)) if dynamic else 0) + 1
     last = first + resolve(anneal)
     found = temperatures(correction, num_epochs, range(1, last + 3))
     assert all(found[epoch] == 1.0 for epoch in range(1, first + 1))

