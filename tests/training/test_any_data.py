@@ -12,6 +12,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -341,3 +342,27 @@ def test_pictures_in_any_layout(build, layout):
     trainer = build(net, precision=Precision("float32", channels_last=layout)).fit(data)
     assert np.isfinite(trainer.losses_).all()
     assert net[0].weight.is_contiguous(memory_format=torch.channels_last) or not layout
+
+
+def test_validation_and_score_see_what_their_loader_yields(build, make_data):
+    """The common split of one dataset by two samplers."""
+    data = make_data(noise=0.0)
+    data.tensors[1][60:] = (data.tensors[1][60:] + 1) % 3  # what was learned fails there
+    train = DataLoader(data, 16, sampler=SubsetRandomSampler(range(60)))
+    val = DataLoader(data, 16, sampler=SubsetRandomSampler(range(60, 96)))
+    trainer = build(correction="cross-entropy", epochs=12).fit(train, val)
+    expected = (trainer.predict(data)[60:] == data.tensors[1][60:].numpy()).mean()
+    assert trainer.history_[-1]["val_accuracy"] == pytest.approx(expected)
+    assert trainer.score(val) == pytest.approx(expected)
+    assert trainer.score(train) > 0.9 > 0.3 > expected
+
+
+def test_a_dataset_of_inputs_alone_can_be_predicted(build, make_data):
+    data = make_data()
+    trainer = build().fit(data)
+    expected = trainer.predict(data)
+    for inputs in (TensorDataset(data.tensors[0]), data.tensors[0], data.tensors[0].numpy()):
+        np.testing.assert_array_equal(trainer.predict(inputs), expected)
+    np.testing.assert_array_equal(
+        trainer.predict(data.tensors[0].numpy().astype(np.float64)), expected
+    )

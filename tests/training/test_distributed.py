@@ -97,6 +97,15 @@ def test_a_run_is_resumed_to_the_same_bits(finished, tmp_path):
             np.testing.assert_array_equal(resumed[name], finished[0][name], err_msg=name)
 
 
+def test_a_second_fit_and_predictions_of_one_process(tmp_path):
+    """Also with a validation set of fewer samples than processes."""
+    done = torchrun(SCRIPT, "twice", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = results(tmp_path)
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
 def test_a_process_that_dies_ends_the_others_with_a_clear_error(tmp_path):
     done = torchrun(SCRIPT, "die", tmp_path)
     assert done.returncode != 0

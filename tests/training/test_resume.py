@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR
 
 from lossnoise.corrections import CrossEntropy, Mixup
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
 from lossnoise.training import Callback, EarlyStopping
 
 
@@ -203,3 +203,68 @@ def test_callbacks_take_up_their_own_states(build, make_data, tmp_path):
     resumed = build(epochs=4, checkpoint_dir=tmp_path, callbacks=[*counters, Callback()])
     resumed.fit(make_data(), resume=True)
     assert [counter.epochs for counter in counters] == [4, 2]
+
+
+class Afresh(CrossEntropy):
+    needs_restart = True
+
+    def end_epoch(self, context):
+        if context.epoch == 2:
+            context.engine.restart(context.num_epochs - 2)
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.rates = []
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.rates.append(trainer.engine_.optimizers[0].param_groups[0]["lr"])
+
+
+def test_a_restart_begins_with_the_full_learning_rate(build, make_data):
+    """Whatever a schedule made of it before the first states were kept."""
+    rates = Rates()
+    build(
+        correction=Afresh(),
+        epochs=6,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        scheduler=lambda optimizer: LinearLR(optimizer, start_factor=0.1, total_iters=3),
+        callbacks=[rates],
+    ).fit(make_data())
+    np.testing.assert_allclose(rates.rates, [0.01, 0.04, 0.01, 0.04, 0.07, 0.1])
+
+
+class Versioned(nn.Linear):
+    """A module that looks at the version of its saved state, as some of torchvision's do."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_versions_of_modules_are_kept(build, make_data, tmp_path):
+    build(Versioned(2, 3), checkpoint_dir=tmp_path / "run").fit(make_data()).save(tmp_path / "m.pt")
+    build(Versioned(2, 3), checkpoint_dir=tmp_path / "run").fit(make_data(), resume=True)
+    assert build(Versioned(2, 3)).load(tmp_path / "m.pt").losses_.shape == (96,)
+
+
+def test_another_kind_of_optimizer_is_refused(build, make_data, tmp_path):
+    build(checkpoint_dir=tmp_path).fit(make_data())
+    message = r"made with optimizer = \['SGD'\], and cannot be resumed with \['AdamW'\]"
+    with pytest.raises(InvalidDataError, match=message):
+        build(checkpoint_dir=tmp_path, optimizer=torch.optim.AdamW).fit(make_data(), resume=True)
+
+
+def test_weights_that_are_not_finite_are_never_the_newest_checkpoint(build, make_data, tmp_path):
+    class Break(Callback):
+        def on_epoch_end(self, trainer, record):
+            if record["epoch"] == 2:
+                trainer.model[0].weight.data[0, 0] = float("inf")
+
+    with pytest.raises(
+        NonFiniteLossError, match=r"^Weights of the model are not finite after epoch"
+    ):
+        build(checkpoint_dir=tmp_path, callbacks=[Break()], epochs=4).fit(make_data())
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.pt"]

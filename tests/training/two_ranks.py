@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.training import Callback
@@ -76,6 +76,17 @@ def run(task, folder):
             make_net(seed=5 + int(os.environ["RANK"])), checkpoint_dir=folder / "run", **settings
         )
         return again.fit(make_data(), make_data(100, 1), resume=True)
+    if task == "twice":  # and with a loader of the user's own
+        data, val = make_data(), make_data(100, 1)
+        trainer = NoisyLabelTrainer(make_net(), **settings)
+        trainer.fit(data, val)
+        sampler = DistributedSampler(data, shuffle=True, seed=3)
+        trainer.fit(DataLoader(data, 32, sampler=sampler), make_data(1, 1))
+        assert sampler.epoch == 4
+        if int(os.environ["RANK"]) == 0:  # the others need not take part
+            assert trainer.predict(val).shape == (100,)
+            assert 0.0 <= trainer.score(val) <= 1.0
+        return trainer
     if task == "unsharded":
         return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
     callbacks = [Die()] if task == "die" else []
