@@ -1,7 +1,7 @@
 """Train on handwritten digits of which four in five labels were redrawn, and find the wrong ones.
 
 Compares plain cross-entropy, mixup and M-DYR-H on the same small network, and writes two figures
-and the table of suspicious labels to ``quickstart_output/``. About two minutes on two cores::
+and the table of suspicious labels to ``quickstart_output/``. About a minute on two cores::
 
     python examples/quickstart.py
 """
