@@ -144,7 +144,7 @@ def split_sample(sample: Any, *, needs_labels: bool = True) -> tuple[Any, Tensor
     labels: Any = None
     if is_mapping(sample):
         names = [name for name in LABEL_NAMES if name in sample.keys()]  # noqa: SIM118  # mapping-like
-        inputs = {key: sample[key] for key in sample.keys() if key not in names}  # noqa: SIM118
+        inputs = {key: sample[key] for key in sample.keys() if key not in names}  # noqa: SIM118  # same
         labels = sample[names[0]] if len(names) == 1 else None
     elif isinstance(sample, (tuple, list)) and len(sample) == 2:
         inputs, labels = sample

@@ -144,7 +144,7 @@ class TrainingRun:
     def found(self) -> dict[str, Any]:
         """Return what is known of the samples so far, by the trainer's attributes."""
         arrays = (self._losses, self._proba, self._suggested)
-        known = zip(("losses_", "noise_proba_", "suggested_labels_"), arrays, strict=True)
+        known = zip(RESULTS, arrays, strict=True)
         return {name: array for name, array in known if array is not None}
 
     def state_dict(self) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class _Monitor(Callback):
         return (value - self.best_value_) * (1.0 if rises else -1.0) > min_delta
 
     def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says what follows from the value
 
 
 class EarlyStopping(_Monitor):
