@@ -19,7 +19,9 @@ __all__ = [
     "ModelOutputWarning",
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
+    "RenormalizedWarning",
     "SmallBatchWarning",
+    "SmallClassWarning",
     "UnattainableThresholdWarning",
 ]
 
@@ -60,8 +62,16 @@ class UnattainableThresholdWarning(LossNoiseWarning):
     """No threshold on these losses gives what was asked for."""
 
 
+class RenormalizedWarning(LossNoiseWarning):
+    """Probabilities did not sum to 1, and were scaled."""
+
+
 class SmallBatchWarning(LossNoiseWarning):
     """Batches are too small for a term of the loss, which is therefore switched off."""
+
+
+class SmallClassWarning(LossNoiseWarning):
+    """A class has too few rows to be learnt from some and predicted in others."""
 
 
 class CollapseWarning(LossNoiseWarning):

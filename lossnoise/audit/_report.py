@@ -1,59 +1,39 @@
-"""`AuditReport`: one summary and thin renderers (text, table, CSV)."""
+"""`AuditReport`: what was found of each row, one summary, and thin renderers."""
 
 from __future__ import annotations
 
-import csv
 import os
-import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
-from lossnoise._labels import encode_labels, one_dimensional
-from lossnoise._validation import invalid_data, require_extra
+from lossnoise._labels import missing_values, one_dimensional
+from lossnoise._validation import (
+    check_choice,
+    check_int,
+    invalid_data,
+    require_extra,
+)
+from lossnoise.audit._csv import fingerprint, write_issues
+from lossnoise.audit._inputs import FloatArray
+from lossnoise.audit._review import ReviewedLabels, review_labels
+from lossnoise.audit._rows import AuditRows, Row
+from lossnoise.audit._summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = NDArray[np.float64]
+    from lossnoise.detectors._threshold import Threshold
 
-COLUMNS = ("given_label", "suggested_label", "loss", "p_noisy", "is_label_issue", "rank")
-
-# A label is an issue where it is more likely wrong than right.
-THRESHOLD = 0.5
+BACKENDS = ("pandas", "polars")
 
 _ROWS_SHOWN = 5
-
-
-class RowIds(NamedTuple):
-    """What names the rows: cells in the order of the labels, and the index that was given."""
-
-    values: np.ndarray
-    name: Any
-    source: Any
-
-    @classmethod
-    def of(cls, owner: str, labels: Any, index: Any, n: int) -> RowIds:
-        """Take the index that was given, or that of a pandas Series, or else the positions."""
-        if index is None and is_pandas(labels, "Series"):
-            index = labels.index
-        if index is None:
-            return cls(np.arange(n), None, np.arange(n))
-        values = one_dimensional(index)
-        if values.shape != (n,):
-            expected = f"of length {n}, one entry per label"
-            raise invalid_data(owner, "index", expected, f"an array of shape {values.shape}")
-        source = index if is_pandas(index, "Index") else values.copy()
-        return cls(_cells(values), getattr(index, "name", None), source)
-
-    @property
-    def header(self) -> str:
-        """Return the name of the column that shows the index."""
-        return "index" if self.name is None else str(self.name)
 
 
 class AuditReport:
@@ -64,25 +44,29 @@ class AuditReport:
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
-        Labels as given: an array, or a pandas Series or Categorical, whose dtype `table` keeps.
-    noise_proba : ndarray of shape (n,), float64
-        Probability that each label is wrong.
-    losses : ndarray of shape (n,), float64
-        Loss of each row; NaN where it is not known.
-    suggested_labels : ndarray of shape (n,), optional
-        The most probable label other than the given one. None if nothing can be suggested.
-    row_ids : RowIds
-        What names the rows.
+    rows : AuditRows
+        What is known of each audited row.
+    detector : LossMixtureDetector, optional
+        The fitted detector that the probabilities come from.
+    all_labels : array-like of shape (n_given,)
+        Labels of all rows, also of those that were left out of the audit.
+    positions : ndarray of shape (n,), intp
+        Where the audited rows stand among all.
+    names : dict
+        How labels are shown, where that is not by themselves.
+    settings : dict
+        What the audit was asked for.
 
     Attributes
     ----------
-    noise_proba : ndarray of shape (n,), float64
-        Probability that each label is wrong, in the order of the labels.
-    losses : ndarray of shape (n,), float64
+    detector : LossMixtureDetector or None
+        The fitted detector.
+    noise_proba : ndarray of shape (n_given,), float64
+        Probability that each label is wrong, in the order of the labels; NaN in rows left out.
+    losses : ndarray of shape (n_given,), float64
         Losses in the order of the labels.
     order : ndarray of shape (n,), intp
-        Positions of all rows, worst first.
+        Positions of the audited rows, worst first.
     noisy_indices : ndarray of shape (n_issues,), intp
         Positions of the label issues, worst first.
     summary : dict
@@ -102,143 +86,384 @@ class AuditReport:
 
     def __init__(
         self,
-        labels: Any,
+        rows: AuditRows,
         *,
-        noise_proba: FloatArray,
-        losses: FloatArray,
-        suggested_labels: np.ndarray | None,
-        row_ids: RowIds,
+        detector: Any = None,
+        all_labels: Any,
+        positions: NDArray[np.intp],
+        names: dict[Any, str],
+        settings: dict[str, Any],
     ) -> None:
-        self.noise_proba = noise_proba
-        self.losses = losses
-        self.order = rank_order(noise_proba, losses)
-        self._labels = labels
-        self._given = one_dimensional(labels)
-        self._suggested = suggested_labels
-        self._ids = row_ids
+        self.detector = detector
+        self._rows_known = rows
+        self._ranking = rows.ranking()  # among the audited rows
+        self._all_labels = all_labels
+        self._positions = positions
+        self._names = names
+        self._settings = settings
+
+    @classmethod
+    def from_trainer(cls, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
+        """Audit the labels that a trainer learned from, by its own losses and probabilities.
+
+        Parameters
+        ----------
+        trainer : NoisyLabelTrainer
+            Fitted to `dataset`.
+        dataset : Dataset or DataLoader
+            What it was fitted to; pictures should come without augmentation.
+        **options : object
+            ``index`` and ``class_names`` of `audit`.
+
+        Returns
+        -------
+        report : AuditReport
+
+        Raises
+        ------
+        InvalidDataError
+            The dataset has another number of rows than the trainer has seen.
+        """
+        pred_probs = trainer.predict_proba(dataset)
+        if len(pred_probs) != len(trainer.labels_):
+            expected = f"the one that the trainer was fitted to, of {len(trainer.labels_)} rows"
+            owner = "AuditReport.from_trainer"
+            raise invalid_data(owner, "dataset", expected, f"{len(pred_probs)} rows")
+        from lossnoise.audit._audit import audit
+
+        options.setdefault("class_names", range(trainer.num_classes_))
+        report = audit(
+            trainer.labels_,
+            losses=trainer.losses_,
+            pred_probs=pred_probs,
+            noise_proba=trainer.noise_proba_,
+            **options,
+        )
+        report.detector = getattr(trainer, "detector_", None)
+        report._settings |= {"source": "trainer", "detector": repr(report.detector)}
+        return report
+
+    @property
+    def noise_proba(self) -> FloatArray:
+        """Return the probability that each label is wrong; NaN in rows that were left out."""
+        return self._spread(self._rows_known.noise_proba)
+
+    @property
+    def losses(self) -> FloatArray:
+        """Return the loss of each row; NaN where it is not known."""
+        return self._spread(self._rows_known.losses)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Return the positions of the audited rows, worst first."""
+        return np.asarray(self._positions[self._ranking])
 
     @property
     def noisy_indices(self) -> NDArray[np.intp]:
         """Return the positions of the rows whose label is more likely wrong than right."""
-        return self.order[self.noise_proba[self.order] > THRESHOLD]
+        return self.order[: self.summary["num_issues"]]
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Return the headline figures as plain Python values.
 
-        ``n``, ``noise_rate`` (the mean probability of a wrong label), ``num_issues`` (rows above
-        the ``threshold``), and ``per_class``: a list of dicts with ``label``, ``n``,
-        ``noise_rate`` and ``num_issues``, in the order of the classes.
+        ``n`` audited rows and ``dropped`` ones; ``noise_rate`` (the mean probability of a wrong
+        label), its ``noise_rate_interval`` (90 %) and ``separable`` (whether the losses show two
+        populations), both None where no detector was needed; ``num_issues`` (rows above the
+        ``threshold``) and their ``expected_precision`` (the mean probability of a wrong label
+        among them); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
+        ``num_issues``); ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and
+        ``count`` over the issues, most first); ``verdict`` in words; ``versions``; ``settings``.
         """
-        return summarise(self._given, self.noise_proba)
+        rows = self._rows_known
+        found = summarise(
+            rows.given, rows.noise_proba, rows.suggested, self.detector, self._settings
+        )
+        return found | {"dropped": len(self._all_labels) - len(self._positions)}
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """Return one line a row, worst first, with the index and the dtypes that were given.
 
-        Columns: ``given_label``, ``suggested_label`` (NA where nothing is suggested), ``loss``,
-        ``p_noisy``, ``is_label_issue``, ``rank`` (from 1). Needs the ``audit`` extra (pandas).
+        Columns: ``given_label``; ``suggested_label``, the most probable one other than the given
+        one (NA where nothing is suggested), and its probability ``suggested_confidence``;
+        ``loss``; ``p_noisy``; ``is_label_issue``; ``rank`` (from 1); ``label_score``, the
+        probability of the given label, which cleanlab calls so (``exp(-loss)`` where only losses
+        are known). Needs the ``audit`` extra (pandas).
         """
-        require_extra("pandas", "audit", "AuditReport.table")
-        from lossnoise.audit._table import build_table
+        return self._pandas(self._ranking, "AuditReport.table")
 
-        columns = {
-            "given_label": self._labels,
-            "suggested_label": self._suggested,
-            "loss": self.losses,
-            "p_noisy": self.noise_proba,
-            "is_label_issue": self.noise_proba > THRESHOLD,
-        }
-        return build_table(columns, self.order, self._ids.source, self._ids.name)
+    def head(self, budget: int = 200) -> pd.DataFrame:
+        """Return the rows to look at first, for somebody who can look at so many.
+
+        Parameters
+        ----------
+        budget : int, default=200
+            Number of rows.
+
+        Returns
+        -------
+        rows : pandas.DataFrame
+            The first rows of `table`. Its ``attrs`` hold the ``expected_precision``: the share
+            of wrong labels to expect among them.
+        """
+        first = self._ranking[: check_int("AuditReport.head", "budget", budget, 1)]
+        rows = self._pandas(first, "AuditReport.head")
+        rows.attrs["expected_precision"] = float(self._rows_known.noise_proba[first].mean())
+        return rows
+
+    def threshold_for(
+        self,
+        *,
+        precision: float | None = None,
+        recall: float | None = None,
+        budget: int | None = None,
+    ) -> Threshold:
+        """Return the probability above which to call labels wrong, chosen by one need.
+
+        Parameters
+        ----------
+        precision : float in (0, 1], optional
+            Expected share of wrong labels among those called wrong, at least.
+        recall : float in (0, 1], optional
+            Expected share of the wrong labels that are called wrong, at least.
+        budget : int, optional
+            Number of labels that somebody can look at, at most.
+
+        Returns
+        -------
+        cut : Threshold
+            Named tuple ``(threshold, precision, recall, count)``: rows whose ``p_noisy`` is at
+            least ``threshold``, and what to expect of them. The threshold is inf where the need
+            cannot be met.
+
+        Raises
+        ------
+        InvalidParameterError
+            None or several needs were given, or one is out of range.
+
+        Warns
+        -----
+        UnattainableThresholdWarning
+            No threshold meets the need.
+        """
+        from lossnoise.detectors._threshold import Scores, choose_threshold
+
+        rows = self._rows_known
+        cautious = rows.noise_proba
+        if self.detector is not None:
+            cautious = np.minimum(cautious, self.detector.posterior(rows.losses, cautious=True))
+        return choose_threshold(
+            "AuditReport.threshold_for",
+            Scores(rows.noise_proba, np.ones(len(cautious)), rows.noise_proba, cautious),
+            precision=precision,
+            recall=recall,
+            budget=budget,
+        )
+
+    # -- files ------------------------------------------------------------------------------
+
+    def to_frame(self, backend: str = "pandas") -> Any:
+        """Return the table as a data frame.
+
+        Parameters
+        ----------
+        backend : {"pandas", "polars"}, default="pandas"
+            A polars frame has the index as its first column.
+
+        Returns
+        -------
+        table : pandas.DataFrame or polars.DataFrame
+        """
+        owner = "AuditReport.to_frame"
+        if check_choice(owner, "backend", backend, BACKENDS) == "pandas":
+            return self.table
+        require_extra("polars", "polars", f"{owner}(backend='polars')")
+        from lossnoise.audit._polars import build_table
+
+        return build_table(self._rows_known.columns(), self._ranking, self._rows_known.ids)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as a CSV file in UTF-8, the index as its first column.
+        """Write the table as a CSV file for a person to review, whole or not at all.
 
-        The file is written whole or not at all. Needs no pandas.
+        The index is the first column; ``review`` is empty, for the label that a person finds
+        right (see `apply_review`), and the last one, ``row_key``, tells which row it is. In UTF-8
+        with a byte order mark, which spreadsheets need; cells that a spreadsheet would run as
+        formulas begin with an apostrophe. Needs no pandas.
 
         Parameters
         ----------
         path : str or path-like
             Where to write; a file there is replaced.
         """
-        with atomic_open(path, newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([self._ids.header, *COLUMNS])
-            writer.writerows(self._rows(self.order))
+        with atomic_open(path, newline="", encoding="utf-8-sig") as file:
+            write_issues(file, self._rows_known.ids.header, self.iter_rows(), self.fingerprint)
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        inputs: Any = None,
+        *,
+        budget: int = 200,
+        title: str = "Label audit",
+    ) -> None:
+        """Write one offline HTML file to look at and to review labels in, whole or not at all.
+
+        It shows the verdict, the losses with the fitted mixture, the classes, which label is
+        suggested for which, and a card for each of the worst rows, where a person can choose a
+        label; the choices are downloaded as a file for `apply_review`. It loads nothing from
+        elsewhere.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write; a file there is replaced.
+        inputs : dataset, array, DataFrame or sequence, optional
+            What was labelled, in the order of the labels: pictures (arrays, tensors, PIL images,
+            or paths of files), texts, or rows of a table; also as a dataset of ``(input, label)``
+            pairs. Only the rows shown are read, and all of them where they are in memory, to find
+            equal inputs with different labels.
+        budget : int, default=200
+            Number of cards.
+        title : str, default="Label audit"
+            Heading of the page.
+
+        Raises
+        ------
+        InvalidDataError
+            `inputs` has another length than the labels, or an input cannot be shown.
+        """
+        owner = "AuditReport.to_html"
+        require_extra("jinja2", "audit", owner)
+        from lossnoise.audit._html import render_report
+
+        page = render_report(
+            self, inputs, budget=check_int(owner, "budget", budget, 1), title=title
+        )
+        with atomic_open(path, encoding="utf-8") as file:
+            file.write(page)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as a Parquet file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write; a file there is replaced.
+
+        Raises
+        ------
+        InvalidDataError
+            Parquet has no type for these labels, such as numbers mixed with strings.
+        """
+        owner = "AuditReport.to_parquet"
+        require_extra("pyarrow", "audit", owner)
+        table = self._pandas(self._ranking, owner)
+        with atomic_open(path, "wb") as file:
+            try:
+                table.to_parquet(file, engine="pyarrow")
+            except (ValueError, TypeError) as error:  # of Arrow, which subclasses them
+                got = f"labels that Arrow cannot hold ({error})"
+                raise invalid_data(owner, "self", "a report of labels of one type", got) from error
+
+    def apply_review(
+        self, path: str | os.PathLike[str], *, allow_new: bool = False
+    ) -> ReviewedLabels:
+        """Return the labels as a person corrected them in the file of `to_csv`.
+
+        Only what stands in its ``review`` column counts: the text of a label corrects (or
+        confirms) the row, nothing leaves it. Rows may be missing and in any order. The audited
+        labels themselves are not changed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The edited file; also as a spreadsheet saved it, with another separator.
+        allow_new : bool, default=False
+            Whether a review may name a label that did not occur, where labels are strings.
+
+        Returns
+        -------
+        reviewed : ReviewedLabels
+            ``labels``, in the order that they were given, and ``changes``.
+
+        Raises
+        ------
+        InvalidDataError
+            The file is no review, belongs to other labels, contradicts itself, or names a label
+            that does not exist.
+        """
+        rows = self._rows_known
+        occurring = one_dimensional(self._all_labels)
+        known = occurring[~missing_values(occurring)].tolist()
+        known += [] if rows.suggested is None else rows.suggested.tolist()
+        return review_labels(
+            Path(path),
+            self._all_labels,
+            known=known,
+            names=self._names,
+            ids=rows.ids.values,
+            positions=self._positions,
+            allow_new=allow_new,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return what tells these labels, in their order, from others."""
+        return fingerprint(self._all_labels)
+
+    def iter_rows(self, budget: int | None = None) -> Iterator[Row]:
+        """Yield the rows as plain values, worst first.
+
+        Parameters
+        ----------
+        budget : int, optional
+            How many; by default all.
+
+        Yields
+        ------
+        row : Row
+            Named tuple of the cells of `table`, with ``index`` before and ``position`` after them.
+        """
+        at = self._ranking[:budget]
+        return self._rows_known.cells(at, self._positions[at])
+
+    def show_label(self, label: Any) -> str:
+        """Return how a label is shown: its class name where it is the number of one."""
+        return self._names.get(label, str(label)) if self._names else str(label)
 
     def __len__(self) -> int:
-        return len(self._given)
+        return len(self._positions)
 
     def __repr__(self) -> str:
-        n, flagged = self.summary["n"], self.summary["num_issues"]
-        verb = "is" if flagged == 1 else "are"
-        rate = 100.0 * self.summary["noise_rate"]
-        headline = (
-            f"AuditReport: {flagged:,} of {n:,} labels {verb} likely wrong "
-            f"(mean probability of being wrong: {rate:.1f} %)"
-        )
-        shown = [self._text_row(row) for row in self._rows(self.order[:_ROWS_SHOWN])]
-        header = [self._ids.header, *(c for c in COLUMNS if c != "is_label_issue")]
-        more = [f"... and {n - len(shown):,} more"] if n > len(shown) else []
+        shown = [self._text_cells(row) for row in self.iter_rows(_ROWS_SHOWN)]
+        names = ("given_label", "suggested_label", "loss", "p_noisy", "rank")
+        header = [self._rows_known.ids.header, *names]
+        rest = len(self) - len(shown)
+        more = [f"... and {rest:,} more"] if rest else []
+        headline = textwrap.fill(f"AuditReport: {self.summary['verdict']}", width=88)
         return "\n".join([headline, *_align([header, *shown]), *more])
 
-    def _rows(self, positions: NDArray[np.intp]) -> Iterator[tuple[Any, ...]]:
-        """Yield the cells of the rows at `positions`, which begin with the worst row."""
-        nothing = [None] * len(positions)
-        wrong = self.noise_proba[positions]
-        losses = self.losses[positions]
-        return zip(
-            self._ids.values[positions].tolist(),
-            _cells(self._given[positions]).tolist(),
-            nothing if self._suggested is None else _cells(self._suggested[positions]).tolist(),
-            nothing if np.isnan(losses).any() else losses.tolist(),
-            wrong.tolist(),
-            (wrong > THRESHOLD).tolist(),
-            range(1, len(positions) + 1),
-            strict=True,
-        )
+    # -- inside -----------------------------------------------------------------------------
 
-    def _text_row(self, row: tuple[Any, ...]) -> list[str]:
-        index, given, suggested, loss, wrong, _, rank = row
-        suggestion = "NA" if self._suggested is None else str(suggested)
-        shown_loss = "NA" if loss is None else f"{loss:.6g}"
-        return [str(index), str(given), suggestion, shown_loss, f"{wrong:.4g}", str(rank)]
+    def _spread(self, values: FloatArray) -> FloatArray:
+        """Return values of the audited rows at the positions of all rows."""
+        spread = np.full(len(self._all_labels), np.nan)
+        spread[self._positions] = values
+        return spread
 
+    def _pandas(self, ranking: NDArray[np.intp], owner: str) -> pd.DataFrame:
+        require_extra("pandas", "audit", owner)
+        from lossnoise.audit._table import build_table
 
-def rank_order(noise_proba: FloatArray, losses: FloatArray) -> NDArray[np.intp]:
-    """Return all positions, worst first: by probability, ties by loss, then by position."""
-    return np.lexsort((-losses, -noise_proba))  # stable; the last key counts most
+        ids = self._rows_known.ids
+        return build_table(self._rows_known.columns(), ranking, ids.source, ids.name)
 
-
-def summarise(labels: np.ndarray, noise_proba: FloatArray) -> dict[str, Any]:
-    """Return the headline figures of an audit as plain Python values."""
-    classes, codes = encode_labels(labels)
-    issues = noise_proba > THRESHOLD
-    sizes = np.bincount(codes, minlength=len(classes))
-    flagged = np.bincount(codes, weights=issues, minlength=len(classes))
-    rates = np.bincount(codes, weights=noise_proba, minlength=len(classes)) / sizes
-    per_class = zip(classes.tolist(), sizes, rates, flagged, strict=True)
-    return {
-        "n": len(labels),
-        "noise_rate": float(noise_proba.mean()),
-        "num_issues": int(issues.sum()),
-        "threshold": THRESHOLD,
-        "per_class": [
-            {"label": label, "n": int(n), "noise_rate": float(rate), "num_issues": int(count)}
-            for label, n, rate, count in per_class
-        ],
-    }
-
-
-def is_pandas(values: object, *types: str) -> bool:
-    """Return whether `values` is of one of these pandas types, without importing pandas."""
-    pandas = sys.modules.get("pandas")  # an object of its types exists only once it is loaded
-    return pandas is not None and isinstance(values, tuple(getattr(pandas, t) for t in types))
-
-
-def _cells(values: np.ndarray) -> np.ndarray:
-    """Return values as people read them: numpy would list dates as counts of nanoseconds."""
-    return values.astype(str) if values.dtype.kind in "mM" else values
+    def _text_cells(self, row: Row) -> list[str]:
+        suggestion = "NA" if self._rows_known.suggested is None else self.show_label(row[2])
+        loss = "NA" if row.loss is None else f"{row.loss:.6g}"
+        given = self.show_label(row.given_label)
+        return [str(row.index), given, suggestion, loss, f"{row.p_noisy:.4g}", str(row.rank)]
 
 
 def _align(rows: Iterable[list[str]]) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def build_table(columns: dict[str, Any], order: np.ndarray, index: Any, name: Any) -> pd.DataFrame:
-    """Return the rows of `columns` in `order`, with a last column ``rank`` from 1.
+    """Return the rows of `columns` in `order`, with a column ``rank`` from 1.
 
     ``given_label`` and ``suggested_label`` may be any labels (the latter None); `index` may be a
     pandas index or an array, and `name` is then its name.
@@ -20,8 +20,9 @@ def build_table(columns: dict[str, Any], order: np.ndarray, index: Any, name: An
     if not isinstance(index, pd.Index):
         index = pd.Index(index, name=name, tupleize_cols=False)
     table.index = index
-    table = table.iloc[order]
-    table["rank"] = np.arange(1, len(table) + 1)
+    table = table.iloc[order].copy()
+    after = list(table.columns).index("is_label_issue") + 1
+    table.insert(after, "rank", np.arange(1, len(table) + 1))
     return table
 
 

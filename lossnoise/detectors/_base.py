@@ -245,7 +245,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         """
         return (self._predict_wrong(X, groups) > 0.5).astype(np.int64)
 
-    def posterior(self, X: ArrayLike) -> FloatArray:
+    def posterior(self, X: ArrayLike, *, cautious: bool = False) -> FloatArray:
         """Return the plain posterior of the wrong component, whatever `separable_` says.
 
         `predict_proba` gives less where the losses do not show two populations. Without groups.
@@ -254,6 +254,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         ----------
         X : array-like of shape (n_samples,) or (n_samples, n_epochs)
             Losses in the form given to `fit`.
+        cautious : bool, default=False
+            Whether to suppose that twice as many samples as `hard_fraction` are hard examples.
 
         Returns
         -------
@@ -261,8 +263,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             Never falling in the loss.
         """
         check_is_fitted(self)
-        curve = self._sample_fit.mixture_curve
-        return read_table(curve.proba, self._read(X, reset=False), self.scaling_)
+        table = self._cautious_table if cautious else self._sample_fit.mixture_curve.proba
+        return read_table(table, self._read(X, reset=False), self.scaling_)
 
     def transform(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
         """Return P(wrong) as a table of one column, for pipelines.

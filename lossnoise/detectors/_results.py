@@ -18,7 +18,7 @@ from lossnoise.detectors._fit import (
 from lossnoise.detectors._interval import rate_interval
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._scaling import FloatArray, Scaling
-from lossnoise.detectors._threshold import Threshold, choose_threshold
+from lossnoise.detectors._threshold import Threshold, choose_threshold, scores_of
 
 
 class FitResults:
@@ -85,9 +85,7 @@ class FitResults:
         check_is_fitted(self)
         return choose_threshold(
             f"{type(self).__name__}.threshold_for",
-            self._parts.values(),
-            self.scaling_,
-            self._cautious_table,
+            scores_of(self._parts.values(), self.scaling_, self._cautious_table),
             precision=precision,
             recall=recall,
             budget=budget,

@@ -38,6 +38,38 @@ class Threshold(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks a cut for
 
 
+class Scores(NamedTuple):
+    """What a cut is chosen from, one entry a sample or a bin of samples.
+
+    Attributes
+    ----------
+    values : ndarray
+        What is cut: P(wrong) rises with it.
+    weights : ndarray
+        Number of samples.
+    proba : ndarray
+        P(wrong).
+    cautious : ndarray
+        A lower P(wrong): precision is met by it where it can be.
+    """
+
+    values: FloatArray
+    weights: FloatArray
+    proba: FloatArray
+    cautious: FloatArray
+
+
+def scores_of(parts: Collection[Part], scaling: Scaling, cautious: FloatArray) -> Scores:
+    """Return the fitted losses as what a cut is chosen from; `cautious` is a table."""
+    losses = np.concatenate([part.losses for part in parts])
+    return Scores(
+        np.concatenate([part.lows for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+        np.concatenate([read_table(p.curve.proba, p.losses, scaling) for p in parts]),
+        read_table(cautious, losses, scaling),
+    )
+
+
 def crossing(proba: FloatArray, scaling: Scaling, level: float = 0.5) -> float:
     """Return the loss at which a rising table of P(wrong) reaches a level; inf if it does not."""
     above = np.flatnonzero(proba > level)
@@ -53,32 +85,24 @@ def crossing(proba: FloatArray, scaling: Scaling, level: float = 0.5) -> float:
 
 def choose_threshold(
     owner: str,
-    parts: Collection[Part],
-    scaling: Scaling,
-    cautious: FloatArray,
+    scores: Scores,
     *,
     precision: float | None,
     recall: float | None,
     budget: int | None,
 ) -> Threshold:
-    """Return the cut that meets one need, by expected values over the fitted losses.
-
-    `cautious` is a table of lower P(wrong): precision is met by it where it can be.
-    """
+    """Return the cut of the values that meets one need, by expected counts of wrong labels."""
     needs = {"precision": precision, "recall": recall, "budget": budget}
     given = [name for name, value in needs.items() if value is not None]
     if len(given) != 1:
         expected = "given, or else 'recall' or 'budget', but only one of the three"
         raise invalid_parameter(owner, "precision", expected, precision)
-    losses = np.concatenate([part.losses for part in parts])
-    lows = np.concatenate([part.lows for part in parts])
-    weights = np.concatenate([part.weights for part in parts])
-    proba = np.concatenate([read_table(part.curve.proba, part.losses, scaling) for part in parts])
-    cuts, counts, wrong = _cumulate(lows, weights, proba)
+    cuts, counts, wrong = _cumulate(scores.values, scores.weights, scores.proba)
     if precision is not None:
         check_real(owner, "precision", precision, 0.0, 1.0, closed="right")
-        lower = np.minimum(proba, read_table(cautious, losses, scaling))
-        meets = _precise(_cumulate(lows, weights, lower)[2], wrong, counts, precision)
+        lower = np.minimum(scores.proba, scores.cautious)
+        cautious = _cumulate(scores.values, scores.weights, lower)[2]
+        meets = _precise(cautious, wrong, counts, precision)
     elif recall is not None:
         check_real(owner, "recall", recall, 0.0, 1.0, closed="right")
         meets = (wrong >= recall * wrong[-1]) & (wrong > 0.0)

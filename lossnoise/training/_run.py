@@ -50,7 +50,7 @@ BatchHook = Callable[[int, int], None]
 Data = Dataset[Any] | DataLoader[Any]
 
 # The trainer's attributes that `found` gives, and those that its files keep.
-RESULTS = ("losses_", "noise_proba_", "suggested_labels_")
+RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
 
 
 class TrainingRun:
@@ -92,6 +92,7 @@ class TrainingRun:
         self._sweep_loader = self.train_data.in_order(generators.sweeps)
         self._losses: NDArray[np.float32] | None = None  # that the mixture is fitted to
         self._proba: NDArray[np.float64] | None = None  # P(wrong) by that mixture
+        self._given: NDArray[np.int64] | None = None
         self._suggested: NDArray[np.int64] | None = None
         self._all_flagged = False  # whether that was warned of
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
@@ -128,7 +129,8 @@ class TrainingRun:
             return torch.stack([losses.double(), *(c.double() for c in classes)], dim=1)
 
         judged = self._sweep(judge).cpu().numpy()
-        predicted, self._suggested, given = judged[:, 1:].astype(np.int64).T
+        predicted, suggested, given = np.ascontiguousarray(judged[:, 1:].astype(np.int64).T)
+        self._given, self._suggested = given, suggested
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
         if not getattr(self.detector, "separable_", True):
@@ -143,7 +145,7 @@ class TrainingRun:
 
     def found(self) -> dict[str, Any]:
         """Return what is known of the samples so far, by the trainer's attributes."""
-        arrays = (self._losses, self._proba, self._suggested)
+        arrays = (self._losses, self._proba, self._given, self._suggested)
         known = zip(RESULTS, arrays, strict=True)
         return {name: array for name, array in known if array is not None}
 

@@ -7,7 +7,6 @@ import csv
 import math
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from lossnoise._files import atomic_open
+from lossnoise._progress import make_bar
 from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import rank_and_size
@@ -69,7 +69,7 @@ class Progress(Callback):
     def on_batch_end(self, trainer: NoisyLabelTrainer, batch: int, num_batches: int) -> None:
         """Move the bar."""
         if self._bar is None:
-            self._bar = _make_bar(num_batches, f"epoch {len(trainer.history_) + 1}")
+            self._bar = make_bar(num_batches, f"epoch {len(trainer.history_) + 1}", "batch")
         self._bar.update()
 
     def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
@@ -458,21 +458,3 @@ def _copy_to_host(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     return copy.deepcopy(value)
-
-
-class _NoBar:
-    def update(self) -> None:
-        """Do nothing: tqdm is not installed."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _make_bar(total: int, label: str) -> Any:
-    try:
-        tqdm = import_module("tqdm.auto").tqdm
-    except ImportError:
-        return _NoBar()
-    # A bar in a log file is thousands of lines; a notebook is no terminal, but shows bars.
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(total=total, desc=label, leave=False, unit="batch", disable=not watched)

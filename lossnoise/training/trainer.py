@@ -99,6 +99,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         samples, and says little about how many labels are wrong.
     noisy_indices_ : ndarray of shape (n_flagged,), int64
         Samples whose label is more likely wrong than right, the most suspicious first.
+    labels_ : ndarray of shape (n_samples,), int64
+        The given label of each training sample.
     suggested_labels_ : ndarray of shape (n_samples,), int64
         The most probable class of each training sample other than the given one.
     loss_history_ : ndarray of shape (n_samples, n_epochs), float32
@@ -315,7 +317,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Returns
         -------
         self : NoisyLabelTrainer
-            With the model's weights, `losses_`, `noise_proba_`, `suggested_labels_`,
+            With the model's weights, `losses_`, `noise_proba_`, `labels_`, `suggested_labels_`,
             `loss_history_`, `history_` and `num_classes_`.
 
         Raises

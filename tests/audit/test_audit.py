@@ -5,9 +5,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lossnoise import BetaMixtureNoiseDetector, audit
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    NoSeparableNoiseWarning,
+    RenormalizedWarning,
+)
 
 NAN = float("nan")
 
@@ -84,8 +90,11 @@ def test_probabilities_of_wrong_labels_alone_leave_losses_unknown():
     assert report.noisy_indices.tolist() == [1, 2]
 
 
-def test_integer_labels_name_their_columns_where_classes_are_absent(pred_probs):
-    report = audit([2, 2, 2, 0], pred_probs=pred_probs, noise_proba=[0.0] * 4)
+@pytest.mark.parametrize("class_names", [range(3), ["cat", "dog", "owl"]])
+def test_integer_labels_name_their_columns_where_classes_are_absent(pred_probs, class_names):
+    report = audit(
+        [2, 2, 2, 0], pred_probs=pred_probs, noise_proba=[0.0] * 4, class_names=class_names
+    )
     assert report.losses == pytest.approx(-np.log([0.1, 0.6, 0.1, 0.2]))
     assert report.table["suggested_label"].tolist() == [0, 1, 1, 1]
 
@@ -113,7 +122,11 @@ def test_integer_categories_keep_their_order_too(pred_probs):
 def test_rows_that_miss_one_by_rounding_are_scaled(pred_probs):
     labels = [0, 1, 2, 0]
     one = audit(labels, pred_probs=pred_probs, noise_proba=[0.0] * 4)
-    other = audit(labels, pred_probs=pred_probs * 1.0005, noise_proba=[0.0] * 4)
+    with pytest.warns(RenormalizedWarning) as caught:
+        other = audit(labels, pred_probs=pred_probs * 1.0005, noise_proba=[0.0] * 4)
+    assert [str(warning.message) for warning in caught] == [
+        "Rows of 'pred_probs' miss a sum of 1 by up to 0.0005: they were scaled."
+    ]
     assert one.losses == pytest.approx(other.losses)
 
 
@@ -128,12 +141,128 @@ def test_arguments_are_neither_kept_nor_changed(pred_probs):
     assert report.table.index.tolist() == [3, 2, 1, 0]
 
 
+@pytest.mark.parametrize("on_device", [np.asarray, torch.tensor])
+def test_logits_are_probabilities_before_the_softmax(pred_probs, on_device):
+    shifts = np.array([[3.0], [0.0], [-800.0], [700.0]])
+    logits = on_device(np.log(np.maximum(pred_probs, 1e-30)) + shifts)
+    report = audit([0, 2, 1, 0], logits=logits, noise_proba=wrongness(4))
+    expected = audit([0, 2, 1, 0], pred_probs=pred_probs, noise_proba=wrongness(4))
+    pd.testing.assert_frame_equal(report.table, expected.table)
+
+
+def test_the_score_of_a_label_is_its_probability(pred_probs):
+    by_rows = audit([0, 2, 1, 0], pred_probs=pred_probs, noise_proba=[0.0] * 4).table.sort_index()
+    assert by_rows["label_score"].tolist() == pytest.approx([0.7, 0.6, 0.9, 0.2])
+    assert by_rows["suggested_confidence"].tolist() == pytest.approx([0.2, 0.3, 0.1, 0.5])
+    by_losses = audit([0, 1], losses=[0.5, -1.0], noise_proba=[0.1, 0.0]).table
+    assert by_losses["label_score"].tolist() == [math.exp(-0.5), 1.0]
+    assert by_losses["suggested_confidence"].isna().all()
+
+
+def test_class_names_give_the_order_of_the_columns(pred_probs):
+    names = ["zebra", "ant", "cow"]
+    report = audit(
+        ["ant", "zebra", "ant", "zebra"],
+        pred_probs=pred_probs,
+        noise_proba=wrongness(4),
+        class_names=names,
+    )
+    assert report.losses == pytest.approx(-np.log([0.2, 0.1, 0.9, 0.2]))
+    assert report.table.sort_index()["suggested_label"].tolist() == ["zebra", "cow", "cow", "ant"]
+
+
+def test_class_names_of_integer_labels_are_shown(pred_probs):
+    names = ["zebra", "ant", "cow"]
+    report = audit([1, 0, 1, 0], pred_probs=pred_probs, noise_proba=wrongness(4), class_names=names)
+    assert report.table["given_label"].tolist() == [0, 1, 0, 1]
+    assert repr(report).splitlines()[-3].split() == ["2", "ant", "cow", "0.105361", "0.6333", "2"]
+
+
+def test_columns_may_be_named_by_a_table():
+    probs = pd.DataFrame({"b": [0.7, 0.2], "c": [0.2, 0.2], "a": [0.1, 0.6]})
+    report = audit(["a", "b"], pred_probs=probs, noise_proba=[0.9, 0.8])
+    assert report.table["suggested_label"].tolist() == ["b", "a"]
+
+
+def test_class_names_must_hold_the_labels(pred_probs):
+    with pytest.raises(InvalidDataError) as caught:
+        audit(["a", "b", "d", "a"], pred_probs=pred_probs, class_names=["a", "b", "c"])
+    assert str(caught.value) == (
+        "The 'class_names' parameter of audit must be all labels that occur, or names of the "
+        "integer labels 0, ..., C - 1. Got no 'd' among ['a', 'b', 'c'] instead."
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "row"), [("losses", 2), ("noise_proba", 2), ("pred_probs", 2), ("labels", 2)]
+)
+def test_rows_with_nan_are_dropped_on_request(pred_probs, column, row):
+    sources = {
+        "labels": pd.Series(["a", "b", "c", "a"], index=list("pqrs")),
+        "losses": np.arange(4.0),
+        "noise_proba": wrongness(4),
+        "pred_probs": pred_probs.copy(),
+    }
+    labels = sources.pop("labels")
+    if column == "labels":
+        labels.iloc[row] = np.nan
+    else:
+        sources[column][row] = NAN
+    with pytest.raises(InvalidDataError, match=r"row 2\b"):
+        audit(labels, **sources)
+    report = audit(labels, **sources, on_nan="drop", class_names=["a", "b", "c"])
+    assert (report.summary["n"], report.summary["dropped"], len(report)) == (3, 1, 3)
+    assert report.table.index.tolist() == ["s", "q", "p"]
+    assert report.order.tolist() == [3, 1, 0]
+    assert report.noisy_indices.tolist() == [3]
+    assert np.isnan(report.noise_proba[row])
+    assert np.delete(report.noise_proba, row).tolist() == [0.1, wrongness(4)[1], 0.9]
+
+
+def test_nothing_but_nan_cannot_be_audited():
+    with pytest.raises(InvalidDataError) as caught:
+        audit([0, 1], losses=[NAN, NAN], on_nan="drop")
+    assert str(caught.value) == (
+        "The 'labels' parameter of audit must be of at least one row without NaN. "
+        "Got NaN in all 2 rows instead."
+    )
+
+
+def test_groups_have_curves_of_their_own(losses):
+    groups = np.repeat(["x", "y"], 100)
+    report = audit(np.arange(200) % 4, losses=losses, groups=groups)
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    expected = detector.predict_proba(losses, groups=groups)[:, 1]
+    assert np.array_equal(report.noise_proba, expected)
+
+
+def test_probabilities_by_groups_too(losses):
+    rows = np.exp(-losses)
+    probs = np.column_stack([rows, 1.0 - rows])
+    labels, groups = np.r_[np.zeros(199, int), 1], np.repeat([0, 1], 100)
+    report = audit(labels, pred_probs=probs, groups=groups)
+    assert 0.1 < report.summary["noise_rate"] < 0.3
+
+
+def test_losses_that_cannot_tell_are_never_called_clean():
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, 300)
+    with pytest.warns(NoSeparableNoiseWarning, match="Cannot tell"):
+        report = audit(np.arange(300) % 3, losses=losses)
+    assert report.summary["separable"] is False
+    assert report.summary["verdict"].startswith("Cannot tell from these losses: ")
+    assert (
+        report.summary["noise_rate_interval"][0] == 0.0 < report.summary["noise_rate_interval"][1]
+    )
+    assert report.order[0] == losses.argmax()
+
+
 # -- errors, in full --------------------------------------------------------------------------
 
 COLUMN_RULE = (
-    "one column for each of the {} labels that occur, or, for integer labels, a column j for each "
-    "label j, and at least two columns"
+    "one column for each of the {} labels that occur, and at least two: for others, 'class_names' "
+    "gives the labels of the columns"
 )
+DROP = ": on_nan='drop' leaves out rows with NaN."
 
 
 @pytest.mark.parametrize(
@@ -217,9 +346,9 @@ COLUMN_RULE = (
             "-0.5 in row 1",
         ),
         (
-            {"pred_probs": np.ones((3, 1))},
+            {"labels": [0, 0, 0], "pred_probs": np.ones((3, 1))},
             "pred_probs",
-            COLUMN_RULE.format(2),
+            COLUMN_RULE.format(1),
             "an array of shape (3, 1)",
         ),
         (
@@ -248,9 +377,10 @@ def test_unusable_data_is_named(options, name, expected, got):
         arguments["noise_proba"] = [0.1] * 3
     with pytest.raises(InvalidDataError) as caught:
         audit(**arguments)
-    assert (
-        str(caught.value)
-        == f"The '{name}' parameter of audit must be {expected}. Got {got} instead."
+    assert str(
+        caught.value
+    ) == f"The '{name}' parameter of audit must be {expected}. Got {got} instead" + (
+        DROP if got.startswith("nan") and name != "labels" else "."
     )
 
 
@@ -280,9 +410,9 @@ def test_labels_without_an_order_have_no_columns(labels, types):
     with pytest.raises(InvalidDataError) as caught:
         audit(labels, pred_probs=np.full((3, 3), 1.0 / 3.0))
     assert str(caught.value) == (
-        "The 'labels' parameter of audit must be of one type that can be sorted, or integers 0, "
-        "..., C - 1, where 'pred_probs' is given: its columns are in the order of the sorted "
-        f"labels. Got labels of type {types} instead."
+        "The 'labels' parameter of audit must be of one type that can be sorted where "
+        "'pred_probs' is given: its columns are in the order of the sorted labels, or of "
+        f"'class_names'. Got labels of type {types} instead."
     )
 
 
@@ -290,8 +420,8 @@ def test_something_is_needed_to_audit_by():
     with pytest.raises(InvalidParameterError) as caught:
         audit([0, 1])
     assert str(caught.value) == (
-        "The 'losses' parameter of audit must be given, or else 'pred_probs' or 'noise_proba'. "
-        "Got None instead."
+        "The 'losses' parameter of audit must be given, or else 'pred_probs', 'logits' or "
+        "'noise_proba'. Got None instead."
     )
 
 

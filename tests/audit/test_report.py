@@ -15,9 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lossnoise import AuditReport, audit
-from lossnoise.exceptions import MissingExtraError
+from lossnoise.exceptions import InvalidDataError, MissingExtraError, UnattainableThresholdWarning
 
-COLUMNS = ["given_label", "suggested_label", "loss", "p_noisy", "is_label_issue", "rank"]
+COLUMNS = [
+    "given_label",
+    "suggested_label",
+    "suggested_confidence",
+    "loss",
+    "p_noisy",
+    "is_label_issue",
+    "rank",
+    "label_score",
+]
+FILE_COLUMNS = [*COLUMNS[:2], "review", *COLUMNS[2:], "row_key"]
 
 
 @pytest.fixture
@@ -154,25 +164,97 @@ def test_polars_labels():
 
 def test_summary_is_plain():
     summary = audit(["b", "a", "b", None], noise_proba=[0.2, 0.6, 0.8, 0.4]).summary
+    versions = summary.pop("versions")
+    assert versions["numpy"] == np.__version__
+    assert set(versions) == {"python", "lossnoise", "numpy", "scipy", "scikit-learn"}
     assert summary == {
         "n": 4,
+        "dropped": 0,
         "noise_rate": pytest.approx(0.5),
+        "noise_rate_interval": None,
+        "separable": None,
         "num_issues": 2,
+        "expected_precision": pytest.approx(0.7),
         "threshold": 0.5,
         "per_class": [
             {"label": "b", "n": 2, "noise_rate": pytest.approx(0.5), "num_issues": 1},
             {"label": "a", "n": 1, "noise_rate": 0.6, "num_issues": 1},
             {"label": None, "n": 1, "noise_rate": 0.4, "num_issues": 0},
         ],
+        "given_to_suggested": [],
+        "settings": {
+            "detector": "BetaMixtureNoiseDetector()",
+            "source": "noise_proba",
+            "on_nan": "raise",
+        },
+        "verdict": (
+            "By the given probabilities, 50.0 % of the labels are wrong. 2 of 4 rows are flagged; "
+            "70 % of those are expected to be label errors, the others errors of the model."
+        ),
     }
     values = [*summary.values(), *(v for c in summary["per_class"] for v in c.values())]
     assert {type(v).__module__ for v in values} == {"builtins"}
 
 
+def test_the_summary_counts_which_label_is_suggested_for_which():
+    probs = [[0.1, 0.9, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9], [0.9, 0.1, 0.0], [0.3, 0.3, 0.4]]
+    report = audit(
+        list("aaaac"), pred_probs=probs, noise_proba=[1, 1, 1, 0, 0], class_names=[*"abc"]
+    )
+    assert report.summary["given_to_suggested"] == [
+        {"given": "a", "suggested": "b", "count": 2},
+        {"given": "a", "suggested": "c", "count": 1},
+    ]
+
+
+@pytest.fixture
+def told():
+    """A report of losses that tell, of 300 rows of which the last 60 are wrong."""
+    rng = np.random.default_rng(0)
+    losses = np.r_[rng.gamma(1.0, 0.2, 240), rng.normal(4.0, 0.5, 60)]
+    return audit(np.arange(300) % 3, losses=losses)
+
+
+def test_the_verdict_gives_rate_interval_and_expected_precision(told):
+    summary = told.summary
+    low, high = summary["noise_rate_interval"]
+    assert summary["separable"] is True
+    assert low < 0.2 < high
+    share = 100 * told.noise_proba[told.noisy_indices].mean()
+    assert summary["verdict"] == (
+        f"About {100 * summary['noise_rate']:.1f} % of the labels are probably wrong (90 % "
+        f"interval: {100 * low:.1f} to {100 * high:.1f} %). {summary['num_issues']} of 300 rows "
+        "are flagged; "
+        f"{share:.0f} % of those are expected to be label errors, the others errors of the model."
+    )
+
+
+def test_thresholds_are_chosen_by_need(told):
+    assert told.threshold_for(budget=10).count <= 10
+    cut = told.threshold_for(precision=0.9)
+    above = told.noise_proba >= cut.threshold
+    assert cut.count == above.sum()
+    assert cut.precision == pytest.approx(told.noise_proba[above].mean())
+    assert cut.precision >= 0.9
+    assert told.threshold_for(recall=0.5).recall >= 0.5
+    with pytest.warns(UnattainableThresholdWarning, match="No threshold of AuditReport gives"):
+        nothing = audit([0, 1], noise_proba=[0.1, 0.2]).threshold_for(precision=0.9)
+    assert nothing.threshold == np.inf
+
+
+def test_the_head_is_what_somebody_can_look_at(told):
+    head = told.head(7)
+    pd.testing.assert_frame_equal(head, told.table.head(7))
+    assert head.attrs["expected_precision"] == pytest.approx(head["p_noisy"].mean())
+    with pytest.raises(ValueError, match=r"'budget' parameter of AuditReport.head must be an int"):
+        told.head(0)
+
+
 def test_repr_shows_the_worst_rows():
     report = audit(np.arange(7), noise_proba=wrongness(7), index=[f"id{i}" for i in range(7)])
     assert repr(report).splitlines() == [
-        "AuditReport: 3 of 7 labels are likely wrong (mean probability of being wrong: 50.0 %)",
+        "AuditReport: By the given probabilities, 50.0 % of the labels are wrong. 3 of 7 rows are",
+        "flagged; 77 % of those are expected to be label errors, the others errors of the model.",
         "index  given_label  suggested_label  loss  p_noisy  rank",
         "  id6            6               NA    NA      0.9     1",
         "  id5            5               NA    NA   0.7667     2",
@@ -185,31 +267,42 @@ def test_repr_shows_the_worst_rows():
     assert isinstance(report, AuditReport)
 
 
-def test_csv_comes_back_exactly(tmp_path, pred_probs):
+def test_csv_has_a_column_to_review_and_a_key(tmp_path, pred_probs):
     labels = ['comma, "quoted"', "línea\nnueva", "001", "é"]
-    report = audit(labels, pred_probs=np.c_[pred_probs, np.zeros(4)], noise_proba=wrongness(4))
+    report = audit(
+        labels,
+        pred_probs=np.c_[pred_probs, np.zeros(4)],
+        noise_proba=wrongness(4),
+        class_names=labels,
+    )
     path = tmp_path / "issues.csv"
     path.write_text("what stood here before")
     report.to_csv(path)
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         header, *rows = csv.reader(file)
-    assert header == ["index", *COLUMNS]
-    assert [row[0] for row in rows] == ["3", "2", "1", "0"]
-    assert [row[1] for row in rows] == labels[::-1]
-    assert [float(row[3]) for row in rows] == report.losses[::-1].tolist()
-    assert [float(row[4]) for row in rows] == wrongness(4)[::-1].tolist()
-    assert [row[5] for row in rows] == ["True", "True", "False", "False"]
-    assert [row[6] for row in rows] == ["1", "2", "3", "4"]
+    assert header == ["index", *FILE_COLUMNS]
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    assert columns["index"] == ("3", "2", "1", "0")
+    assert columns["given_label"] == tuple(labels[::-1])
+    assert columns["review"] == ("",) * 4
+    assert [float(cell) for cell in columns["loss"]] == report.losses[::-1].tolist()
+    assert [float(cell) for cell in columns["p_noisy"]] == wrongness(4)[::-1].tolist()
+    assert columns["is_label_issue"] == ("True", "True", "False", "False")
+    assert columns["rank"] == ("1", "2", "3", "4")
+    assert [key.rpartition("-")[2] for key in columns["row_key"]] == ["3", "2", "1", "0"]
     assert list(tmp_path.iterdir()) == [path]
+    frame = pd.read_csv(path, dtype=str)
+    assert frame["given_label"].tolist() == labels[::-1]
 
 
 def test_csv_leaves_unknown_cells_empty_and_names_the_index(tmp_path):
     index = pd.Index([datetime.date(2024, 5, 1), datetime.date(2024, 5, 2)], name="day")
-    audit([0, 1], noise_proba=[0.25, 0.75], index=index).to_csv(tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text("utf-8").splitlines() == [
-        "day,given_label,suggested_label,loss,p_noisy,is_label_issue,rank",
-        "2024-05-02,1,,,0.75,True,1",
-        "2024-05-01,0,,,0.25,False,2",
+    report = audit([0, 1], noise_proba=[0.25, 0.75], index=index)
+    report.to_csv(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text("utf-8-sig").splitlines() == [
+        "day," + ",".join(FILE_COLUMNS),
+        f"2024-05-02,1,,,,,0.75,True,1,,row-{report.fingerprint}-1",
+        f"2024-05-01,0,,,,,0.25,False,2,,row-{report.fingerprint}-0",
     ]
 
 
@@ -217,7 +310,7 @@ def test_csv_shows_dates_as_dates(tmp_path):
     labels = np.array(["2024-05-01", "2024-05-02"], "datetime64[s]")
     dates = pd.date_range("2020-01-01", periods=2).as_unit("s")
     audit(labels, noise_proba=[0.25, 0.75], index=dates).to_csv(tmp_path / "a.csv")
-    first = (tmp_path / "a.csv").read_text("utf-8").splitlines()[1]
+    first = (tmp_path / "a.csv").read_text("utf-8-sig").splitlines()[1]
     assert first.startswith("2020-01-02T00:00:00,2024-05-02T00:00:00,")
 
 
@@ -233,6 +326,51 @@ def test_a_failed_csv_leaves_the_old_file(tmp_path):
         report.to_csv(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# -- other frames -----------------------------------------------------------------------------
+
+
+def test_a_polars_frame_has_the_index_first(pred_probs):
+    polars = pytest.importorskip("polars")
+    labels = pd.Series(["a", "b", "c", "a"], index=pd.Index(["007", "x", "y", "z"], name="id"))
+    report = audit(labels, pred_probs=pred_probs, noise_proba=wrongness(4))
+    frame = report.to_frame(backend="polars")
+    assert frame.columns == ["id", *COLUMNS]
+    assert frame["id"].to_list() == ["z", "y", "x", "007"]
+    assert frame["given_label"].dtype == frame["suggested_label"].dtype == polars.String
+    for name in COLUMNS:
+        assert frame[name].to_list() == report.to_frame()[name].tolist()
+
+
+def test_a_polars_frame_has_nulls_where_nothing_is_known():
+    pytest.importorskip("polars")
+    frame = audit([3, 4], noise_proba=[0.1, 0.9]).to_frame("polars")
+    assert frame["suggested_label"].to_list() == frame["loss"].to_list() == [None, None]
+    assert frame["suggested_label"].dtype == frame["given_label"].dtype
+    mixed = audit([None, 3, "a"], noise_proba=[0.1, 0.9, 0.2]).to_frame("polars")
+    assert mixed["given_label"].to_list() == [3, "a", None]
+
+
+def test_parquet_comes_back(tmp_path, pred_probs):
+    pytest.importorskip("pyarrow")
+    labels = pd.Series(pd.Categorical(["a", "b", "c", "a"]), index=["007", "x", "y", "z"])
+    report = audit(labels, pred_probs=pred_probs, noise_proba=wrongness(4))
+    report.to_parquet(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), report.table)
+
+
+def test_parquet_refuses_labels_of_several_types(tmp_path):
+    pytest.importorskip("pyarrow")
+    report = audit([None, 3, "a"], noise_proba=[0.1, 0.9, 0.2])
+    with pytest.raises(InvalidDataError, match=r"^The 'self' parameter of AuditReport.to_parquet"):
+        report.to_parquet(tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_backends_are_named():
+    with pytest.raises(ValueError, match=r"must be one of 'pandas', 'polars'. Got 'dask' instead"):
+        audit([0, 1], noise_proba=[0.1, 0.9]).to_frame("dask")
 
 
 def test_a_report_can_be_pickled(pred_probs):

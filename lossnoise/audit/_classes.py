@@ -1,0 +1,172 @@
+"""Which column of predicted probabilities belongs to which label."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import (
+    counted_classes,
+    counting_labels,
+    encode_labels,
+    object_array,
+    one_dimensional,
+)
+from lossnoise._validation import check_probability_rows, invalid_data
+from lossnoise.audit._inputs import OWNER, FloatArray, is_pandas
+from lossnoise.exceptions import RenormalizedWarning
+
+# Rows of float32 probabilities miss a sum of 1 by about 1e-7.
+ROUNDING = 1e-5
+
+
+class Columns(NamedTuple):
+    """Predicted probabilities whose columns are known.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (C,)
+        The label of each column.
+    codes : ndarray of shape (n,), intp
+        The column of each given label.
+    probs : ndarray of shape (n, C), float64
+        Rows sum to 1.
+    """
+
+    classes: np.ndarray
+    codes: NDArray[np.intp]
+    probs: FloatArray
+
+
+def match_columns(
+    probs: FloatArray, labels: Any, given: np.ndarray, class_names: list[Any] | None, header: Any
+) -> Columns:
+    """Return whose columns they are.
+
+    `header` is the table that the probabilities came in, which may name its columns.
+    """
+    probs = scale_rows(probs)
+    if is_pandas(getattr(labels, "dtype", None), "CategoricalDtype") and class_names is None:
+        return _match_categories(probs, labels.cat if is_pandas(labels, "Series") else labels)
+    classes, codes = encode_labels(given)
+    if class_names is None:
+        class_names = _names_of_header(header, classes)
+    if class_names is not None:
+        _check_width(probs, len(class_names), "one column for each of the {} class names")
+        return Columns(*_match_names(classes, codes, class_names), probs)
+    _check_sorted(classes)
+    _check_header(header, classes)
+    if probs.shape[1] != len(classes) or len(classes) < 2:
+        expected = (
+            f"one column for each of the {len(classes)} labels that occur, and at least two: for "
+            "others, 'class_names' gives the labels of the columns"
+        )
+        raise invalid_data(OWNER, "pred_probs", expected, f"an array of shape {probs.shape}")
+    return Columns(classes, codes, probs)
+
+
+def scale_rows(probs: FloatArray) -> FloatArray:
+    """Return rows that sum to 1, and say so where they did not."""
+    scaled = check_probability_rows(OWNER, "pred_probs", probs)
+    off = float(np.abs(probs.sum(axis=1) - 1.0).max())
+    if off > ROUNDING:
+        warnings.warn(
+            f"Rows of 'pred_probs' miss a sum of 1 by up to {off:.2g}: they were scaled.",
+            RenormalizedWarning,
+            stacklevel=4,
+        )
+    return scaled
+
+
+def read_class_names(class_names: Any) -> list[Any] | None:
+    """Return class names as a list of distinct values."""
+    if class_names is None:
+        return None
+    names: list[Any] = one_dimensional(class_names).tolist()
+    if len(names) < 2 or len(set(names)) < len(names):
+        expected = "at least two class names, each once, in the order of the columns"
+        raise invalid_data(OWNER, "class_names", expected, repr(names)[:200])
+    return names
+
+
+def shown_names(given: np.ndarray, class_names: list[Any] | None) -> dict[Any, str]:
+    """Return how labels are shown where they are the numbers of the class names."""
+    if class_names is None:
+        return {}
+    classes = encode_labels(given)[0]
+    if set(classes.tolist()) <= set(class_names):
+        return {}
+    return {i: str(name) for i, name in enumerate(class_names)}
+
+
+def _match_names(
+    classes: np.ndarray, codes: NDArray[np.intp], names: list[Any]
+) -> tuple[np.ndarray, NDArray[np.intp]]:
+    """Return the labels of the named columns: the names, or their numbers."""
+    place = {name: i for i, name in enumerate(names)}
+    occurring = classes.tolist()
+    if set(occurring) <= set(place):
+        columns = np.array([place[label] for label in occurring], dtype=np.intp)
+        return _like(classes, names), columns[codes]
+    if counting_labels(classes) and classes.max() < len(names):
+        return counted_classes(classes, len(names)), classes.astype(np.intp)[codes]
+    stranger = next(label for label in occurring if label not in place)
+    expected = "all labels that occur, or names of the integer labels 0, ..., C - 1"
+    raise invalid_data(OWNER, "class_names", expected, f"no {stranger!r} among {names!r}"[:300])
+
+
+def _like(classes: np.ndarray, names: list[Any]) -> np.ndarray:
+    """Return the names as an array like that of the labels, where its type holds them all."""
+    array = one_dimensional(names)
+    if array.dtype.kind == classes.dtype.kind and array.dtype.kind in "US":
+        return array.astype(np.promote_types(array.dtype, classes.dtype))
+    if classes.dtype.kind in "iufb" and array.dtype.kind in "iufb":
+        narrow = array.astype(classes.dtype)
+        return narrow if np.array_equal(narrow, array) else array
+    return object_array(names)
+
+
+def _match_categories(probs: FloatArray, categorical: Any) -> Columns:
+    categories = one_dimensional(categorical.categories)
+    _check_width(probs, len(categories), "one column for each of the {} categories of the labels")
+    return Columns(categories, np.asarray(categorical.codes, dtype=np.intp), probs)
+
+
+def _check_width(probs: FloatArray, size: int, expected: str) -> None:
+    if probs.shape[1] != size or size < 2:
+        words = f"{expected.format(size)}, and at least two columns"
+        raise invalid_data(OWNER, "pred_probs", words, f"an array of shape {probs.shape}")
+
+
+def _names_of_header(table: Any, classes: np.ndarray) -> list[Any] | None:
+    """Return the names of a table's columns, where they are the labels and some more."""
+    names = list(table.columns) if is_pandas(table, "DataFrame") else []
+    return names if len(names) > len(classes) and set(classes.tolist()) < set(names) else None
+
+
+def _check_header(table: Any, classes: np.ndarray) -> None:
+    """Refuse a table whose columns are the labels by name, in another order."""
+    if not is_pandas(table, "DataFrame"):
+        return
+    names, wanted = list(table.columns), classes.tolist()
+    if names != wanted and set(names) == set(wanted):
+        raise invalid_data(OWNER, "pred_probs", f"in the column order {wanted}", str(names))
+
+
+def _check_sorted(classes: np.ndarray) -> None:
+    """Refuse classes without one order: nothing would tell which column is whose."""
+    try:
+        ordered = classes.dtype.kind != "O" or all(a < b for a, b in pairwise(classes))
+    except TypeError:
+        ordered = False
+    if not ordered:
+        expected = (
+            "of one type that can be sorted where 'pred_probs' is given: its columns are in the "
+            "order of the sorted labels, or of 'class_names'"
+        )
+        types = ", ".join(sorted({type(label).__name__ for label in classes}))
+        raise invalid_data(OWNER, "labels", expected, f"labels of type {types}")

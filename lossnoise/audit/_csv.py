@@ -1,0 +1,151 @@
+"""The review file: what a cell looks like in it, and how it comes back from a spreadsheet.
+
+A row is found again by its key, ``row-<fingerprint>-<position>``, which no spreadsheet changes; the
+other cells are for people.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from lossnoise._labels import one_dimensional
+from lossnoise._validation import invalid_data
+from lossnoise.audit._inputs import as_cells
+
+# In the order of the file; a person writes into ``review``.
+ISSUE_COLUMNS = (
+    "given_label",
+    "suggested_label",
+    "review",
+    "suggested_confidence",
+    "loss",
+    "p_noisy",
+    "is_label_issue",
+    "rank",
+    "label_score",
+    "row_key",
+)
+REVIEW, KEY = "review", "row_key"
+
+# A spreadsheet runs a cell that begins so as a formula; the apostrophe itself, so that a cell
+# that begins with one comes back as well. https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+
+_SEPARATORS = (",", ";", "\t")
+
+
+class ReviewRow(NamedTuple):
+    """What a review file says of one row."""
+
+    line: int
+    position: int
+    review: str
+
+
+def harmless(cell: Any) -> str:
+    """Return the text of a cell that no spreadsheet runs as a formula; numbers stay as they are."""
+    if isinstance(cell, (int, float)):
+        return str(cell)
+    text = str(cell)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def restore(cell: str) -> str:
+    """Return the text that `harmless` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_STARTS) else cell
+
+
+def fingerprint(labels: Any) -> str:
+    """Return what tells labels, in their order, from others: by their text, as files keep it."""
+    return fingerprint_of_texts(map(str, as_cells(one_dimensional(labels)).tolist()))
+
+
+def fingerprint_of_texts(texts: Iterable[str]) -> str:
+    """Return the fingerprint of labels that are known by their text."""
+    found = blake2b(digest_size=6)
+    for text in texts:
+        coded = text.encode("utf-8", "surrogatepass")
+        found.update(len(coded).to_bytes(4, "little") + coded)
+    return found.hexdigest()
+
+
+def row_key(mark: str, position: int) -> str:
+    """Return the key of a row of the labels with this fingerprint."""
+    return f"row-{mark}-{position}"
+
+
+def write_issues(file: IO[str], header: str, rows: Iterable[Any], mark: str) -> None:
+    """Write rows of a report as a file to review; `header` names the index."""
+    writer = csv.writer(file)
+    writer.writerow([harmless(header), *ISSUE_COLUMNS])
+    for row in rows:
+        known = row._asdict() | {"review": "", "row_key": row_key(mark, row.position)}
+        if row.suggested_confidence is None and row.suggested_label is None:
+            known["suggested_label"] = ""  # nothing suggested, where None may be a label
+        numbers = {"suggested_confidence", "loss", "label_score"}
+        cells = (known[name] for name in ("index", *ISSUE_COLUMNS))
+        named = zip(("index", *ISSUE_COLUMNS), cells, strict=True)
+        writer.writerow("" if c is None and n in numbers else harmless(c) for n, c in named)
+
+
+def read_review(owner: str, path: Path, mark: str) -> Iterator[ReviewRow]:
+    """Yield the rows of a review file that hold a review.
+
+    Raises
+    ------
+    InvalidDataError
+        The file is no review of these labels.
+    """
+    header, rows = _read_cells(owner, path)
+    for line, cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        key = row.get(KEY, "").strip()
+        if not any(cell.strip() for cell in cells):
+            continue  # spreadsheets leave empty lines
+        position = _position(owner, path, line, key, mark)
+        review = restore(row.get(REVIEW, ""))
+        if review.strip():
+            yield ReviewRow(line, position, review)
+
+
+def _position(owner: str, path: Path, line: int, key: str, mark: str) -> int:
+    kind, _, rest = key.partition("-")
+    found, _, number = rest.partition("-")
+    if kind != "row" or not (number.isascii() and number.isdigit()):
+        expected = f"a file of AuditReport.to_csv, with its {KEY!r} column as it was"
+        raise invalid_data(owner, "path", expected, f"{key!r} in line {line} of {path.name}")
+    if found != mark:
+        expected = "a review of the labels that were audited"
+        got = f"one of other labels, or of these in another order (line {line} of {path.name})"
+        raise invalid_data(owner, "path", expected, got)
+    return int(number)
+
+
+def _read_cells(owner: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the header of a file and an iterator of its lines, however a spreadsheet saved it."""
+    text = _decode(owner, path)
+    first = text.splitlines()[0] if text else ""
+    separator = max(_SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    header = [restore(name).strip() for name in next(reader, [])]
+    if REVIEW not in header or KEY not in header:
+        expected = f"a file of AuditReport.to_csv, with the columns {REVIEW!r} and {KEY!r}"
+        raise invalid_data(owner, "path", expected, f"{path.name} with the columns {header}")
+    return header, ((reader.line_num, cells) for cells in reader)
+
+
+def _decode(owner: str, path: Path) -> str:
+    raw = path.read_bytes()
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return raw.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        expected = "in UTF-8; spreadsheets call it 'CSV UTF-8' when they save"
+        got = f"other bytes in {path.name} (at {error.start})"
+        raise invalid_data(owner, "path", expected, got) from error

@@ -1,0 +1,201 @@
+"""What comes into an audit, as arrays of one entry a row: shapes, lengths, missing values."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import missing_values, one_dimensional
+from lossnoise._validation import check_choice, invalid_data, invalid_parameter, to_numpy
+
+FloatArray = NDArray[np.float64]
+
+OWNER = "audit"
+ON_NAN = ("drop", "raise")
+
+
+class RowIds(NamedTuple):
+    """What names the rows: cells in the order of the labels, and the index that was given."""
+
+    values: np.ndarray
+    name: Any
+    source: Any
+
+    @classmethod
+    def of(cls, owner: str, labels: Any, index: Any, n: int) -> RowIds:
+        """Take the index that was given, or that of a pandas Series, or else the positions."""
+        if index is None and is_pandas(labels, "Series"):
+            index = labels.index
+        if index is None:
+            return cls(np.arange(n), None, np.arange(n))
+        values = one_dimensional(index)
+        if values.shape != (n,):
+            expected = f"of length {n}, one entry per label"
+            raise invalid_data(owner, "index", expected, f"an array of shape {values.shape}")
+        source = index if is_pandas(index, "Index") else values.copy()
+        return cls(as_cells(values), getattr(index, "name", None), source)
+
+    def take(self, rows: NDArray[np.intp]) -> RowIds:
+        """Return the names of some rows."""
+        return RowIds(self.values[rows], self.name, self.source[rows])
+
+    @property
+    def header(self) -> str:
+        """Return the name of the column that shows the index."""
+        return "index" if self.name is None else str(self.name)
+
+
+class Sources(NamedTuple):
+    """The arrays that an audit is made from, of one length; those not given are None."""
+
+    losses: FloatArray | None
+    pred_probs: FloatArray | None
+    noise_proba: FloatArray | None
+    groups: np.ndarray | None
+
+    def take(self, rows: NDArray[np.intp]) -> Sources:
+        """Return the same of some rows."""
+        return Sources(*(None if array is None else array[rows] for array in self))
+
+
+def read_sources(
+    labels: Any, n: int, *, losses: Any, pred_probs: Any, logits: Any, noise_proba: Any, groups: Any
+) -> Sources:
+    """Return what was given as arrays of `n` rows; NaN may be among them."""
+    if all(source is None for source in (losses, pred_probs, logits, noise_proba)):
+        expected = "given, or else 'pred_probs', 'logits' or 'noise_proba'"
+        raise invalid_parameter(OWNER, "losses", expected, None)
+    if pred_probs is not None and logits is not None:
+        got = f"an array of shape {to_numpy(logits).shape}"
+        raise invalid_data(OWNER, "logits", "None where 'pred_probs' is given", got)
+    named = {"losses": losses, "pred_probs": pred_probs, "logits": logits}
+    for name, values in (named | {"noise_proba": noise_proba, "groups": groups}).items():
+        _check_aligned(name, values, labels)
+    rows = _table("pred_probs", pred_probs, n, "of probabilities")
+    if logits is not None:
+        rows = softmax(_table("logits", logits, n, "of numbers"))
+    return Sources(
+        _read_losses(losses, n), rows, _vector("noise_proba", noise_proba, n), _groups(groups, n)
+    )
+
+
+def complete_rows(labels: np.ndarray, sources: Sources, on_nan: str) -> NDArray[np.intp]:
+    """Return the rows to audit: all of them, or those without NaN where that is asked for."""
+    if check_choice(OWNER, "on_nan", on_nan, ON_NAN) == "raise":
+        return np.arange(len(labels))
+    bad = missing_values(labels)
+    for array in sources[:3]:
+        if array is not None:
+            bad |= np.isnan(array.reshape(len(array), -1)).any(axis=1)
+    if bad.all():
+        got = f"NaN in all {len(bad)} rows"
+        raise invalid_data(OWNER, "labels", "of at least one row without NaN", got)
+    return np.flatnonzero(~bad)
+
+
+def check_sources(sources: Sources) -> None:
+    """Refuse values that are no losses or no probabilities, with the first row of them."""
+    if sources.losses is not None:
+        _check_values("losses", sources.losses, np.isfinite(sources.losses), "finite")
+    wrong = sources.noise_proba
+    if wrong is not None:
+        good = (wrong >= 0.0) & (wrong <= 1.0)
+        _check_values("noise_proba", wrong, good, "probabilities in [0, 1]")
+
+
+def softmax(logits: FloatArray | None) -> FloatArray | None:
+    """Return probabilities of logits, row by row; a row with NaN or inf - inf gives NaN."""
+    if logits is None:
+        return None
+    with np.errstate(invalid="ignore"):  # inf - inf: said later, with the row
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def is_pandas(values: object, *types: str) -> bool:
+    """Return whether `values` is of one of these pandas types, without importing pandas."""
+    pandas = sys.modules.get("pandas")  # an object of its types exists only once it is loaded
+    return pandas is not None and isinstance(values, tuple(getattr(pandas, t) for t in types))
+
+
+def as_cells(values: np.ndarray) -> np.ndarray:
+    """Return values as people read them: numpy would list dates as counts of nanoseconds."""
+    return values.astype(str) if values.dtype.kind in "mM" else values
+
+
+def own_copy(labels: Any, array: np.ndarray) -> Any:
+    """Return a copy of labels that keeps pandas' own dtype: the caller may go on to change them."""
+    return labels.copy() if is_pandas(labels, "Series", "Categorical", "Index") else array.copy()
+
+
+def take_labels(labels: Any, rows: NDArray[np.intp]) -> Any:
+    """Return some of the labels that `own_copy` returned."""
+    return labels.iloc[rows] if is_pandas(labels, "Series") else labels[rows]
+
+
+def _check_aligned(name: str, values: Any, labels: Any) -> None:
+    """Refuse pandas objects whose rows are in another order than those of the labels."""
+    if not (is_pandas(labels, "Series") and is_pandas(values, "Series", "DataFrame")):
+        return
+    if not values.index.equals(labels.index):
+        expected = f"in the order of the labels; align it with {name}.loc[labels.index], or pass"
+        raise invalid_data(OWNER, name, f"{expected} an array", "another index")
+
+
+def _read_losses(losses: Any, n: int) -> FloatArray | None:
+    if losses is None:
+        return None
+    table = _numbers("losses", losses)
+    if table.ndim not in (1, 2) or 0 in table.shape[1:]:
+        got = f"an array of shape {table.shape}"
+        raise invalid_data(OWNER, "losses", f"of shape ({n},) or ({n}, k)", got)
+    return _of_length("losses", table, n)
+
+
+def _vector(name: str, values: Any, n: int) -> FloatArray | None:
+    if values is None:
+        return None
+    table = _numbers(name, values)
+    if table.ndim != 1:
+        raise invalid_data(OWNER, name, f"of shape ({n},)", f"an array of shape {table.shape}")
+    return _of_length(name, table, n)
+
+
+def _table(name: str, values: Any, n: int, what: str) -> FloatArray | None:
+    if values is None:
+        return None
+    table = to_numpy(values)
+    if table.ndim != 2 or table.dtype.kind not in "fiub":
+        got = f"an array of shape {table.shape} and dtype {table.dtype}"
+        raise invalid_data(OWNER, name, f"a 2-D array {what}", got)
+    return _of_length(name, table.astype(np.float64), n)
+
+
+def _groups(groups: Any, n: int) -> np.ndarray | None:
+    return None if groups is None else _of_length("groups", one_dimensional(groups), n)
+
+
+def _numbers(name: str, values: Any) -> FloatArray:
+    table = to_numpy(values)
+    if table.dtype.kind not in "fiub":
+        raise invalid_data(OWNER, name, "an array of numbers", f"an array of dtype {table.dtype}")
+    return table.astype(np.float64)  # a copy: the report must not change with the caller's array
+
+
+def _of_length(name: str, table: np.ndarray, n: int) -> np.ndarray:
+    if table.shape[:1] != (n,):
+        got = f"length {len(table)}" if table.ndim else "a single value"
+        raise invalid_data(OWNER, name, f"of length {n}, one entry per label", got)
+    return table
+
+
+def _check_values(name: str, table: np.ndarray, good: np.ndarray, expected: str) -> None:
+    if not good.all():
+        where = tuple(np.argwhere(~good)[0])
+        bad_rows = (~good).reshape(len(good), -1).any(axis=1).sum()
+        got = f"{table[where]:.6g} in row {where[0]} ({bad_rows} of {len(table)} rows)"
+        advice = "on_nan='drop' leaves out rows with NaN" if np.isnan(table[where]) else ""
+        raise invalid_data(OWNER, name, expected, got, advice)

@@ -1,0 +1,174 @@
+"""Labels as a person corrected them: `AuditReport.apply_review`, and the same for files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import object_array, one_dimensional
+from lossnoise._validation import invalid_data
+from lossnoise.audit._csv import ReviewRow, fingerprint, read_review
+from lossnoise.audit._inputs import as_cells, is_pandas
+
+OWNER = "AuditReport.apply_review"
+
+
+class LabelChange(NamedTuple):
+    """One label that a review changed.
+
+    Attributes
+    ----------
+    position : int
+        Row, from 0, in the order of the labels.
+    index : object
+        What names the row.
+    given_label, new_label : object
+        The label before and after.
+    """
+
+    position: int
+    index: Any
+    given_label: Any
+    new_label: Any
+
+
+class ReviewedLabels(NamedTuple):
+    """Labels after a review.
+
+    Attributes
+    ----------
+    labels : ndarray, Series, Index or Categorical of shape (n,)
+        All labels in the order that they were given: a pandas object where one was given, else an
+        array of the same dtype, or of a wider one where a new label needs it.
+    changes : list of LabelChange
+        Labels that differ from the given ones, in the order of the rows.
+    num_reviewed : int
+        Rows that somebody looked at, whether or not the label changed.
+    """
+
+    labels: Any
+    changes: list[LabelChange]
+    num_reviewed: int
+
+
+def review_labels(
+    path: Path,
+    labels: Any,
+    *,
+    known: Iterable[Any],
+    names: dict[Any, str],
+    ids: np.ndarray,
+    positions: NDArray[np.intp],
+    allow_new: bool,
+) -> ReviewedLabels:
+    """Apply the review in a file to labels; `known` are those that a review may name."""
+    given = one_dimensional(labels)
+    texts = LabelTexts(known, names, allow_new=allow_new and _all_strings(given))
+    index_of = dict(zip(positions.tolist(), ids.tolist(), strict=True))
+    chosen: dict[int, Any] = {}
+    rows = read_review(OWNER, path, fingerprint(labels))
+    for row in rows:
+        if row.position not in index_of:
+            got = f"row {row.position} in line {row.line}, which was not audited"
+            raise invalid_data(OWNER, "path", "a review of rows that were audited", got)
+        label = texts.label_of(row)
+        if chosen.setdefault(row.position, label) != label:
+            got = f"{chosen[row.position]!r} and {label!r} for row {row.position} (line {row.line})"
+            raise invalid_data(OWNER, "path", "one label for a row", got)
+    cells = given.tolist()
+    changes = [
+        LabelChange(at, index_of[at], cells[at], label)
+        for at, label in sorted(chosen.items())
+        if label != cells[at]
+    ]
+    return ReviewedLabels(replace_labels(labels, given, changes), changes, len(chosen))
+
+
+class LabelTexts:
+    """What a person may write for each label.
+
+    The text of the label, or the name that is shown for it. Spreadsheets turn ``007`` into 7 and
+    ``true`` into TRUE: a number or a word in another case counts where it fits one label only.
+    """
+
+    def __init__(self, known: Iterable[Any], names: dict[Any, str], *, allow_new: bool) -> None:
+        self._exact: dict[str, set[Any]] = {}
+        self._loose: dict[Any, set[Any]] = {}
+        self._allow_new = allow_new
+        for label in {*known, *names}:
+            for text in {str(as_text(label)), names.get(label, str(label))}:
+                self._exact.setdefault(text, set()).add(label)
+                self._loose.setdefault(_loosely(text), set()).add(label)
+
+    def label_of(self, row: ReviewRow) -> Any:
+        """Return the label that a review names."""
+        loosely = self._loose.get(_loosely(row.review), set())
+        for found in (self._exact.get(row.review), loosely):
+            if found and len(found) == 1:
+                return next(iter(found))
+        if loosely:
+            got = f"{row.review!r} in line {row.line}, which fits {len(loosely)} labels"
+            raise invalid_data(OWNER, "path", "a review of labels that differ as text", got)
+        if self._allow_new:
+            return row.review.strip()
+        close = get_close_matches(row.review, self._exact, n=1)
+        advice = f"the nearest is {close[0]!r}" if close else f"labels are {_some(self._exact)}"
+        got = f"{row.review!r} in line {row.line}"
+        raise invalid_data(OWNER, "path", "a review with labels that occur", got, advice)
+
+
+def replace_labels(labels: Any, given: np.ndarray, changes: list[LabelChange]) -> Any:
+    """Return a copy of labels with the changes made."""
+    at = np.array([change.position for change in changes], dtype=np.intp)
+    new = [change.new_label for change in changes]
+    if is_pandas(labels, "Series", "Categorical", "Index"):
+        return _replace_in_pandas(labels, at, new)
+    corrected = given.copy()
+    if corrected.dtype.kind in "US" and new:
+        corrected = corrected.astype(np.promote_types(corrected.dtype, np.asarray(new).dtype))
+    corrected[at] = object_array(new) if corrected.dtype.kind == "O" else new
+    return corrected
+
+
+def as_text(label: Any) -> str:
+    """Return a label as it stands in a file."""
+    return str(as_cells(np.asarray([label])).tolist()[0]) if hasattr(label, "dtype") else str(label)
+
+
+def _replace_in_pandas(labels: Any, at: NDArray[np.intp], new: list[Any]) -> Any:
+    if is_pandas(labels, "Index"):
+        series = labels.to_series()
+        return type(labels)(_replace_in_pandas(series, at, new), name=labels.name)
+    corrected = labels.copy()
+    if is_pandas(corrected.dtype, "CategoricalDtype"):
+        categorical = corrected.cat if is_pandas(corrected, "Series") else corrected
+        strangers = [label for label in dict.fromkeys(new) if label not in categorical.categories]
+        corrected = categorical.add_categories(strangers)
+    for position, label in zip(at.tolist(), new, strict=True):
+        if is_pandas(corrected, "Series"):
+            corrected.iloc[position] = label
+        else:
+            corrected[position] = label
+    return corrected
+
+
+def _loosely(text: str) -> Any:
+    stripped = text.strip()
+    try:
+        return float(stripped)
+    except ValueError:
+        return stripped.casefold()
+
+
+def _all_strings(given: np.ndarray) -> bool:
+    return given.dtype.kind == "U" or all(isinstance(label, str) for label in given.tolist())
+
+
+def _some(texts: Iterable[str], most: int = 20) -> str:
+    shown = [repr(text) for text in sorted(texts)]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")

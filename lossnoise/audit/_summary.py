@@ -1,0 +1,128 @@
+"""The headline figures of an audit as plain Python values, and what they mean in words."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import encode_labels
+
+FloatArray = NDArray[np.float64]
+
+# A label is an issue where it is more likely wrong than right.
+THRESHOLD = 0.5
+
+_PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
+
+
+def summarise(
+    given: np.ndarray,
+    noise_proba: FloatArray,
+    suggested: np.ndarray | None,
+    detector: Any,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the headline figures of audited rows."""
+    issues = noise_proba > THRESHOLD
+    found: dict[str, Any] = {
+        "n": len(given),
+        "dropped": 0,
+        "noise_rate": float(noise_proba.mean()),
+        "noise_rate_interval": None,
+        "separable": None if detector is None else bool(detector.separable_),
+        "num_issues": int(issues.sum()),
+        "expected_precision": float(noise_proba[issues].mean()) if issues.any() else None,
+        "threshold": THRESHOLD,
+    }
+    if detector is not None:
+        found["noise_rate_interval"] = interval_of(detector, found["noise_rate"])
+    found |= {
+        "per_class": per_class(given, noise_proba, issues),
+        "given_to_suggested": count_pairs(given, suggested, issues),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "settings": dict(settings),
+    }
+    return found | {"verdict": verdict(found)}
+
+
+def interval_of(detector: Any, noise_rate: float) -> tuple[float, float]:
+    """Return the detector's 90 % interval, moved by what the report knows beside the losses."""
+    low, high = detector.noise_rate_interval_
+    shift = noise_rate - detector.noise_rate_
+    if not detector.separable_:
+        return 0.0, max(high, noise_rate)
+    return max(0.0, min(low + shift, noise_rate)), min(1.0, max(high + shift, noise_rate))
+
+
+def per_class(
+    given: np.ndarray, noise_proba: FloatArray, issues: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return size, noise rate and number of issues of each class, in the order of the classes."""
+    classes, codes = encode_labels(given)
+    sizes = np.bincount(codes, minlength=len(classes))
+    flagged = np.bincount(codes, weights=issues, minlength=len(classes))
+    rates = np.bincount(codes, weights=noise_proba, minlength=len(classes)) / sizes
+    found = zip(classes.tolist(), sizes, rates, flagged, strict=True)
+    return [
+        {"label": label, "n": int(n), "noise_rate": float(rate), "num_issues": int(count)}
+        for label, n, rate, count in found
+    ]
+
+
+def count_pairs(
+    given: np.ndarray, suggested: np.ndarray | None, issues: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return how often which label is suggested in place of which, over the issues, most first."""
+    if suggested is None:
+        return []
+    # As labels, not as their numbers: given and suggested ones may be of different dtypes.
+    counts: dict[tuple[Any, Any], int] = {}
+    for pair in zip(given[issues].tolist(), suggested[issues].tolist(), strict=True):
+        counts[pair] = counts.get(pair, 0) + 1
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    return [{"given": g, "suggested": s, "count": count} for (g, s), count in ranked]
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """Return what the figures mean, in words."""
+    flagged = _flagged(summary)
+    rate = 100.0 * summary["noise_rate"]
+    if summary["separable"] is None:
+        return f"By the given probabilities, {rate:.1f} % of the labels are wrong. {flagged}"
+    low, high = (100.0 * end for end in summary["noise_rate_interval"])
+    if summary["separable"]:
+        interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
+        return f"About {rate:.1f} % of the labels are probably wrong {interval}. {flagged}"
+    cannot = (
+        "Cannot tell from these losses: they look like one population, which is no proof that the "
+        f"labels are right; up to {high:.1f} % could be wrong unnoticed."
+    )
+    if not summary["num_issues"]:
+        return f"{cannot} Rows are ranked by their loss."
+    return f"{cannot} {flagged}"
+
+
+def _flagged(summary: dict[str, Any]) -> str:
+    count, n = summary["num_issues"], summary["n"]
+    rows = f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
+    if not count:
+        return f"{rows}."
+    share = 100.0 * summary["expected_precision"]
+    return (
+        f"{rows}; {share:.0f} % of those are expected to be label errors, the others errors of "
+        "the model."
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "unknown"
+    return found
