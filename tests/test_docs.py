@@ -80,8 +80,8 @@ def test_the_figures_in_the_readme_are_those_of_the_committed_results():
         for line in README.read_text("utf-8").splitlines()
         if line.startswith("|")
     }
-    for noise in (0.5, 0.8):
-        name = f"symmetric-{noise}"
+    for noise in (0.0, 0.2, 0.5, 0.8, 0.9):
+        name = f"symmetric-{noise:g}"
         cells = {c["correction"]: c["summary"] for c in results["cells"] if c["noise_name"] == name}
         accuracies = [
             f"{cells[name]['last']['mean']:.3f} ± {cells[name]['last']['std']:.3f}"
