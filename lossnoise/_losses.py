@@ -1,0 +1,18 @@
+"""From predicted probabilities to losses: one floor, and one formula."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A probability of exactly 0 would be an infinite loss. This floor makes it a loss of 27.6, above
+# what a probability in float32 gives in practice, and keeps the losses on a usable scale.
+MIN_PROBABILITY = 1e-12
+
+
+def losses_from_probs(
+    pred_probs: NDArray[np.float64], codes: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return ``-log(p[given])``, with p raised to at least `MIN_PROBABILITY`."""
+    given = pred_probs[np.arange(len(codes)), codes]
+    return np.asarray(0.0 - np.log(np.clip(given, MIN_PROBABILITY, 1.0)))  # 0.0, not -0.0
