@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lossnoise.audit import AuditReport, audit
 
 if TYPE_CHECKING:
+    from lossnoise.cross_val import cross_val_losses
     from lossnoise.detectors import (
         BetaMixtureNoiseDetector,
         GaussianMixtureNoiseDetector,
@@ -32,6 +33,7 @@ _HOME = {
     "LossMixtureDisplay": "lossnoise.detectors",
     "LossRecorder": "lossnoise.training",
     "NoisyLabelTrainer": "lossnoise.training",
+    "cross_val_losses": "lossnoise.cross_val",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "LossRecorder",
     "NoisyLabelTrainer",
     "audit",
+    "cross_val_losses",
 ]
 
 

@@ -33,7 +33,8 @@ PARTS = {
     "models": (set(), TORCH),
     "corrections": ({"noise"}, SCIENCE | TORCH),
     "training": ({"corrections", "detectors", "data"}, SCIENCE | TORCH),
-    "": ({"audit", "detectors", "training"}, set()),  # the public names
+    "cross_val": ({"training"}, SCIENCE),
+    "": ({"audit", "cross_val", "detectors", "training"}, set()),  # the public names
 }
 
 

@@ -1,0 +1,295 @@
+"""`cross_val_losses`: learn each fold from the others, and keep what is predicted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from numbers import Integral
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import _num_samples
+
+from lossnoise._fingerprint import fingerprint
+from lossnoise._losses import losses_from_probs
+from lossnoise._progress import make_bar
+from lossnoise._validation import check_int, invalid_parameter
+from lossnoise.cross_val._classifier import (
+    ClassifierLearner,
+    check_classifier,
+    check_same_order,
+    read_rows,
+)
+from lossnoise.cross_val._folds import Fold, Rows, make_folds
+from lossnoise.cross_val._labels import OWNER, Labels, read_labels
+from lossnoise.cross_val._saved import SavedFolds
+
+FloatArray = NDArray[np.float64]
+RandomState = int | np.random.Generator | np.random.RandomState | None
+
+_LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
+
+
+class Learner(Protocol):
+    """A model and its data: learns some rows, and predicts others."""
+
+    rows: Any
+
+    def predict_held_out(self, train: Rows, test: Rows, names: np.ndarray, seed: int) -> FloatArray:
+        """Learn some rows; return probabilities of the labels `names` for others."""
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what tells the model and the data from others, by parameter."""
+
+
+@overload
+def cross_val_losses(
+    estimator: Any,
+    X: Any,
+    y: Any = ...,
+    *,
+    cv: Any = ...,
+    groups: Any = ...,
+    return_proba: Literal[False] = ...,
+    checkpoint_dir: str | os.PathLike[str] | None = ...,
+    random_state: RandomState = ...,
+    verbose: bool = ...,
+) -> FloatArray: ...
+
+
+@overload
+def cross_val_losses(
+    estimator: Any,
+    X: Any,
+    y: Any = ...,
+    *,
+    cv: Any = ...,
+    groups: Any = ...,
+    return_proba: Literal[True],
+    checkpoint_dir: str | os.PathLike[str] | None = ...,
+    random_state: RandomState = ...,
+    verbose: bool = ...,
+) -> tuple[FloatArray, FloatArray]: ...
+
+
+@overload
+def cross_val_losses(
+    estimator: Any,
+    X: Any,
+    y: Any = ...,
+    *,
+    cv: Any = ...,
+    groups: Any = ...,
+    return_proba: bool,
+    checkpoint_dir: str | os.PathLike[str] | None = ...,
+    random_state: RandomState = ...,
+    verbose: bool = ...,
+) -> FloatArray | tuple[FloatArray, FloatArray]: ...
+
+
+def cross_val_losses(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    cv: Any = 5,
+    groups: Any = None,
+    return_proba: bool = False,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    random_state: RandomState = None,
+    verbose: bool = False,
+) -> FloatArray | tuple[FloatArray, FloatArray]:
+    r"""Return the loss of each row by a model that has not seen it.
+
+    The rows are divided into folds; each fold is predicted by a fresh copy of the model that has
+    learnt the others. So no model has memorised the labels that it judges.
+
+    Parameters
+    ----------
+    estimator : classifier, torch.nn.Module or NoisyLabelTrainer
+        A classifier of scikit-learn with ``predict_proba``, or a pipeline that ends in one: each
+        fold gets a clone. A network: each fold gets a copy with the weights as passed, trained
+        by plain cross-entropy with the other settings of `NoisyLabelTrainer` as by default. A
+        trainer: its settings and a copy of its model. The estimator itself is left as it is.
+    X : array-like, sparse matrix, data frame, list, Tensor or Dataset of n samples
+        What `estimator` learns from. For networks an array, a tensor or a map-style dataset,
+        whose random augmentation, if any, also falls on the rows that are predicted.
+    y : array-like of shape (n,), optional
+        Labels as given, of any hashable type; NaN is refused. Only a torch dataset may do
+        without: its own are used, which `y` replaces where given.
+    cv : int, splitter or iterable, default=5
+        Number of folds, of `StratifiedKFold` with ``shuffle=True`` and `random_state`; or a
+        splitter of scikit-learn; or pairs (train, test) of positions. Every row must be predicted
+        once, by a model that has not seen it.
+    groups : array-like of shape (n,), optional
+        For splitters that keep rows of a group together.
+    return_proba : bool, default=False
+        Whether to return the predicted probabilities too.
+    checkpoint_dir : str or path-like, optional
+        Folder to which each fold is written when it is done. The same call, made again, goes on
+        from there. Labels, data, parameters, folds and seed must be the same ones; only data
+        behind a dataset are taken on trust.
+    random_state : int, Generator, RandomState or None, default=None
+        Seed of the folds and, where the estimator has none of its own (a parameter
+        ``random_state`` that is None), of the models. None draws one afresh, or takes that of
+        the folds in `checkpoint_dir`.
+    verbose : bool, default=False
+        Whether to show the progress over the folds on stderr (where tqdm is installed).
+
+    Returns
+    -------
+    losses : ndarray of shape (n,), float64
+        :math:`-\log p(y_i \mid x_i)`, with p raised to 1e-12 where it is lower, in the order of
+        the rows.
+    pred_probs : ndarray of shape (n, C), float64
+        Only with ``return_proba=True``: the probabilities, ready for ``audit(y, pred_probs=...)``.
+        Columns are in the order of the sorted labels, or of the categories of a pandas
+        categorical. Rows sum to 1. A class that a model has not seen gets 0.
+
+    Raises
+    ------
+    InvalidParameterError
+        The estimator has no ``predict_proba``, or a parameter has a value that it cannot have.
+        `checkpoint_dir` holds folds of another call.
+    InvalidDataError
+        Lengths differ, labels are missing or all the same, or the folds do not predict each row
+        once from others.
+
+    Warns
+    -----
+    SmallClassWarning
+        A class has so few rows that a model had to predict it without having seen it: the loss
+        is then the largest there is, 27.6.
+    CheckpointWarning
+        A file in `checkpoint_dir` is damaged; the fold is computed anew.
+
+    See Also
+    --------
+    audit : From labels and probabilities to a table of likely wrong labels.
+
+    Notes
+    -----
+    A classifier learns the labels as they are, or, where scikit-learn has no such labels (None,
+    tuples, mixed types), their positions among the classes. A network learns integers from 0 as
+    they are, and of other labels the positions. Where the rows to learn from have one label only,
+    nothing is learnt: it gets the probability 1.
+
+    Under ``torchrun`` every process needs the same `random_state`, as an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from lossnoise import cross_val_losses
+    >>> X = np.linspace(-3.0, 3.0, 60).reshape(-1, 1)
+    >>> y = np.where(X[:, 0] > 0.0, "high", "low")
+    >>> y[5] = "high"  # wrong
+    >>> losses, pred_probs = cross_val_losses(
+    ...     LogisticRegression(), X, y, return_proba=True, random_state=0
+    ... )
+    >>> int(losses.argmax())
+    5
+    >>> pred_probs.shape
+    (60, 2)
+    """
+    saved = SavedFolds(checkpoint_dir)
+    learner, labels = make_learner(estimator, X, y)
+    seed = _read_seed(random_state, saved.seed)
+    folds = make_folds(cv, learner.rows, labels, groups, seed)
+    if saved.active:
+        saved.begin(_describe_call(learner, labels, folds, seed))
+    pred_probs = _predict_folds(learner, labels, folds, seed, saved, verbose=verbose)
+    losses = losses_from_probs(pred_probs, labels.codes)
+    return (losses, pred_probs) if return_proba else losses
+
+
+def make_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labels]:
+    """Return an estimator with its data; torch is needed only for what comes from torch."""
+    if _is_network(estimator):
+        return _make_network_learner(estimator, X, y)
+    check_classifier(estimator)
+    rows = read_rows(X)
+    check_same_order(X, y)
+    labels = read_labels(y, _num_samples(rows), for_network=False)
+    return ClassifierLearner(estimator, rows, labels.targets), labels
+
+
+def _make_network_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labels]:
+    from lossnoise.training._held_out import NetworkLearner, read_dataset, read_dataset_labels
+
+    dataset = read_dataset(OWNER, X)
+    given = read_dataset_labels(dataset) if y is None and dataset is X else y
+    check_same_order(X, y)
+    labels = read_labels(given, len(dataset), for_network=True)
+    targets = None if y is None else labels.targets
+    return NetworkLearner(OWNER, estimator, dataset, targets), labels
+
+
+def _is_network(estimator: Any) -> bool:
+    """Tell whether it is a network or a trainer of one: those exist only where torch is loaded."""
+    torch, ours = sys.modules.get("torch"), sys.modules.get("lossnoise.training.trainer")
+    if torch is not None and isinstance(estimator, torch.nn.Module):
+        return True
+    return ours is not None and isinstance(estimator, ours.NoisyLabelTrainer)
+
+
+def _read_seed(random_state: object, saved: int | None) -> int:
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31)) if saved is None else saved
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, Integral) and random_state <= _LARGEST_SEED:
+        return check_int(OWNER, "random_state", random_state, 0)
+    expected = f"None, an int in the range [0, {_LARGEST_SEED}], or a generator of numpy"
+    raise invalid_parameter(OWNER, "random_state", expected, random_state)
+
+
+def _describe_call(
+    learner: Learner, labels: Labels, folds: list[Fold], seed: int
+) -> dict[str, Any]:
+    """Return what must be the same for a call to go on from another's folds, by parameter."""
+    return {
+        **learner.fingerprints(),
+        "y": fingerprint((labels.classes, labels.codes)),
+        "random_state": seed,
+        "cv": fingerprint(folds),
+    }
+
+
+def _predict_folds(
+    learner: Learner,
+    labels: Labels,
+    folds: list[Fold],
+    seed: int,
+    saved: SavedFolds,
+    *,
+    verbose: bool,
+) -> FloatArray:
+    pred_probs = np.zeros((len(labels.codes), len(labels.classes)))
+    seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
+    bar = make_bar(len(folds), OWNER, "fold", brief=True) if verbose else None
+    for number, (fold, its_seed) in enumerate(zip(folds, seeds, strict=True), 1):
+        found = saved.load(number, (len(fold.test), len(labels.classes)))
+        if found is None:
+            found = _predict_fold(learner, labels, fold, its_seed)
+            saved.save(number, found)
+        pred_probs[fold.test] = found
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.close()
+    return pred_probs
+
+
+def _predict_fold(learner: Learner, labels: Labels, fold: Fold, seed: int) -> FloatArray:
+    """Return probabilities of all classes for the rows held out; 0 for classes not seen."""
+    present = np.unique(labels.codes[fold.train])
+    found = np.ones((len(fold.test), 1))  # of the only class, where there is nothing to learn
+    if len(present) > 1 and len(fold.test):
+        found = learner.predict_held_out(fold.train, fold.test, labels.names[present], seed)
+    spread = np.zeros((len(fold.test), len(labels.classes)))
+    spread[:, present] = found
+    return np.asarray(spread / spread.sum(axis=1, keepdims=True))

@@ -1,0 +1,145 @@
+"""Which rows are predicted by a model that learns from which others."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from lossnoise._losses import MIN_PROBABILITY
+from lossnoise._validation import check_int, invalid_data, invalid_parameter
+from lossnoise.cross_val._labels import OWNER, Labels
+from lossnoise.exceptions import SmallClassWarning
+
+Rows = NDArray[np.intp]
+
+
+class Fold(NamedTuple):
+    """Positions of the rows that a model learns from, and of those that it predicts."""
+
+    train: Rows
+    test: Rows
+
+
+def make_folds(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> list[Fold]:
+    """Return folds in which each row is predicted once, or raise."""
+    size = len(labels.codes)
+    splits = _split(cv, X, labels, groups, seed)
+    folds = [_read_fold(split, number, size) for number, split in enumerate(splits, 1)]
+    _check_each_row_once(folds, size)
+    _warn_of_unseen_classes(folds, labels)
+    return folds
+
+
+def _split(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> Iterable[Any]:
+    if isinstance(cv, Integral):
+        return _stratified(cv, labels, seed)
+    if hasattr(cv, "split") and not isinstance(cv, (str, type)):
+        splits: Iterable[Any] = _seeded(cv, seed).split(X, labels.targets, groups)
+        return splits
+    if isinstance(cv, Iterable) and not isinstance(cv, str):
+        return iter(cv)
+    expected = "an int, a splitter of scikit-learn, or an iterable of pairs (train, test)"
+    raise invalid_parameter(OWNER, "cv", expected, cv)
+
+
+def _stratified(cv: Any, labels: Labels, seed: int) -> Iterable[Any]:
+    size = len(labels.codes)
+    if check_int(OWNER, "cv", cv, 2) > size:
+        expected = f"an int in the range [2, {size}], as 'X' has {size} rows"
+        raise invalid_parameter(OWNER, "cv", expected, cv)
+    largest = int(np.bincount(labels.codes).max())
+    if largest < cv:  # scikit-learn refuses to stratify
+        warnings.warn(
+            f"No class has as many rows as there are folds ({cv}): the largest has {largest}. "
+            "The folds are drawn without regard to the classes.",
+            SmallClassWarning,
+            stacklevel=5,
+        )
+        drawn: Iterable[Any] = KFold(cv, shuffle=True, random_state=seed).split(labels.codes)
+        return drawn
+    with warnings.catch_warnings():  # of classes with fewer rows: what follows is said later
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        splitter = StratifiedKFold(cv, shuffle=True, random_state=seed)
+        folds: list[Any] = list(splitter.split(labels.codes, labels.codes))
+        return folds
+
+
+def _seeded(splitter: Any, seed: int) -> Any:
+    """Return a splitter that draws from `seed` where it would draw from a global generator."""
+    if getattr(splitter, "random_state", seed) is not None:
+        return splitter
+    seeded = copy.copy(splitter)
+    seeded.random_state = seed
+    return seeded
+
+
+def _read_fold(split: Any, number: int, size: int) -> Fold:
+    """Return a split as a fold: of positions, or of masks of `size` rows."""
+    try:
+        train, test = split
+    except (TypeError, ValueError):
+        expected = "an iterable of pairs (train, test)"
+        got = f"a {type(split).__name__} as split {number}"
+        raise invalid_data(OWNER, "cv", expected, got) from None
+    fold = Fold(_read_rows(train, number, size), _read_rows(test, number, size))
+    shared = len(np.intersect1d(fold.train, fold.test))
+    if shared:
+        expected = "splits whose models have not seen the rows that they predict"
+        got = f"{shared} of {size} rows in both parts of split {number}"
+        raise invalid_data(OWNER, "cv", expected, got)
+    if len(fold.train) == 0:
+        raise invalid_data(OWNER, "cv", "splits with rows to learn from", f"none in split {number}")
+    return fold
+
+
+def _read_rows(part: Any, number: int, size: int) -> Rows:
+    rows = np.asarray(part)
+    if rows.dtype.kind == "b" and rows.shape == (size,):
+        return np.flatnonzero(rows)
+    if rows.size == 0:
+        return np.zeros(0, dtype=np.intp)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= size:
+        expected = f"splits of positions in the range [0, {size})"
+        got = f"an array of shape {rows.shape} and dtype {rows.dtype}"
+        if rows.ndim == 1 and rows.dtype.kind in "iu":
+            got = f"positions from {rows.min()} to {rows.max()}"
+        raise invalid_data(OWNER, "cv", expected, f"{got} in split {number}")
+    return rows.astype(np.intp)
+
+
+def _check_each_row_once(folds: list[Fold], size: int) -> None:
+    times = np.zeros(size, dtype=np.intp)
+    for fold in folds:
+        np.add.at(times, fold.test, 1)
+    if (times != 1).any():
+        row = int(np.flatnonzero(times != 1)[0])
+        expected = "splits that predict every row once"
+        never, often = (times == 0).sum(), (times > 1).sum()
+        got = f"{never} of {size} rows never and {often} more than once, such as row {row},"
+        raise invalid_data(OWNER, "cv", expected, got)
+
+
+def _warn_of_unseen_classes(folds: list[Fold], labels: Labels) -> None:
+    """Warn of rows whose class no model that predicts them has seen."""
+    unseen = np.concatenate(
+        [fold.test[~np.isin(labels.codes[fold.test], labels.codes[fold.train])] for fold in folds]
+    )
+    if len(unseen) == 0:
+        return
+    rare = labels.classes[np.unique(labels.codes[unseen])].tolist()
+    shown = ", ".join(map(repr, rare[:5])) + (", ..." if len(rare) > 5 else "")
+    warnings.warn(
+        f"Too few rows to learn from, in one fold at least, have the label {shown}: to "
+        f"{len(unseen)} of {len(labels.codes)} rows the model gives their label no probability, "
+        f"and their loss is the largest there is ({-np.log(MIN_PROBABILITY):.1f}), whatever they "
+        "look like.",
+        SmallClassWarning,
+        stacklevel=4,
+    )

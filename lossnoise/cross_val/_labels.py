@@ -1,0 +1,71 @@
+"""The labels as classes, codes, and what a model is told in their place."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import counting_labels, encode_labels, label_array, one_dimensional
+from lossnoise._validation import invalid_data, invalid_parameter
+
+OWNER = "cross_val_losses"
+
+
+class Labels(NamedTuple):
+    """Labels, and what stands for them.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (C,)
+        The label of each column of predictions: sorted, or the categories of a pandas column.
+    codes : ndarray of shape (n,), intp
+        Column of each row's label.
+    names : ndarray of shape (C,)
+        What the model knows each class by.
+    """
+
+    classes: np.ndarray
+    codes: NDArray[np.intp]
+    names: np.ndarray
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Return what the model learns, one a row."""
+        return np.asarray(self.names[self.codes])
+
+
+def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
+    """Return the labels of `num_rows` rows, or raise where they cannot be used."""
+    if y is None:
+        expected = "labels, one per row of 'X': only a torch Dataset brings its own"
+        raise invalid_parameter(OWNER, "y", expected, None)
+    given = label_array(OWNER, y, "y")
+    if len(given) != num_rows:
+        expected = f"of length {num_rows}, one label per row of 'X'"
+        raise invalid_data(OWNER, "y", expected, f"length {len(given)}")
+    classes, codes = _categories(y) or encode_labels(given)
+    if len(np.unique(codes)) < 2:
+        got = f"{classes[codes[:1]].tolist()[0]!r} in all {num_rows} rows"
+        raise invalid_data(OWNER, "y", "labels of at least two classes", got)
+    kept = counting_labels(classes) if for_network else _suits_scikit_learn(classes)
+    return Labels(classes, codes, classes if kept else np.arange(len(classes)))
+
+
+def _categories(y: Any) -> tuple[np.ndarray, NDArray[np.intp]] | None:
+    """Return the categories of a pandas categorical, whose order is that of the columns."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(getattr(y, "dtype", None), pandas.CategoricalDtype):
+        return None
+    categorical = y.cat if isinstance(y, pandas.Series) else y
+    codes = np.asarray(categorical.codes, dtype=np.intp)
+    return one_dimensional(categorical.categories), codes
+
+
+def _suits_scikit_learn(classes: np.ndarray) -> bool:
+    """Tell whether classifiers take these labels as they are; else they learn their positions."""
+    if classes.dtype.kind == "O":
+        return all(isinstance(label, str) for label in classes)
+    return classes.dtype.kind in "biufU"

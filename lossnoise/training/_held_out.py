@@ -1,0 +1,198 @@
+"""Networks in cross-validation: a fresh copy learns each fold. See `lossnoise.cross_val`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lossnoise._fingerprint import fingerprint
+from lossnoise._validation import invalid_parameter, to_numpy
+from lossnoise.corrections._nested import is_mapping
+from lossnoise.data._indexed import IndexedData
+from lossnoise.exceptions import InterruptedWarning, NoSeparableNoiseWarning
+from lossnoise.training._checks import check_data, check_trainer
+from lossnoise.training._loops import LABEL_NAMES, split_sample
+from lossnoise.training.trainer import NoisyLabelTrainer, inputs_alone
+
+_BATCH = 256  # of the pass that reads labels
+
+
+class NetworkLearner:
+    """A network, or a trainer of one, and its data.
+
+    Parameters
+    ----------
+    owner : str
+        The public function that errors speak of.
+    estimator : Module or NoisyLabelTrainer
+        A module is trained by plain cross-entropy.
+    dataset : Dataset
+        One sample a row.
+    targets : ndarray of shape (n,), optional
+        Labels in place of the dataset's own.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        estimator: nn.Module | NoisyLabelTrainer,
+        dataset: Any,
+        targets: NDArray[Any] | None,
+    ) -> None:
+        self.rows = np.zeros(len(dataset))  # for splitters, which see no samples
+        self._trainer = read_trainer(owner, estimator)
+        self._dataset = dataset
+        self._targets = targets
+
+    def predict_held_out(
+        self, train: NDArray[np.intp], test: NDArray[np.intp], names: NDArray[Any], seed: int
+    ) -> NDArray[np.float64]:
+        """Learn some rows; return probabilities of the labels `names` for others."""
+        trainer = copy_trainer(self._trainer, seed)
+        with _as_a_fold():
+            trainer.fit(self._take(train))
+        found = trainer.predict_proba(self._take(test)).astype(np.float64)[:, names]
+        found = np.maximum(found, np.finfo(np.float32).tiny)  # a sum of 0 cannot be scaled
+        scaled: NDArray[np.float64] = found / found.sum(axis=1, keepdims=True)
+        return scaled
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what tells this model and these data from others, by parameter."""
+        settings = self._trainer.get_params(deep=False)
+        model = settings.pop("model")
+        del settings["device"], settings["verbose"]
+        parts = (type(self._trainer), settings, repr(model), model.state_dict())
+        return {"estimator": fingerprint(parts), "X": _fingerprint_dataset(self._dataset)}
+
+    def _take(self, rows: NDArray[np.intp]) -> DatasetRows:
+        targets = None if self._targets is None else self._targets[rows]
+        return DatasetRows(self._dataset, rows, targets)
+
+
+def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyLabelTrainer:
+    """Return a trainer whose settings can be used for each fold."""
+    if isinstance(estimator, nn.Module):
+        return NoisyLabelTrainer(estimator, correction="cross-entropy")
+    check_trainer(estimator)
+    if estimator.checkpoint_dir is not None:
+        expected = f"a trainer without checkpoint_dir: {owner} has one of its own"
+        raise invalid_parameter(owner, "estimator", expected, type(estimator))
+    return estimator
+
+
+def copy_trainer(trainer: NoisyLabelTrainer, seed: int) -> NoisyLabelTrainer:
+    """Return a trainer of the same settings with a copy of the model, and a seed in any case."""
+    # In one go: a ready optimizer then trains the copy, not the model that it was made for.
+    settings = copy.deepcopy(trainer.get_params(deep=False))
+    if settings["random_state"] is None:
+        settings["random_state"] = seed
+    return type(trainer)(**settings)
+
+
+@contextmanager
+def _as_a_fold() -> Iterator[None]:
+    """Pass an interruption of the training on, and leave out warnings that are not for here."""
+    with warnings.catch_warnings():
+        # What the model has learnt is not looked at here, only what it predicts.
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        # Of torch, where a ready schedule was copied with its optimizer.
+        warnings.filterwarnings("ignore", r"Seems like `optimizer\.step", UserWarning)
+        warnings.simplefilter("error", InterruptedWarning)
+        try:
+            yield
+        except InterruptedWarning:
+            raise KeyboardInterrupt from None
+
+
+def read_dataset(owner: str, X: Any) -> Any:
+    """Return a map-style dataset: as given, or of the rows of an array."""
+    table = isinstance(X, (Tensor, np.ndarray, list, tuple)) or hasattr(X, "to_numpy")
+    if isinstance(X, (DataLoader, IterableDataset)) or hasattr(X, "tocsr"):
+        expected = "an array, a tensor or a map-style dataset where 'estimator' is a network"
+        raise invalid_parameter(owner, "X", expected, type(X))
+    if not table:
+        check_data("X", X)
+        return X
+    inputs = X if isinstance(X, Tensor) else to_numpy(X)
+    if isinstance(inputs, np.ndarray) and (inputs.ndim == 0 or inputs.dtype.kind not in "fiub"):
+        expected = "an array of numbers where 'estimator' is a network"
+        raise invalid_parameter(owner, "X", expected, type(X))
+    return inputs_alone(inputs)
+
+
+def read_dataset_labels(dataset: Dataset[Any]) -> NDArray[np.int64]:
+    """Return the labels of a dataset, by a pass over it."""
+    loader = IndexedData(dataset, _BATCH).in_order()
+    labels = torch.cat([split_sample(sample)[1].cpu() for _, sample in loader])
+    return np.asarray(labels.numpy())
+
+
+class DatasetRows(Dataset[Any]):
+    """Some rows of a dataset, with labels in place of its own, or where it has none.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of inputs alone, of pairs (input, label), or of dicts.
+    rows : ndarray of shape (n,)
+        Positions in it.
+    labels : ndarray of shape (n,), optional
+        Integers from 0. By default the labels stay as they are.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], rows: NDArray[np.intp], labels: NDArray[Any] | None
+    ) -> None:
+        self.dataset: Any = dataset
+        self.rows = rows
+        self.labels = labels
+        if callable(getattr(dataset, "batch_at", None)):
+            self.batch_at = self._batch_at  # the same shortcut that the dataset offers
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._labelled(self.dataset[int(self.rows[index])], index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return the samples of a batch; torch's loader calls it where it exists."""
+        rows = self.rows[list(indices)].tolist()
+        many = getattr(self.dataset, "__getitems__", None)
+        samples = many(rows) if callable(many) else [self.dataset[row] for row in rows]
+        return [self._labelled(s, index) for s, index in zip(samples, indices, strict=True)]
+
+    def _batch_at(self, indices: Sequence[int]) -> Any:
+        inputs, labels = split_sample(self.dataset.batch_at(self.rows[list(indices)].tolist()))
+        if self.labels is not None:
+            labels = torch.as_tensor(self.labels[list(indices)], device=labels.device)
+        return inputs, labels
+
+    def _labelled(self, sample: Any, index: int) -> Any:
+        return sample if self.labels is None else with_label(sample, int(self.labels[index]))
+
+
+def with_label(sample: Any, label: int) -> Any:
+    """Return a sample of `NoisyLabelTrainer` with a label instead of its own, if it has one."""
+    if is_mapping(sample):
+        kept = {key: sample[key] for key in sample.keys()}  # noqa: SIM118  # mapping-like
+        names = [name for name in LABEL_NAMES if name in kept]
+        return kept | {(names or LABEL_NAMES)[0]: label}
+    if isinstance(sample, (tuple, list)) and len(sample) in (1, 2):
+        return sample[0], label
+    return sample, label
+
+
+def _fingerprint_dataset(dataset: Any) -> str:
+    """Return what tells a dataset from others: of tensors their content, else type and length."""
+    tensors = getattr(dataset, "tensors", None)
+    return fingerprint((type(dataset), len(dataset), tensors))
