@@ -58,7 +58,8 @@ def _describe_plain(value: Any) -> str:
     code = getattr(value, "__code__", value)
     if hasattr(code, "co_code"):  # two functions of one name may do two things
         return _describe((code.co_name, code.co_code, code.co_names, code.co_consts))
-    if type(value).__repr__ is object.__repr__:  # which says nothing but the type
+    plain = type(value).__repr__ is object.__repr__  # type: ignore[comparison-overlap]  # is for some
+    if plain:  # its text says nothing but the type
         return _describe((type(value), getattr(value, "__dict__", None)))
     return _text(value)
 
@@ -68,10 +69,11 @@ def _text(value: Any) -> str:
 
 
 def _describe_array(array: np.ndarray) -> str:
+    content: bytes | memoryview
     if array.dtype.kind == "O":
         content = _join(map(_describe, array.ravel().tolist())).encode()
     else:
-        content = np.ascontiguousarray(array).tobytes()
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return f"array({array.shape}, {array.dtype}, {_digest(content)})"
 
 
@@ -79,5 +81,5 @@ def _join(texts: Iterable[str]) -> str:
     return ", ".join(texts)
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes | memoryview) -> str:
     return blake2b(content, digest_size=8).hexdigest()

@@ -8,10 +8,10 @@ from typing import Any
 
 
 class NoBar:
-    """Stands in for a bar of tqdm."""
+    """Stands in for a bar of tqdm where none is shown."""
 
     def update(self) -> None:
-        """Do nothing: tqdm is not installed."""
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

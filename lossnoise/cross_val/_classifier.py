@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples
 
 from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
-from lossnoise.cross_val._folds import Rows
+from lossnoise.cross_val._folds import Rows, seeded_splitter
 from lossnoise.cross_val._labels import OWNER
 
 FloatArray = NDArray[np.float64]
@@ -90,13 +90,13 @@ def check_same_order(X: Any, y: Any) -> None:
 def seeded_clone(estimator: Any, seed: int) -> Any:
     """Return a clone that draws from `seed` wherever it would draw from a global generator."""
     model = clone(estimator)
-    parameters = model.get_params(deep=True)
-    unset = [name for name, value in parameters.items() if value is None and _is_seed(name)]
-    return model.set_params(**dict.fromkeys(unset, seed)) if unset else model
-
-
-def _is_seed(name: str) -> bool:
-    return name == "random_state" or name.endswith("__random_state")
+    changes = {}
+    for name, value in model.get_params(deep=True).items():
+        if value is None and name.rpartition("__")[2] == "random_state":
+            changes[name] = seed
+        elif hasattr(value, "split"):  # the folds of a search over parameters
+            changes[name] = seeded_splitter(value, seed)
+    return model.set_params(**changes) if changes else model
 
 
 def check_probabilities(values: Any, shape: tuple[int, int]) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from numbers import Integral
 from typing import Any, Literal, Protocol, overload
 
@@ -13,7 +14,7 @@ from sklearn.utils.validation import _num_samples
 
 from lossnoise._fingerprint import fingerprint
 from lossnoise._losses import losses_from_probs
-from lossnoise._progress import make_bar
+from lossnoise._progress import NoBar, make_bar
 from lossnoise._validation import check_int, invalid_parameter
 from lossnoise.cross_val._classifier import (
     ClassifierLearner,
@@ -110,8 +111,8 @@ def cross_val_losses(
     estimator : classifier, torch.nn.Module or NoisyLabelTrainer
         A classifier of scikit-learn with ``predict_proba``, or a pipeline that ends in one: each
         fold gets a clone. A network: each fold gets a copy with the weights as passed, trained
-        by plain cross-entropy with the other settings of `NoisyLabelTrainer` as by default. A
-        trainer: its settings and a copy of its model. The estimator itself is left as it is.
+        by plain cross-entropy, with the default settings of `NoisyLabelTrainer` (100 epochs). A
+        trainer: copies of its settings and its model. The estimator itself is left as it is.
     X : array-like, sparse matrix, data frame, list, Tensor or Dataset of n samples
         What `estimator` learns from. For networks an array, a tensor or a map-style dataset,
         whose random augmentation, if any, also falls on the rows that are predicted.
@@ -270,17 +271,15 @@ def _predict_folds(
 ) -> FloatArray:
     pred_probs = np.zeros((len(labels.codes), len(labels.classes)))
     seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
-    bar = make_bar(len(folds), OWNER, "fold", brief=True) if verbose else None
-    for number, (fold, its_seed) in enumerate(zip(folds, seeds, strict=True), 1):
-        found = saved.load(number, (len(fold.test), len(labels.classes)))
-        if found is None:
-            found = _predict_fold(learner, labels, fold, its_seed)
-            saved.save(number, found)
-        pred_probs[fold.test] = found
-        if bar is not None:
+    bar = make_bar(len(folds), OWNER, "fold", brief=True) if verbose else NoBar()
+    with closing(bar):
+        for number, (fold, its_seed) in enumerate(zip(folds, seeds, strict=True), 1):
+            found = saved.load(number, (len(fold.test), len(labels.classes)))
+            if found is None:
+                found = _predict_fold(learner, labels, fold, its_seed)
+                saved.save(number, found)
+            pred_probs[fold.test] = found
             bar.update()
-    if bar is not None:
-        bar.close()
     return pred_probs
 
 

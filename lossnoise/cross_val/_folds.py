@@ -41,7 +41,7 @@ def _split(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> Iterable[
     if isinstance(cv, Integral):
         return _stratified(cv, labels, seed)
     if hasattr(cv, "split") and not isinstance(cv, (str, type)):
-        splits: Iterable[Any] = _seeded(cv, seed).split(X, labels.targets, groups)
+        splits: Iterable[Any] = seeded_splitter(cv, seed).split(X, labels.targets, groups)
         return splits
     if isinstance(cv, Iterable) and not isinstance(cv, str):
         return iter(cv)
@@ -71,7 +71,7 @@ def _stratified(cv: Any, labels: Labels, seed: int) -> Iterable[Any]:
         return folds
 
 
-def _seeded(splitter: Any, seed: int) -> Any:
+def seeded_splitter(splitter: Any, seed: int) -> Any:
     """Return a splitter that draws from `seed` where it would draw from a global generator."""
     if getattr(splitter, "random_state", seed) is not None:
         return splitter
@@ -136,10 +136,9 @@ def _warn_of_unseen_classes(folds: list[Fold], labels: Labels) -> None:
     rare = labels.classes[np.unique(labels.codes[unseen])].tolist()
     shown = ", ".join(map(repr, rare[:5])) + (", ..." if len(rare) > 5 else "")
     warnings.warn(
-        f"Too few rows to learn from, in one fold at least, have the label {shown}: to "
-        f"{len(unseen)} of {len(labels.codes)} rows the model gives their label no probability, "
-        f"and their loss is the largest there is ({-np.log(MIN_PROBABILITY):.1f}), whatever they "
-        "look like.",
+        f"Labels that a model had not seen when it predicted rows that have them: {shown}. The "
+        f"loss of these {len(unseen)} of {len(labels.codes)} rows is the largest there is "
+        f"({-np.log(MIN_PROBABILITY):.1f}), whatever they look like.",
         SmallClassWarning,
         stacklevel=4,
     )

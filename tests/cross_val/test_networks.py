@@ -237,7 +237,7 @@ def test_a_class_that_was_not_learnt_gets_nothing(build, points):
     X, y = points.tensors
     first = (y == 0).numpy()
     folds = [(np.flatnonzero(~first), np.flatnonzero(first)), (first, ~first)]
-    with pytest.warns(SmallClassWarning, match="have the label 0, 1, 2: to 96 of 96 rows"):
+    with pytest.warns(SmallClassWarning, match="have them: 0, 1, 2"):
         losses, probs = cross_val_losses(build(), X, y, cv=folds, return_proba=True)
     assert (probs[first, 0] == 0.0).all()
     np.testing.assert_allclose(probs.sum(axis=1), 1.0, rtol=1e-14)
