@@ -57,6 +57,20 @@ def check_real(
     raise invalid_parameter(owner, name, f"a float in the range {left}{low}, {high}{right}", value)
 
 
+def check_random_state(owner: str, random_state: object) -> np.random.Generator:
+    """Return a numpy generator of a seed; one that is given is advanced by what is drawn."""
+    if random_state is None:
+        return np.random.default_rng()
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31 - 1, size=4))
+    if isinstance(random_state, bool) or not isinstance(random_state, Integral):
+        expected = "None, an int, a numpy.random.Generator or a numpy.random.RandomState"
+        raise invalid_parameter(owner, "random_state", expected, random_state)
+    return np.random.default_rng(check_int(owner, "random_state", random_state, 0))
+
+
 def check_choice(owner: str, name: str, value: object, choices: Collection[str]) -> str:
     """Return `value`, which must be one of the strings in `choices`."""
     if not isinstance(value, str) or value not in choices:

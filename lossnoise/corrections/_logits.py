@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_parameter
-from lossnoise.corrections._nested import is_mapping
 from lossnoise.exceptions import InvalidDataError
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
 
-
-def is_mapping(value: object) -> bool:
-    """Tell whether a value is a dict, or like one, such as a tokenizer's batch."""
-    return isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__"))
+from lossnoise._samples import is_mapping
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from lossnoise._validation import (
     check_choice,
     check_int,
     check_probability_rows,
+    check_random_state,
     check_real,
     invalid_data,
     invalid_parameter,
@@ -115,7 +115,7 @@ def inject_noise(
     given = label_array(_OWNER, labels)
     rate = check_real(_OWNER, "rate", rate, 0.0, 1.0)
     _check_kind(kind, include_true, mapping, matrix)
-    rng = _generator(random_state)
+    rng = check_random_state(_OWNER, random_state)
     classes, codes = _classes(given, num_classes)
     if kind == "asymmetric":
         classes, targets = _map_classes(classes, _check_mapping(mapping, classes))
@@ -299,16 +299,3 @@ def _check_two_classes(classes: np.ndarray, reason: str) -> None:
     if len(classes) < 2:
         expected = f"of at least two classes for {reason}"
         raise invalid_data(_OWNER, "labels", expected, f"only the class {classes.tolist()[0]!r}")
-
-
-def _generator(random_state: object) -> np.random.Generator:
-    if random_state is None:
-        return np.random.default_rng()
-    if isinstance(random_state, np.random.Generator):
-        return random_state
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31 - 1, size=4))
-    if isinstance(random_state, bool) or not isinstance(random_state, Integral):
-        expected = "None, an int, a numpy.random.Generator or a numpy.random.RandomState"
-        raise invalid_parameter(_OWNER, "random_state", expected, random_state)
-    return np.random.default_rng(check_int(_OWNER, "random_state", random_state, 0))

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise.corrections._modes import eval_mode
-from lossnoise.corrections._nested import is_mapping, iter_tensors
+from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import broadcast_buffers, gather_rows, sum_over_ranks
 from lossnoise.training._engine import TrainingEngine, bare
-
-LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 
 def train_epoch(
