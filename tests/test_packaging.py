@@ -49,6 +49,7 @@ def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     }
     assert outside == wanted
     assert "lossnoise/py.typed" in packaged
+    assert {f"lossnoise/audit/templates/report.{kind}" for kind in ("html", "css", "js")} <= packaged
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packaged)
 
 
@@ -60,12 +61,14 @@ def test_installed_wheel_opens_its_data_files_from_another_folder(wheel, tmp_pat
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "from importlib.resources import files\n"
         "import lossnoise\n"
+        "lossnoise.audit([0, 1], noise_proba=[0.9, 0.1]).to_html('report.html')\n"
         "print((files(lossnoise) / 'py.typed').read_bytes())\n"
         "print(lossnoise.__file__)\n"
         "print(lossnoise.__version__)\n"
     )
     marker, file, version = run(sys.executable, "-c", code, cwd=tmp_path).splitlines()
     assert marker == "b''"
+    assert "1 of 2 labels is likely wrong" in (tmp_path / "report.html").read_text("utf-8")
     assert Path(file).is_relative_to(site)
     assert version == lossnoise.__version__
 

@@ -1,0 +1,199 @@
+"""Charts of the page as plain geometry: a histogram with its curves, and a matrix of counts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lossnoise.audit._inputs import FloatArray
+
+if TYPE_CHECKING:
+    from lossnoise.audit._report import AuditReport
+
+# Units of the drawing, which the page stretches to the space that it has.
+WIDTH, HEIGHT = 1000.0, 300.0
+BARS, POINTS = 60, 240
+
+# A bar this much higher than all beyond the first eighth would hide them: it is cut off.
+TALLEST = 6.0
+# Beyond this share of the values, a tail that is longer than all the rest is one bar.
+BULK = 0.995
+
+MAX_CLASSES = 20
+SHADES = 8
+
+
+class Bar(NamedTuple):
+    """A bar of the histogram, with the part of it that is flagged at its foot."""
+
+    x: float
+    width: float
+    height: float
+    flagged_height: float
+    title: str
+
+
+class Chart(NamedTuple):
+    """A histogram of losses, or of probabilities where losses are not known.
+
+    Attributes
+    ----------
+    quantity : str
+        What is on the axis.
+    bars : list of Bar
+        From left to right.
+    ticks : list of str
+        Numbers at equal distances along the axis.
+    curves : dict
+        SVG paths of the fitted components, by name.
+    cut_x, cut : float or None
+        Where the threshold is on the drawing, and its value.
+    cut_off : bool
+        Whether a bar is higher than the drawing.
+    has_tail : bool
+        Whether the last bar holds all higher values too.
+    """
+
+    quantity: str
+    bars: list[Bar]
+    ticks: list[str]
+    curves: dict[str, str]
+    cut_x: float | None
+    cut: float | None
+    cut_off: bool
+    has_tail: bool
+
+
+class Cell(NamedTuple):
+    """A number of the matrix; `shade` is from 0 (none) to `SHADES` (the highest)."""
+
+    given: Any
+    suggested: Any
+    number: int
+    shade: int
+
+
+# -- histogram --------------------------------------------------------------------------------
+
+
+def draw_losses(report: AuditReport) -> Chart | None:
+    """Return the histogram of a report; None where it has nothing to show."""
+    rows = report._rows_known
+    flagged = rows.noise_proba > report.summary["threshold"]
+    if np.isnan(rows.losses).all():
+        return _draw("probability that the label is wrong", rows.noise_proba, flagged, None)
+    detector = report.detector if hasattr(report.detector, "_sample_fit") else None
+    return _draw("loss", rows.losses, flagged, detector)
+
+
+def nice_ticks(low: float, high: float, most: int = 8) -> FloatArray:
+    """Return round numbers at equal distances, from at most `low` to at least `high`."""
+    span = high - low or 1.0
+    power = 10.0 ** math.floor(math.log10(span / most))
+    steps = [power * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0)]
+    for step in steps:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= most:
+            break
+    return np.asarray(step * np.arange(first, max(last, first + 1) + 1))
+
+
+def _draw(quantity: str, values: FloatArray, flagged: np.ndarray, detector: Any) -> Chart:
+    top = float(values.max())
+    bulk = float(np.quantile(values, BULK))
+    has_tail = detector is not None and top > 2.0 * bulk > 0.0
+    ticks = nice_ticks(float(values.min()), bulk if has_tail else top)
+    low, high = float(ticks[0]), float(ticks[-1])
+    edges = np.linspace(low, high, BARS + 1)
+    inside = np.clip(values, low, high)
+    counts, flags = (np.histogram(v, edges)[0] for v in (inside, inside[flagged]))
+    limit = _limit_of(counts)
+    # A density of 1 is as many values a bar as this.
+    scale = HEIGHT / limit * len(values) * (high - low) / BARS
+    curves, cut = {}, None
+    if detector is None:
+        cut = 0.5 if quantity != "loss" else None
+    else:
+        curves = _curves(detector, low, high, scale)
+        cut = _cut_of(detector, low, high) if detector.separable_ or flagged.any() else None
+    return Chart(
+        quantity,
+        _bars(edges, counts, flags, HEIGHT / limit),
+        [f"{tick:.6g}" for tick in ticks],
+        curves,
+        None if cut is None else WIDTH * (cut - low) / (high - low),
+        cut,
+        bool(counts.max() > limit),
+        bool(has_tail and values.max() > high),
+    )
+
+
+def _limit_of(counts: np.ndarray) -> float:
+    """Return the count that the drawing is high: a heap at 0 must not hide the rest."""
+    rest = counts[BARS // 8 :].max()
+    return 1.08 * float(min(counts.max(), TALLEST * rest) if rest else counts.max())
+
+
+def _bars(edges: FloatArray, counts: np.ndarray, flags: np.ndarray, scale: float) -> list[Bar]:
+    width = WIDTH / BARS
+    return [
+        Bar(
+            x=round(i * width, 2),
+            width=round(0.86 * width, 2),
+            height=round(min(HEIGHT, scale * count), 2),
+            flagged_height=round(min(HEIGHT, scale * flag), 2),
+            title=f"{edges[i]:.3g} to {edges[i + 1]:.3g}: {count:,} rows, {flag:,} flagged",
+        )
+        for i, (count, flag) in enumerate(zip(counts.tolist(), flags.tolist(), strict=True))
+        if count
+    ]
+
+
+def _curves(detector: Any, low: float, high: float, scale: float) -> dict[str, str]:
+    """Return the paths of the weighted densities of right and of wrong labels."""
+    from lossnoise.detectors._fit import log_densities
+
+    losses = np.linspace(low, high, POINTS)
+    found = log_densities(losses, detector._sample_fit, detector._family)
+    across = np.linspace(0.0, WIDTH, POINTS)
+    return {
+        name: _path(across, HEIGHT - scale * np.exp(density))
+        for name, density in zip(("right", "wrong"), found[:2], strict=True)
+    }
+
+
+def _path(across: FloatArray, down: FloatArray) -> str:
+    # A density may be infinite at its border; what is far outside the drawing is not seen.
+    points = zip(across.tolist(), np.maximum(np.nan_to_num(down), -HEIGHT).tolist(), strict=True)
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _cut_of(detector: Any, low: float, high: float) -> float | None:
+    """Return the loss at which a label is as likely wrong as right, by the drawn curves."""
+    from lossnoise.detectors._threshold import crossing
+
+    cut = crossing(detector._sample_fit.mixture_curve.proba, detector.scaling_)
+    return cut if low < cut < high else None
+
+
+# -- matrix -----------------------------------------------------------------------------------
+
+
+def draw_matrix(pairs: list[dict[str, Any]], classes: list[Any]) -> list[list[Cell]] | None:
+    """Return counts of given (rows) and suggested (columns) labels; None for too many classes."""
+    labels = list(dict.fromkeys([*classes, *(pair["suggested"] for pair in pairs)]))
+    if not pairs or len(labels) > MAX_CLASSES:
+        return None
+    counts = {(pair["given"], pair["suggested"]): pair["count"] for pair in pairs}
+    most = max(counts.values())
+    return [
+        [Cell(g, s, number := counts.get((g, s), 0), shade(number, most)) for s in labels]
+        for g in labels
+    ]
+
+
+def shade(number: int, most: int) -> int:
+    """Return how dark a number is; any but 0 is seen."""
+    return math.ceil(SHADES * number / most)

@@ -1,0 +1,81 @@
+"""Figures of a report as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent; one that is not quite all or nothing does not look like it."""
+    if share is None:
+        return "unknown"
+    for edge, sign, bound in ((share, "<", 0.1), (1.0 - share, ">", 99.9)):
+        if 0.0 < edge < 0.0005:
+            return f"{sign}{bound}{SPACE}%"
+    return f"{100.0 * share:.1f}{SPACE}%"
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """Return the outcome of an audit in one line."""
+    if summary["separable"] is False:
+        return "Cannot tell from these losses"
+    count, n = summary["num_issues"], summary["n"]
+    if not count:
+        return f"None of {n:,} labels is more likely wrong than right"
+    return f"{count:,} of {n:,} labels {'is' if count == 1 else 'are'} likely wrong"
+
+
+def explanation(summary: dict[str, Any]) -> str:
+    """Return the verdict without what the headline says already."""
+    verdict = str(summary["verdict"])
+    rest = verdict.removeprefix(f"{headline(summary)}: ")
+    return rest[0].upper() + rest[1:]
+
+
+def can_tell(summary: dict[str, Any]) -> bool:
+    """Return whether the probabilities say anything: 0 throughout is no statement."""
+    return summary["separable"] is not False or summary["num_issues"] > 0
+
+
+def tiles(summary: dict[str, Any], mean_proba: float, shown: int) -> list[tuple[str, str, str]]:
+    """Return name, figure and explanation of what matters most."""
+    on_page = f"worst rows, of which {percent(mean_proba)} are expected to be wrong"
+    if not can_tell(summary):
+        on_page = "rows with the highest losses"
+    return [
+        _flagged(summary),
+        _rate(summary),
+        _precision(summary["expected_precision"]),
+        ("On this page", f"{shown:,}", on_page),
+    ]
+
+
+def _flagged(summary: dict[str, Any]) -> tuple[str, str, str]:
+    count, n = summary["num_issues"], summary["n"]
+    if not can_tell(summary):
+        return "Flagged rows", "none", "because these losses cannot tell"
+    return "Flagged rows", f"{count:,}", f"{percent(count / n)} of {n:,} labels"
+
+
+def _precision(expected: float | None) -> tuple[str, str, str]:
+    name = "Expected precision"
+    if expected is None:
+        return name, "unknown", "no row is flagged"
+    return (
+        name,
+        percent(expected),
+        "of the flagged labels are wrong; with the others, the model errs",
+    )
+
+
+def _rate(summary: dict[str, Any]) -> tuple[str, str, str]:
+    name = "Wrong labels, estimated"
+    interval = summary["noise_rate_interval"]
+    if interval is None:
+        return name, percent(summary["noise_rate"]), "by the given probabilities"
+    low, high = map(percent, interval)
+    if summary["separable"]:
+        return name, percent(summary["noise_rate"]), f"90{SPACE}% interval: {low} to {high}"
+    return name, "unknown", f"up to {high} could be wrong unnoticed"
