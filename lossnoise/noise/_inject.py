@@ -26,12 +26,16 @@ from lossnoise._validation import (
     check_real,
     invalid_data,
     invalid_parameter,
+    to_numpy,
 )
 
 Codes = NDArray[np.intp]
 
 _OWNER = "inject_noise"
-_KINDS = ("asymmetric", "matrix", "pair", "symmetric")
+_KINDS = ("asymmetric", "instance", "matrix", "pair", "symmetric")
+_HOMES = {"mapping": "asymmetric", "matrix": "matrix", "features": "instance"}  # their kind
+_HELD_AT_ONCE = 1 << 20  # numbers of a chunk of features or of logits: 8 MB
+_LARGEST = 1e100  # of the features: the sum of their squares stays a float
 
 
 def inject_noise(
@@ -43,6 +47,7 @@ def inject_noise(
     num_classes: int | None = None,
     mapping: Mapping[Any, Any] | None = None,
     matrix: ArrayLike | None = None,
+    features: Any = None,
     random_state: int | np.random.Generator | np.random.RandomState | None = None,
 ) -> tuple[np.ndarray, NDArray[np.bool_]]:
     r"""Replace an exact share of the labels by drawn ones.
@@ -54,13 +59,15 @@ def inject_noise(
         None is a label like any other; NaN is refused. Never modified.
     rate : float in [0, 1]
         The exact share of rows whose label is redrawn: ``round(rate * n)`` rows for the kinds
-        "symmetric" and "pair", ``round(rate * n_c)`` of the ``n_c`` rows of each source class
-        for "asymmetric" and "matrix". Which rows, is drawn.
-    kind : {"symmetric", "asymmetric", "pair", "matrix"}, default="symmetric"
+        "symmetric", "pair" and "instance", ``round(rate * n_c)`` of the ``n_c`` rows of each
+        source class for "asymmetric" and "matrix". Which rows, is drawn.
+    kind : {"symmetric", "asymmetric", "pair", "matrix", "instance"}, default="symmetric"
         - "symmetric": uniformly over all classes, or all but the true one (`include_true`).
         - "asymmetric": to the class that `mapping` names; other classes stay as they are.
         - "pair": to the next class in sorted order, the last one to the first.
         - "matrix": class i becomes j with probability :math:`T_{ij}` of `matrix`.
+        - "instance": to another class that depends on the row's `features`, as mistakes of people
+          do: rows of a class that look alike are confused with the same classes. See Notes.
     include_true : bool, default=True
         For "symmetric" only: whether a redrawn label may be the true one. If so, the share of
         wrong labels is about ``rate * (1 - 1 / C)`` for C classes, else it is `rate`. Results
@@ -76,6 +83,10 @@ def inject_noise(
         For "matrix": :math:`T_{ij} = p(\text{given} = j \mid \text{true} = i)`, rows and columns
         in the order of the classes; rows sum to 1 (within 1e-3, and are then scaled).
         Integer labels below C may leave classes out.
+    features : array-like of shape (n, ...), optional
+        For "instance": finite numbers that describe each row, such as pixels; more dimensions
+        than two are flattened. They are standardised inside, column by column, in float64 and
+        a chunk of rows at a time: only `features` themselves need to fit in memory.
     random_state : int, Generator, RandomState or None, default=None
         Source of randomness. An int gives the same noise each time; a generator is advanced;
         None draws afresh. numpy's global state is neither used nor touched.
@@ -93,13 +104,28 @@ def inject_noise(
     InvalidParameterError
         A parameter has a value that it cannot have, or belongs to another kind.
     InvalidDataError
-        The labels or the matrix cannot be used.
+        The labels, the matrix or the features cannot be used.
+
+    Notes
+    -----
+    The kind "instance" follows part-dependent label noise (Xia et al., Algorithm 2). Each true
+    class i has a projection :math:`W_i` of the d standardised features onto the C classes,
+    with entries from N(0, 1), and a chosen row x of class i becomes
+
+    .. math:: p(\text{given} = j \mid x, \text{true} = i) = \text{softmax}_{j \ne i}(x W_i)_j
+
+    so that the true class is never drawn. In the paper a row is chosen with a flip rate of its own
+    from N(rate, 0.1) cut to [0, 1]. Since that is drawn without looking at x and used once, every
+    row is chosen with the same probability, the mean of that distribution: `rate` from about 0.3
+    to 0.7, but .129 for a rate of .1. Here exactly ``round(rate * n)`` rows are chosen instead,
+    all with the same probability.
 
     References
     ----------
     Arazo et al., "Unsupervised Label Noise Modeling and Loss Correction", ICML 2019, for the
     symmetric protocols. Patrini et al., "Making Deep Neural Networks Robust to Label Noise",
-    CVPR 2017, for the matrix T.
+    CVPR 2017, for the matrix T. Xia et al., "Part-dependent Label Noise: Towards
+    Instance-dependent Label Noise", NeurIPS 2020.
 
     Examples
     --------
@@ -111,10 +137,14 @@ def inject_noise(
     >>> noisy, changed = inject_noise(labels, 0.5, "asymmetric", mapping={"cat": "wildcat"})
     >>> int((noisy == "wildcat").sum())
     12
+    >>> sizes = [[4.0], [6.0], [80.0], [7.0]] * 25
+    >>> noisy, changed = inject_noise(labels, 0.4, "instance", features=sizes, random_state=0)
+    >>> int(changed.sum())
+    40
     """
     given = label_array(_OWNER, labels)
     rate = check_real(_OWNER, "rate", rate, 0.0, 1.0)
-    _check_kind(kind, include_true, mapping, matrix)
+    _check_kind(kind, include_true, mapping=mapping, matrix=matrix, features=features)
     rng = check_random_state(_OWNER, random_state)
     classes, codes = _classes(given, num_classes)
     if kind == "asymmetric":
@@ -126,6 +156,10 @@ def inject_noise(
     elif kind == "pair":
         _check_two_classes(classes, "kind='pair'")
         noisy = redraw_pair(codes, len(classes), rate, rng)
+    elif kind == "instance":
+        _check_two_classes(classes, "kind='instance'")
+        table = _check_features(features, len(codes))
+        noisy = redraw_instance(codes, table, len(classes), rate, rng)
     else:
         if not include_true:
             _check_two_classes(classes, "include_true=False")
@@ -176,6 +210,55 @@ def redraw_matrix(
         rows = members[_draw_rows(len(members), rate, rng)]
         noisy[rows] = rng.choice(len(matrix), size=len(rows), p=matrix[source])
     return noisy
+
+
+def redraw_instance(
+    codes: Codes, features: np.ndarray, num_classes: int, rate: float, rng: np.random.Generator
+) -> Codes:
+    """Move ``round(rate * n)`` codes to other classes, drawn by projections of the features."""
+    chosen = np.zeros(len(codes), dtype=bool)
+    chosen[_draw_rows(len(codes), rate, rng)] = True
+    mean, deviation = column_moments(features)
+    noisy = codes.copy()
+    for source, members in _rows_by_class(codes):
+        weights = rng.standard_normal((len(mean), num_classes))
+        for rows in _chunks(members[chosen[members]], max(weights.shape)):
+            logits = (_flat(features[rows]) - mean) / deviation @ weights
+            noisy[rows] = draw_other_class(logits, source, rng)
+    return noisy
+
+
+def draw_other_class(
+    logits: NDArray[np.float64], source: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Draw one class a row from the softmax of its logits, without the class `source`."""
+    scores = logits + rng.gumbel(size=logits.shape)  # whose maximum is distributed like that
+    scores[:, source] = -np.inf
+    return np.asarray(scores.argmax(axis=1))
+
+
+def column_moments(features: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each column; 1 for those that are constant."""
+    origin = _flat(features[:1])[0]  # sums from there are exactly 0 where a column is constant
+    total, squares = np.zeros_like(origin), np.zeros_like(origin)
+    for rows in _chunks(np.arange(len(features)), len(origin)):
+        shifted = _flat(features[rows]) - origin
+        total += shifted.sum(axis=0)
+        squares += (shifted**2).sum(axis=0)
+    mean = total / len(features)
+    deviation = np.sqrt(np.maximum(squares / len(features) - mean**2, 0.0))
+    return origin + mean, np.where(deviation > 0.0, deviation, 1.0)
+
+
+def _chunks(rows: Codes, width: int) -> Iterator[Codes]:
+    """Yield the rows in parts, so that a table of them has at most some million numbers."""
+    size = max(1, _HELD_AT_ONCE // width)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _flat(features: np.ndarray) -> NDArray[np.float64]:
+    return features.reshape(len(features), -1).astype(np.float64)
 
 
 def _draw_rows(n: int, rate: float, rng: np.random.Generator) -> Codes:
@@ -263,14 +346,15 @@ def _relabel(
 # -- what was asked for -----------------------------------------------------------------------
 
 
-def _check_kind(kind: str, include_true: object, mapping: object, matrix: object) -> None:
+def _check_kind(kind: str, include_true: object, **options: object) -> None:
     check_choice(_OWNER, "kind", kind, _KINDS)
     if not isinstance(include_true, (bool, np.bool_)):
         raise invalid_parameter(_OWNER, "include_true", "a bool", include_true)
     if not include_true and kind != "symmetric":
         expected = f"True for kind={kind!r}; False belongs to kind='symmetric'"
         raise invalid_parameter(_OWNER, "include_true", expected, include_true)
-    for name, value, home in (("mapping", mapping, "asymmetric"), ("matrix", matrix, "matrix")):
+    for name, value in options.items():
+        home = _HOMES[name]
         if value is None and kind == home:
             raise invalid_parameter(_OWNER, name, f"given for kind={home!r}", value)
         if value is not None and kind != home:
@@ -293,6 +377,22 @@ def _check_mapping(mapping: object, classes: np.ndarray) -> Mapping[Hashable, Ha
         expected = "a dict {source: target} with at least one source among the labels"
         raise invalid_parameter(_OWNER, "mapping", expected, mapping)
     return mapping
+
+
+def _check_features(features: Any, n: int) -> np.ndarray:
+    array = to_numpy(features)
+    if array.shape[:1] != (n,) or array.size == 0 or array.dtype.kind not in "biuf":
+        got = f"an array of shape {array.shape} and dtype {array.dtype}"
+        raise invalid_data(_OWNER, "features", f"{n} rows of numbers, one a label", got)
+    for rows in _chunks(np.arange(n), array.size // n):
+        values = _flat(array[rows])
+        usable = np.abs(values) <= _LARGEST  # false for NaN as well
+        if not usable.all():
+            row, column = np.argwhere(~usable)[0]
+            got = f"{values[row, column]:.6g} in row {rows[row]}"
+            expected = f"finite numbers of at most {_LARGEST:g} in size"
+            raise invalid_data(_OWNER, "features", expected, got)
+    return array
 
 
 def _check_two_classes(classes: np.ndarray, reason: str) -> None:

@@ -28,7 +28,7 @@ def exactly(text):
     return f"^{re.escape(text)}$"
 
 
-# -- the four kinds ---------------------------------------------------------------------------
+# -- the kinds; "instance" is in test_instance.py ----------------------------------------------
 
 
 def test_excluding_symmetric_noise_changes_exactly_the_share():
@@ -304,7 +304,7 @@ def test_none_draws_afresh():
 
 PARAMETER = "The '{}' parameter of inject_noise must be {}. Got {} instead."
 RATE = "a float in the range [0.0, 1.0]"
-KINDS = "one of 'asymmetric', 'matrix', 'pair', 'symmetric'"
+KINDS = "one of 'asymmetric', 'instance', 'matrix', 'pair', 'symmetric'"
 SEED = "None, an int, a numpy.random.Generator or a numpy.random.RandomState"
 MAPPING = "a dict {source: target} of labels"
 TO_ITSELF = "a dict {source: target} without labels that map to themselves"
@@ -353,7 +353,7 @@ ONLY_INTS = "None unless all labels are integers of at least 0"
                 f"True for kind='{kind}'; False belongs to kind='symmetric'",
                 "False",
             )
-            for kind in ("pair", "asymmetric", "matrix")
+            for kind in ("pair", "asymmetric", "matrix", "instance")
         ),
         ({"kind": "asymmetric", "mapping": [1]}, "mapping", MAPPING, "[1]"),
         ({"kind": "asymmetric", "mapping": {0: [1]}}, "mapping", MAPPING, "{0: [1]}"),
