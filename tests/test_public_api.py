@@ -12,6 +12,7 @@ import lossnoise
 import lossnoise.corrections
 import lossnoise.corrections.losses
 import lossnoise.corrections.mixing
+import lossnoise.data
 import lossnoise.data.cifar
 import lossnoise.data.resident
 import lossnoise.exceptions
@@ -43,6 +44,7 @@ PURE_FUNCTIONS = {
 OTHERS = {
     "lossnoise.noise.inject_noise": lossnoise.noise.inject_noise,
     "lossnoise.noise.estimate_transition": lossnoise.noise.estimate_transition,
+    "lossnoise.data.replace_inputs": lossnoise.data.replace_inputs,
     "lossnoise.models.preact_resnet18": lossnoise.models.preact_resnet18,
     "lossnoise.data.resident.ResidentImages": lossnoise.data.resident.ResidentImages,
     **{

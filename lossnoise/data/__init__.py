@@ -1,1 +1,7 @@
-"""Data sets: pictures held in memory (`lossnoise.data.cifar`) and batches that know their rows."""
+"""Data sets: pictures in memory, known open-set noise, and batches that know their rows."""
+
+from __future__ import annotations
+
+from lossnoise.data._open_set import replace_inputs
+
+__all__ = ["replace_inputs"]

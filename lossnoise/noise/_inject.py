@@ -115,10 +115,11 @@ def inject_noise(
     .. math:: p(\text{given} = j \mid x, \text{true} = i) = \text{softmax}_{j \ne i}(x W_i)_j
 
     so that the true class is never drawn. In the paper a row is chosen with a flip rate of its own
-    from N(rate, 0.1) cut to [0, 1]. Since that is drawn without looking at x and used once, every
-    row is chosen with the same probability, the mean of that distribution: `rate` from about 0.3
-    to 0.7, but .129 for a rate of .1. Here exactly ``round(rate * n)`` rows are chosen instead,
-    all with the same probability.
+    from :math:`N(\text{rate}, 0.1^2)` cut to [0, 1]. Since that is drawn without looking at x and
+    used once, every row is chosen with the same probability, the mean of that distribution:
+    `rate` from about 0.3 to 0.7, but .129 for a rate of .1. Here exactly ``round(rate * n)`` rows
+    are chosen instead, all with the same probability. With many features nearly all the weight
+    is on one class: the projection has a standard deviation of about :math:`\sqrt{d}`.
 
     References
     ----------
