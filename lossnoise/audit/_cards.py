@@ -92,6 +92,8 @@ def is_path(value: Any) -> bool:
 
 def input_of(entry: Any) -> Any:
     """Return an entry without its label: the first of a pair, a mapping without labels."""
+    if isinstance(entry, (str, np.ndarray)):  # before the slower questions
+        return entry
     if isinstance(entry, tuple) and entry and not isinstance(entry[0], _NUMBERS):
         return entry[0] if len(entry) == 2 or not isinstance(entry[0], str) else entry
     if isinstance(entry, Mapping):

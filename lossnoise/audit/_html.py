@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from lossnoise.audit._cards import Inputs, Shown, Viewer, open_inputs, show_inpu
 from lossnoise.audit._charts import HEIGHT, MAX_CLASSES, WIDTH, draw_losses, draw_matrix
 from lossnoise.audit._conflicts import find_conflicts
 from lossnoise.audit._csv import ReviewRow, harmless, row_key
+from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts
 from lossnoise.audit._rows import Row
 from lossnoise.audit._words import can_tell, explanation, headline, percent, tiles
@@ -146,9 +148,9 @@ def page_data(report: AuditReport, cards: Sequence[Card]) -> dict[str, Any]:
 def known_labels(report: AuditReport) -> list[Any]:
     """Return the labels that a review may name: given ones, suggested ones, named ones."""
     rows = report._rows_known
-    suggested = [] if rows.suggested is None else encode_labels(rows.suggested)[0].tolist()
-    given = [one["label"] for one in report.summary["per_class"]]
-    return list(dict.fromkeys([*given, *suggested, *report._names]))
+    columns = [rows.given] if rows.suggested is None else [rows.given, rows.suggested]
+    found = [label for column in columns for label in as_cells(encode_labels(column)[0]).tolist()]
+    return list(dict.fromkeys([*found, *report._names]))
 
 
 def _choice(label: Any, text: str, texts: LabelTexts) -> dict[str, str]:
@@ -189,10 +191,15 @@ def _facts(report: AuditReport) -> dict[str, Any]:
         "highest_rate": max(one["noise_rate"] for one in classes) or 1.0,
         "matrix": draw_matrix(pairs, [one["label"] for one in classes]),
         "pairs": pairs[:MAX_PAIRS],
-        "places": {label: place for place, label in enumerate(known_labels(report))},
+        "place": partial(_place_of, {label: i for i, label in enumerate(known_labels(report))}),
         "name": report.show_label,
         "header": report._rows_known.ids.header,
     }
+
+
+def _place_of(places: dict[Any, int], label: Any) -> int | str:
+    """Return the number of a label; rows hold dates as text, and the summary as dates."""
+    return places.get(label, places.get(str(label), ""))
 
 
 def _show_conflicts(report: AuditReport, data: Inputs | None) -> dict[str, Any] | None:

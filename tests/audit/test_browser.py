@@ -377,13 +377,14 @@ def test_dark_mode_changes_the_colours(report, open_page):
     assert light[1] != dark[1]
 
 
-def test_print_has_all_cards_and_no_controls(report, inputs, open_page):
-    page = open_page(report, inputs)
+def test_print_has_all_cards_dark_on_white_and_no_controls(report, inputs, open_page):
+    page = open_page(report, inputs, color_scheme="dark")
     page.locator("#search").fill("id3")
     page.emulate_media(media="print")
     assert page.locator(".card:visible").count() == 10
     for control in ("#filters", "#bar", "nav"):
         assert not page.locator(control).is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.pdf()[:5] == b"%PDF-"
 
 

@@ -142,6 +142,35 @@ def test_without_suggestions_there_is_no_matrix(page_of):
     assert page.data["rows"][0]["suggested"] == -1
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([True, False] * 6),
+        np.array([0.5, 2.0] * 6),
+        [None, (1, 2)] * 6,
+        [b"x", b"y"] * 6,
+        np.array(["2024-01-01", "2024-01-02"] * 6, "datetime64[D]"),
+        pd.Series(["a", "b"] * 6, dtype="category"),
+        pd.Series([1, 2] * 6, dtype="Int64"),
+    ],
+    ids=lambda labels: str(getattr(labels, "dtype", "list")),
+)
+def test_labels_of_all_types_are_shown_and_can_be_chosen(labels, page_of, tmp_path):
+    options = {"noise_proba": np.linspace(0.9, 0.1, 12)}
+    if not isinstance(labels, list):
+        options["pred_probs"] = np.full((12, 2), 0.5)
+    report = audit(labels, **options)
+    page = page_of(report)
+    assert len(page.all("article", "card")) == 12
+    assert all("review" in label for label in page.data["labels"])
+    row, choices = page.data["rows"][0], page.data["labels"]
+    review = choices[1 - row["given"]]["review"]
+    path = tmp_path / "review.csv"
+    path.write_text(f'review,row_key\n"{review}",{row["key"]}\n', "utf-8")
+    (change,) = report.apply_review(path).changes
+    assert (change.position, change.new_label) == (0, list(labels)[1])
+
+
 def test_none_may_be_a_suggested_label(page_of):
     probs = [[0.1, 0.9], [0.9, 0.1]]
     report = audit([1, 1], pred_probs=probs, noise_proba=[0.1, 0.9], class_names=[1, None])
