@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lossnoise import LossHistoryDisplay, LossMixtureDisplay, NoisyLabelTrainer, audit
 from lossnoise.noise import inject_noise
@@ -29,8 +29,8 @@ CORRECTIONS = ("cross-entropy", "mixup", "m-dyr-h")
 class NoisyDigits(NamedTuple):
     """Digits with wrong labels to train on, and with right ones to test on."""
 
-    train: TensorDataset
-    test: TensorDataset
+    train: Dataset[Any]
+    test: Dataset[Any]
     labels: np.ndarray  # as given, many of them wrong
     changed: np.ndarray  # which of them are wrong
     index: np.ndarray  # the row of each training sample in scikit-learn's data set
@@ -46,7 +46,12 @@ def load_noisy_digits(
         np.arange(len(images)), test_size=0.25, random_state=0, stratify=digits.target
     )
     labels, changed = inject_noise(
-        digits.target[train], rate, kind, include_true=include_true, random_state=seed
+        digits.target[train],
+        rate,
+        kind,
+        include_true=include_true,
+        features=digits.data[train] if kind == "instance" else None,
+        random_state=seed,
     )
     return NoisyDigits(
         TensorDataset(images[train], torch.as_tensor(labels)),

@@ -25,17 +25,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the quickstart's data 
 import _results
 import numpy as np
 import torch
+from _digits import Noise, load_digits_with
 from _reporting import environment, rounded
 from joblib import Parallel, delayed
-from quickstart import load_noisy_digits, measure, train
+from quickstart import measure, train
 
 from lossnoise.corrections import CORRECTIONS, MDyrH
 from lossnoise.corrections._dynamic import DynamicBootstrap
 from lossnoise.exceptions import NonFiniteLossError
 
-# Share of labels, kind of noise, and whether the true class is among those drawn.
-SYMMETRIC = [(rate, "symmetric", True) for rate in (0.0, 0.2, 0.5, 0.8, 0.9)]
-NOISES = [*SYMMETRIC, (0.4, "pair", True)]
+SYMMETRIC: list[Noise] = [(rate, "symmetric", True) for rate in (0.0, 0.2, 0.5, 0.8, 0.9)]
+# "instance" mistakes depend on the picture; "open-set" puts another picture under the label.
+NOISES = [*SYMMETRIC, *((0.4, kind, True) for kind in ("pair", "instance", "open-set"))]
 CLEAN_SEEDS = 5  # at least: without noise the methods differ by little
 PLAIN = "cross-entropy"
 
@@ -48,7 +49,7 @@ VARIANTS = {
 
 
 def run_one(
-    correction: str, noise: tuple[float, str, bool], seed: int, epochs: int, cache: Path | None
+    correction: str, noise: Noise, seed: int, epochs: int, cache: Path | None
 ) -> dict[str, Any]:
     """Train one correction with one kind of noise and one seed, or read that from the cache."""
     path = None if cache is None else cache / f"{correction}_{name_of(noise)}_{seed}_{epochs}.json"
@@ -65,13 +66,10 @@ def run_one(
     return run
 
 
-def train_one(
-    correction: str, noise: tuple[float, str, bool], seed: int, epochs: int
-) -> dict[str, Any]:
+def train_one(correction: str, noise: Noise, seed: int, epochs: int) -> dict[str, Any]:
     """Train one correction with one kind of noise and one seed."""
     torch.set_num_threads(1)
-    rate, kind, include_true = noise
-    digits = load_noisy_digits(rate, seed, kind=kind, include_true=include_true)
+    digits = load_digits_with(noise, seed)
     method = VARIANTS[correction]() if correction in VARIANTS else correction
     trainer = train(digits, method, seed, epochs=epochs)
     accuracies = [epoch["val_accuracy"] for epoch in trainer.history_]
@@ -148,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     _results.write(options.out, result)
 
 
-def name_of(noise: tuple[float, str, bool]) -> str:
+def name_of(noise: Noise) -> str:
     """Return how a kind of noise is called on the command line."""
     rate, kind, _ = noise
     return f"{kind}-{rate:g}"

@@ -143,6 +143,8 @@ NOISE_NAMES = {
     "symmetric-0.8": "80 %",
     "symmetric-0.9": "90 %",
     "pair-0.4": "40 % pair",
+    "instance-0.4": "40 % instance",
+    "open-set-0.4": "40 % open-set",
 }
 
 

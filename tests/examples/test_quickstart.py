@@ -30,17 +30,20 @@ def test_digits_benchmark_writes_every_run_with_its_environment(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["methods_digits.py"])
     main = runpy.run_path(str(EXAMPLES / "benchmarks" / "methods_digits.py"))["main"]
     out = tmp_path / "result.json"
-    options = "--noise symmetric-0 pair-0.4 --corrections cross-entropy dyr-h --seeds 0 1"
+    noises = ["symmetric-0", "pair-0.4", "instance-0.4", "open-set-0.4"]
+    options = f"--noise {' '.join(noises)} --corrections cross-entropy dyr-h --seeds 0 1"
     options += " --epochs 2 --jobs 1 --out"
     main([*options.split(), str(out)])
     result = json.loads(out.read_text(encoding="utf-8"))
     cells = {(cell["noise_name"], cell["correction"]): cell for cell in result["cells"]}
     assert {key: len(cell["runs"]) for key, cell in cells.items()} == {
-        ("symmetric-0", "cross-entropy"): 5,
-        ("symmetric-0", "dyr-h"): 5,
-        ("pair-0.4", "cross-entropy"): 2,
-        ("pair-0.4", "dyr-h"): 2,
+        (noise, correction): 5 if noise == "symmetric-0" else 2
+        for noise in noises
+        for correction in ("cross-entropy", "dyr-h")
     }
+    for noise in noises[1:]:
+        share = cells[noise, "dyr-h"]["summary"]["true_rate"]["mean"]
+        assert share == pytest.approx(0.4, abs=1e-3)
     assert cells["pair-0.4", "cross-entropy"]["over_plain"] == {"mean": 0.0, "standard_error": 0.0}
     assert "after_warmup" in cells["pair-0.4", "dyr-h"]["summary"]
     assert {"commit", "versions", "processor"} <= set(result["environment"])
@@ -48,3 +51,31 @@ def test_digits_benchmark_writes_every_run_with_its_environment(tmp_path, monkey
     mean = cells["pair-0.4", "dyr-h"]["summary"]["last"]["mean"]
     assert mean == pytest.approx(sum(last) / 2, abs=1e-5)
     assert "dyr-h" in capsys.readouterr().out
+
+
+def test_digits_with_open_set_noise_keep_their_labels(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    import _digits
+
+    tiles = _digits.photograph_tiles()
+    assert tiles.shape == (2080, 1, 8, 8)
+    assert tiles.min() >= 0.0
+    assert tiles.max() <= 1.0
+    clean = _digits.load_digits_with((0.0, "symmetric", True), 0)
+    noisy = _digits.load_digits_with((0.4, "open-set", True), 0)
+    for (picture, label), (own, right), replaced in zip(
+        noisy.train, clean.train, noisy.changed, strict=True
+    ):
+        assert label == right
+        assert bool((picture != own).any()) == replaced
+
+
+def test_every_noise_of_the_digits_benchmark_has_a_column(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    import tables
+
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "methods_digits.py"))
+    assert [benchmark["name_of"](noise) for noise in benchmark["NOISES"]] == list(
+        tables.NOISE_NAMES
+    )

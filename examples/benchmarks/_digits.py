@@ -1,0 +1,33 @@
+"""The digits of the quickstart with every kind of noise that the benchmark knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from quickstart import NoisyDigits, load_noisy_digits
+from sklearn.datasets import load_sample_images
+from torch import Tensor
+
+from lossnoise.data import replace_inputs
+
+Noise = tuple[float, str, bool]  # share of samples, kind, whether the true class may be drawn
+
+
+def load_digits_with(noise: Noise, seed: int) -> NoisyDigits:
+    """Return digits with wrong labels, or with pictures of no digit where that is the kind."""
+    rate, kind, include_true = noise
+    if kind != "open-set":
+        return load_noisy_digits(rate, seed, kind=kind, include_true=include_true)
+    digits = load_noisy_digits(0.0, seed)
+    train, replaced = replace_inputs(digits.train, photograph_tiles(), rate, random_state=seed)
+    return digits._replace(train=train, changed=replaced)
+
+
+def photograph_tiles() -> Tensor:
+    """Return 2080 grey tiles of scikit-learn's two photographs at half size, from 0 to 1."""
+    grey = np.stack(load_sample_images().images).mean(axis=3)[:, :416]
+    half = grey.reshape(2, 208, 2, 320, 2).mean(axis=(2, 4))
+    tiles = half.reshape(2, 26, 8, 40, 8).swapaxes(2, 3).reshape(-1, 1, 8, 8)
+    darkest = tiles.min(axis=(2, 3), keepdims=True)
+    contrast = np.maximum(np.ptp(tiles, axis=(2, 3), keepdims=True), 1.0)
+    return torch.tensor((tiles - darkest) / contrast, dtype=torch.float32)
