@@ -30,10 +30,14 @@ class LogitsModel(nn.Module):
         return read_logits(_call(self.module, inputs))
 
 
+def bare(model: nn.Module) -> nn.Module:
+    """Return a model without the wrapper that keeps processes in step."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def user_model(model: nn.Module) -> nn.Module:
     """Return the user's own model inside what the engine trains."""
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
+    model = bare(model)
     return model.module if isinstance(model, LogitsModel) else model
 
 

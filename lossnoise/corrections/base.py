@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -52,8 +53,15 @@ class Engine(Protocol):
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
 
-    def step(self, loss: Tensor, index: int = 0) -> None:
-        """Backpropagate a scalar loss and update model number `index`."""
+    def to_device(self, inputs: Any) -> Any:
+        """Return inputs on the training device, in the layout of the model."""
+
+    def step(self, loss: Tensor, index: int = 0, *, skip: Tensor | None = None) -> None:
+        """Backpropagate a scalar loss and update model number `index`.
+
+        Where `skip`, a bool scalar on the device, is True, model and optimizer stay as they are;
+        it must be the same on all processes.
+        """
 
     def hold_schedules(self) -> None:
         """Keep the learning rates as they are until `restart`."""
@@ -116,6 +124,8 @@ class EpochContext:
     all_mean : callable
         ``all_mean(tensor)`` is the mean of a tensor over all processes of a distributed run, with
         gradient; the tensor itself where there is one process.
+    shard : tuple of int
+        Number of this process, from 0, and how many processes there are.
     """
 
     epoch: int
@@ -134,6 +144,7 @@ class EpochContext:
     evidence: float = 1.0
     record: Callable[[Tensor, Tensor], None] = _discard
     all_mean: Callable[[Tensor], Tensor] = _unchanged
+    shard: tuple[int, int] = (0, 1)
 
 
 class Correction(ABC):
@@ -142,19 +153,24 @@ class Correction(ABC):
     A simple method is one `loss`; a method with a schedule adds `begin_epoch`; a method that
     needs several models or gradients of its own overrides `train_step`. The class attributes say
     what it needs: a mixture fitted every epoch (`needs_detector`), copies of the first weights
-    (`needs_restart`), and how many models.
+    (`needs_restart`), samples with known true labels, which its constructor takes as `clean_set`
+    (`needs_clean_batch`), and how many models; those beside the user's come from `model_factory`,
+    or else are copies with fresh parameters.
 
     Constructors only store their arguments, all of which have defaults; `setup` checks them.
     """
 
     needs_detector: ClassVar[bool] = False
     needs_restart: ClassVar[bool] = False
+    needs_clean_batch: ClassVar[bool] = False
     num_models: ClassVar[int] = 1
+    model_factory: Callable[[], nn.Module] | None = None
 
     def __repr__(self) -> str:
         """Return the call that makes this correction."""
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+        call = f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+        return re.sub(r" at 0x[0-9a-f]+", "", call)  # it is compared with that of a resumed run
 
     def setup(self, context: EpochContext) -> None:
         """Check parameters and allocate state, once, before the first epoch."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from lossnoise.corrections._logits import LogitsModel, user_model
 from lossnoise.corrections._nested import map_tensors
 from lossnoise.training._distributed import is_distributed
 
+ModelFactory = Callable[[], nn.Module]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
@@ -73,7 +75,7 @@ class TrainingEngine:
     model : nn.Module
         The user's model; trained in place.
     num_models : int
-        With more than one, the others are copies with fresh parameters.
+        With more than one, the others are copies with fresh parameters, or made by the factory.
     optimizer, scheduler : factory, ready object or None
         None is the default of `default_optimizer` and `default_scheduler`.
     device : torch.device
@@ -82,6 +84,8 @@ class TrainingEngine:
         Length of the default schedule.
     keep_initial : bool
         Keep copies of the first states, so that `restart` is possible.
+    model_factory : callable, optional
+        Returns a model beside the user's.
     """
 
     def __init__(
@@ -95,14 +99,17 @@ class TrainingEngine:
         precision: Precision,
         num_epochs: int,
         keep_initial: bool = False,
+        model_factory: ModelFactory | None = None,
     ) -> None:
         self.device = device
         self.dtype = DTYPES[precision.dtype]
         self._channels_last = precision.channels_last
         self._scheduler = scheduler
         layout = torch.channels_last if precision.channels_last else torch.preserve_format
-        own = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub
-        modules = [own, *(_fresh_copy(own) for _ in range(num_models - 1))]
+        make = model_factory or partial(_fresh_copy, model)
+        modules = [model, *(make() for _ in range(num_models - 1))]
+        for module in modules:
+            module.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub
         self.models = [_wrap(LogitsModel(module)) for module in modules]
         self.optimizers = [_make_optimizer(optimizer, module) for module in modules]
         self.schedulers = self._make_schedulers(num_epochs)
@@ -136,12 +143,21 @@ class TrainingEngine:
             self.device.type, dtype=self.dtype, enabled=low_precision, cache_enabled=False
         )
 
-    def step(self, loss: Tensor, index: int = 0) -> None:
-        """Backpropagate a scalar loss and update model number `index`."""
+    def step(self, loss: Tensor, index: int = 0, *, skip: Tensor | None = None) -> None:
+        """Backpropagate a scalar loss and update model number `index`.
+
+        Where `skip`, a bool scalar on the device, is True, model and optimizer stay as they are;
+        it must be the same on all processes.
+        """
         optimizer, scaler = self.optimizers[index], self.scalers[index]
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        scaler.step(optimizer)
+        if skip is not None and skip.device.type == "cpu":  # to look at it waits for nothing
+            if skip:
+                return
+            skip = None
+        with nullcontext() if skip is None else unchanged_where(skip, optimizer):
+            scaler.step(optimizer)
         scaler.update()
 
     def step_schedules(self) -> None:
@@ -207,9 +223,30 @@ class TrainingEngine:
         return [self._scheduler(o) for o in self.optimizers]
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Return a model without the wrapper that keeps processes in step."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+@contextmanager
+def unchanged_where(skip: Tensor, optimizer: Optimizer) -> Iterator[None]:
+    """Undo what happens to an optimizer and its parameters where `skip` is True.
+
+    Without waiting for the device, at the cost of a copy of both. State that the first step makes
+    is zero where that step is undone, which is what it is for the optimizers of torch; counters
+    that are kept on the host, as Adam's are unless it is fused or capturable, count the step.
+    """
+    before = {key: tensor.clone() for key, tensor in _tensors_of(optimizer)}
+    yield
+    for key, tensor in _tensors_of(optimizer):
+        if tensor.device == skip.device:
+            kept = before[key] if key in before else torch.zeros_like(tensor)
+            tensor.copy_(torch.where(skip, kept, tensor))
+
+
+def _tensors_of(optimizer: Optimizer) -> Iterator[tuple[tuple[int, str], Tensor]]:
+    """Yield parameters and state of an optimizer, and for each what it may be found again by."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, parameter in enumerate(parameters):
+        yield (number, ""), parameter.detach()
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                yield (number, name), value
 
 
 def _wrap(model: LogitsModel) -> nn.Module:

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_parameter, to_numpy
+from lossnoise.corrections._labelled import split_sample
 from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InterruptedWarning, NoSeparableNoiseWarning
 from lossnoise.training._checks import check_data, check_trainer
-from lossnoise.training._loops import split_sample
 from lossnoise.training.trainer import NoisyLabelTrainer, inputs_alone
 
 _BATCH = 256  # of the pass that reads labels

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lossnoise.corrections._labelled import split_sample
+from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
@@ -34,11 +36,10 @@ from lossnoise.training._distributed import (
     rank_and_size,
     sum_over_ranks,
 )
-from lossnoise.training._engine import TrainingEngine, bare
+from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._loops import (
     accuracy,
     check_device_labels,
-    split_sample,
     sweep,
     train_epoch,
 )
@@ -277,6 +278,7 @@ class TrainingRun:
             sweep=self._sweep,
             record=self._running.record,
             all_mean=mean_over_ranks,
+            shard=rank_and_size(),
         )
 
 

@@ -8,7 +8,12 @@ import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
 from lossnoise.corrections._logits import user_model
-from lossnoise.training._engine import Precision, TrainingEngine, default_scheduler
+from lossnoise.training._engine import (
+    Precision,
+    TrainingEngine,
+    default_scheduler,
+    unchanged_where,
+)
 
 
 @pytest.fixture
@@ -208,3 +213,60 @@ def test_the_default_schedule_only_falls_and_is_positive(num_epochs):
     assert rates[0] == 0.1
     assert all(0.0 < later <= earlier for earlier, later in pairwise(rates))
     assert rates[-1] < 0.1 or num_epochs < 3
+
+
+OPTIMIZERS = [
+    None,
+    lambda parameters: torch.optim.SGD(parameters, 0.1),
+    lambda parameters: torch.optim.AdamW(parameters, 0.1, amsgrad=True),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_skipped_step_changes_nothing(make_engine, optimizer, steps_before):
+    engine = make_engine(optimizer=optimizer)
+    for _ in range(steps_before):
+        engine.step(engine.model(torch.randn(8, 2)).square().mean())
+    loss = engine.model(torch.randn(8, 2)).square().mean()
+    before = flat(engine.state_dict())
+    engine.step(loss, skip=torch.tensor(True))
+    assert_equal(flat(engine.state_dict()), before)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_that_is_not_skipped_is_a_step(make_engine, optimizer):
+    first, second = (make_engine(optimizer=optimizer) for _ in range(2))
+    inputs = torch.randn(8, 2)
+    first.step(first.model(inputs).square().mean())
+    second.step(second.model(inputs).square().mean(), skip=torch.tensor(False))
+    assert_equal(flat(first.state_dict()), flat(second.state_dict()))
+
+
+def updates(engine, skip, steps=3):
+    """Make steps without a look at the device, as on CUDA; return parameters and state."""
+    optimizer = engine.optimizers[0]
+    for _ in range(steps):
+        engine.model(torch.ones(4, 2)).square().mean().backward()
+        with unchanged_where(torch.tensor(skip), optimizer):
+            optimizer.step()
+    state = optimizer.state_dict()["state"]
+    return [*engine.model.parameters()], [v for v in flat(state).values() if v is not None]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_are_undone_without_a_look_at_the_device(make_engine, optimizer):
+    parameters, state = updates(make_engine(optimizer=optimizer), skip=True)
+    for parameter, initial in zip(parameters, make_engine().model.parameters(), strict=True):
+        assert torch.equal(parameter, initial)
+    assert not any(tensor.any() for tensor in state)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_are_kept_without_a_look_at_the_device(make_engine, optimizer):
+    plain, engine = make_engine(optimizer=optimizer), make_engine(optimizer=optimizer)
+    for _ in range(3):
+        plain.model(torch.ones(4, 2)).square().mean().backward()
+        plain.optimizers[0].step()
+    parameters, _ = updates(engine, skip=False)
+    assert_equal(flat(list(plain.model.parameters())), flat(parameters))
