@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
+from lossnoise._losses import losses_from_probs
 from lossnoise.audit._classes import Columns, match_columns, read_class_names, shown_names
 from lossnoise.audit._inputs import (
     OWNER,
@@ -25,10 +26,6 @@ from lossnoise.audit._inputs import (
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.exceptions import NoSeparableNoiseWarning
-
-# A probability of exactly 0 would be an infinite loss. This floor makes it a loss of 27.6, above
-# what a probability in float32 gives in practice, and keeps the losses on a usable scale.
-MIN_PROBABILITY = 1e-12
 
 
 def audit(
@@ -181,12 +178,6 @@ def judge(
 
 
 # -- pure functions ---------------------------------------------------------------------------
-
-
-def losses_from_probs(pred_probs: FloatArray, codes: NDArray[np.intp]) -> FloatArray:
-    """Return ``-log(p[given])``, with p raised to at least `MIN_PROBABILITY`."""
-    given = pred_probs[np.arange(len(codes)), codes]
-    return np.asarray(-np.log(np.maximum(given, MIN_PROBABILITY)))
 
 
 def suggest(pred_probs: FloatArray, codes: NDArray[np.intp]) -> NDArray[np.intp]:

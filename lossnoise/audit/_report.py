@@ -21,7 +21,7 @@ from lossnoise._validation import (
     require_extra,
 )
 from lossnoise.audit._csv import fingerprint, write_issues
-from lossnoise.audit._inputs import FloatArray
+from lossnoise.audit._inputs import FloatArray, as_list
 from lossnoise.audit._review import ReviewedLabels, review_labels
 from lossnoise.audit._rows import AuditRows, Row
 from lossnoise.audit._summary import summarise
@@ -297,7 +297,8 @@ class AuditReport:
             Where to write; a file there is replaced.
         """
         with atomic_open(path, newline="", encoding="utf-8-sig") as file:
-            write_issues(file, self._rows_known.ids.header, self.iter_rows(), self.fingerprint)
+            header, rows = self._rows_known.ids.header, self.iter_rows()
+            write_issues(file, header, rows, self.fingerprint, self._names)
 
     def to_html(
         self,
@@ -342,6 +343,25 @@ class AuditReport:
         )
         with atomic_open(path, encoding="utf-8") as file:
             file.write(page)
+
+    def find_conflicts(self, inputs: Any) -> list[list[int]]:
+        """Return the positions of rows whose inputs are equal although their labels differ.
+
+        Parameters
+        ----------
+        inputs : dataset, array, DataFrame or sequence
+            As for `to_html`; all of them are read, also from files.
+
+        Returns
+        -------
+        conflicts : list of list of int
+            Groups of positions, in the order of the labels.
+        """
+        from lossnoise.audit._cards import open_inputs
+        from lossnoise.audit._conflicts import find_conflicts
+
+        data = open_inputs("AuditReport.find_conflicts", inputs, len(self._all_labels))
+        return find_conflicts(data, self._rows_known.given, self._positions)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the table as a Parquet file, whole or not at all.
@@ -395,8 +415,8 @@ class AuditReport:
         """
         rows = self._rows_known
         occurring = one_dimensional(self._all_labels)
-        known = occurring[~missing_values(occurring)].tolist()
-        known += [] if rows.suggested is None else rows.suggested.tolist()
+        known = as_list(occurring[~missing_values(occurring)])
+        known += [] if rows.suggested is None else as_list(rows.suggested)
         return review_labels(
             Path(path),
             self._all_labels,
@@ -443,6 +463,11 @@ class AuditReport:
         more = [f"... and {rest:,} more"] if rest else []
         headline = textwrap.fill(f"AuditReport: {self.summary['verdict']}", width=88)
         return "\n".join([headline, *_align([header, *shown]), *more])
+
+    def _repr_html_(self) -> str:
+        from lossnoise.audit._notebook import render_notebook
+
+        return render_notebook(self)
 
     # -- inside -----------------------------------------------------------------------------
 

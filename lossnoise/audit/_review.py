@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import object_array, one_dimensional
 from lossnoise._validation import invalid_data
 from lossnoise.audit._csv import ReviewRow, fingerprint, read_review
-from lossnoise.audit._inputs import as_cells, is_pandas
+from lossnoise.audit._inputs import as_cells, as_list, is_pandas
 
 OWNER = "AuditReport.apply_review"
 
@@ -80,7 +80,7 @@ def review_labels(
         if chosen.setdefault(row.position, label) != label:
             got = f"{chosen[row.position]!r} and {label!r} for row {row.position} (line {row.line})"
             raise invalid_data(OWNER, "path", "one label for a row", got)
-    cells = given.tolist()
+    cells = as_list(given)
     changes = [
         LabelChange(at, index_of[at], cells[at], label)
         for at, label in sorted(chosen.items())

@@ -13,6 +13,7 @@ from lossnoise import audit
 from lossnoise.audit._csv import harmless, restore
 from lossnoise.exceptions import InvalidDataError
 
+DAY = str(pd.Series(pd.to_datetime(["2024-05-02"])).to_numpy()[0])  # as the file has it
 LABELS = ["cat", "dog", "cat", "owl"]
 
 
@@ -118,6 +119,7 @@ def test_what_fits_several_labels_loosely_is_refused(tmp_path):
         (np.array([0, 1, 2], "uint8"), "2.0", 2),
         (np.array([True, False, True]), "FALSE", False),
         (np.array(["2024-05-01", "2024-05-02", "2024-05-02"], "datetime64[D]"), "2024-05-02", None),
+        (pd.Series(pd.to_datetime(["2024-05-01", "2024-05-02", "2024-05-02"])), DAY, None),
         (pd.Series([1, 2, 2], dtype="Int64", index=list("abc")), "2", 2),
         (pd.Series(["x", "y", "y"], dtype="string"), "y", "y"),
         (pd.Series(["x", "y", "y"], dtype="category"), "y", "y"),
@@ -141,6 +143,7 @@ def test_names_of_integer_labels_may_be_written(tmp_path):
     report = audit([0, 1, 1], noise_proba=[0.9, 0.1, 0.2], class_names=["cat", "dog", "owl"])
     found = reviewed(report, tmp_path / "a.csv", {0: "owl", 1: "0", 2: "Dog"})
     assert found.labels.tolist() == [2, 0, 1]
+    assert [row["given_label"] for row in read(tmp_path / "a.csv")] == ["cat", "dog", "dog"]
 
 
 def test_a_suggested_class_that_does_not_occur_may_be_written(tmp_path):
