@@ -34,6 +34,8 @@ PARTS = {
     "corrections": ({"noise"}, SCIENCE | TORCH),
     "training": ({"corrections", "detectors", "data"}, SCIENCE | TORCH),
     "cross_val": ({"training"}, SCIENCE),
+    "cli": ({"__version__", "audit"}, set()),
+    "__main__": ({"cli"}, set()),
     "": ({"audit", "cross_val", "detectors", "training"}, set()),  # the public names
 }
 

@@ -39,7 +39,7 @@ def test_snippets_run_one_after_another(page, tmp_path, monkeypatch):
 
 def test_every_fenced_block_says_what_it_is():
     """A block that claims no language is never run, and nobody would notice."""
-    known = {"python", "sh", "text", "bibtex", "{toctree}"}
+    known = {"python", "sh", "text", "yaml", "bibtex", "{toctree}"}
     for page in PAGES:
         found = {match["language"] for match in FENCED.finditer(page.read_text("utf-8"))}
         assert found <= known, page

@@ -41,11 +41,13 @@ _SEPARATORS = (",", ";", "\t")
 
 
 class ReviewRow(NamedTuple):
-    """What a review file says of one row."""
+    """What a review file says of one row; the last two are empty where it has no such column."""
 
     line: int
     position: int
     review: str
+    given: str = ""
+    suggested: str = ""
 
 
 def harmless(cell: Any) -> str:
@@ -68,11 +70,31 @@ def fingerprint(labels: Any) -> str:
 
 def fingerprint_of_texts(texts: Iterable[str]) -> str:
     """Return the fingerprint of labels that are known by their text."""
-    found = blake2b(digest_size=6)
-    for text in texts:
-        coded = text.encode("utf-8", "surrogatepass")
-        found.update(len(coded).to_bytes(4, "little") + coded)
-    return found.hexdigest()
+    mark = LabelMark()
+    mark.add(texts)
+    return mark.hexdigest()
+
+
+class LabelMark:
+    """Fingerprint of labels that come in pieces."""
+
+    def __init__(self) -> None:
+        self._found = blake2b(digest_size=6)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Go on with the texts of more labels."""
+        texts = list(texts)
+        coded = {text: _coded(text) for text in set(texts)}  # few labels, many times
+        self._found.update(b"".join(map(coded.__getitem__, texts)))
+
+    def hexdigest(self) -> str:
+        """Return 12 characters that change when a label or the order does."""
+        return self._found.hexdigest()
+
+
+def _coded(text: str) -> bytes:
+    raw = text.encode("utf-8", "surrogatepass")
+    return len(raw).to_bytes(4, "little") + raw
 
 
 def row_key(mark: str, position: int) -> str:
@@ -80,12 +102,19 @@ def row_key(mark: str, position: int) -> str:
     return f"row-{mark}-{position}"
 
 
-def write_issues(file: IO[str], header: str, rows: Iterable[Any], mark: str) -> None:
-    """Write rows of a report as a file to review; `header` names the index."""
+def write_issues(
+    file: IO[str], header: str, rows: Iterable[Any], mark: str, names: dict[Any, str]
+) -> None:
+    """Write rows of a report as a file to review.
+
+    `header` names the index; `names` are shown in place of labels that have one.
+    """
     writer = csv.writer(file)
     writer.writerow([harmless(header), *ISSUE_COLUMNS])
     for row in rows:
         known = row._asdict() | {"review": "", "row_key": row_key(mark, row.position)}
+        for label in ("given_label", "suggested_label") if names else ():
+            known[label] = names.get(known[label], known[label])
         if row.suggested_confidence is None and row.suggested_label is None:
             known["suggested_label"] = ""  # nothing suggested, where None may be a label
         numbers = {"suggested_confidence", "loss", "label_score"}
@@ -111,7 +140,18 @@ def read_review(owner: str, path: Path, mark: str) -> Iterator[ReviewRow]:
         position = _position(owner, path, line, key, mark)
         review = restore(row.get(REVIEW, ""))
         if review.strip():
-            yield ReviewRow(line, position, review)
+            others = (restore(row.get(name, "")) for name in ("given_label", "suggested_label"))
+            yield ReviewRow(line, position, review, *others)
+
+
+def read_mark(owner: str, path: Path) -> str:
+    """Return the fingerprint of the labels that a review file belongs to; empty without rows."""
+    header, rows = _read_cells(owner, path)
+    for _, cells in rows:
+        kind, _, rest = dict(zip(header, cells, strict=False)).get(KEY, "").strip().partition("-")
+        if kind == "row":
+            return rest.partition("-")[0]
+    return ""
 
 
 def _position(owner: str, path: Path, line: int, key: str, mark: str) -> int:

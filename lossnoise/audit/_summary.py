@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +28,42 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the headline figures of audited rows."""
     issues = noise_proba > THRESHOLD
+    figures = Figures(
+        n=len(given),
+        noise_rate=float(noise_proba.mean()),
+        num_issues=int(issues.sum()),
+        expected_precision=float(noise_proba[issues].mean()) if issues.any() else None,
+        per_class=per_class(given, noise_proba, issues),
+        given_to_suggested=count_pairs(given, suggested, issues),
+    )
+    return complete_summary(figures, detector, settings)
+
+
+class Figures(NamedTuple):
+    """What is counted over the rows, in memory or in pieces of a file."""
+
+    n: int
+    noise_rate: float
+    num_issues: int
+    expected_precision: float | None
+    per_class: list[dict[str, Any]]
+    given_to_suggested: list[dict[str, Any]]
+
+
+def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary: the figures, and what the detector and the words say."""
+    interval = None if detector is None else interval_of(detector, figures.noise_rate)
     found: dict[str, Any] = {
-        "n": len(given),
+        "n": figures.n,
         "dropped": 0,
-        "noise_rate": float(noise_proba.mean()),
-        "noise_rate_interval": None,
+        "noise_rate": figures.noise_rate,
+        "noise_rate_interval": interval,
         "separable": None if detector is None else bool(detector.separable_),
-        "num_issues": int(issues.sum()),
-        "expected_precision": float(noise_proba[issues].mean()) if issues.any() else None,
+        "num_issues": figures.num_issues,
+        "expected_precision": figures.expected_precision,
         "threshold": THRESHOLD,
-    }
-    if detector is not None:
-        found["noise_rate_interval"] = interval_of(detector, found["noise_rate"])
-    found |= {
-        "per_class": per_class(given, noise_proba, issues),
-        "given_to_suggested": count_pairs(given, suggested, issues),
+        "per_class": figures.per_class,
+        "given_to_suggested": figures.given_to_suggested,
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": dict(settings),
     }

@@ -1,0 +1,142 @@
+"""What the commands of `lossnoise.cli` do: files in, files out, a text and an exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lossnoise._validation import require_extra
+from lossnoise.audit._csv import read_mark, read_review
+from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
+from lossnoise.audit._file_review import review_file
+from lossnoise.audit._files import bad_file
+from lossnoise.audit._text import report_text
+from lossnoise.audit._ticker import Ticker
+from lossnoise.exceptions import InvalidDataError
+
+FINE, TOO_MUCH_NOISE, BAD_INPUT, CANNOT_TELL = range(4)
+
+CARDS = 200  # of the HTML report
+
+
+class Outcome(NamedTuple):
+    """How a command ended.
+
+    Attributes
+    ----------
+    status : int
+        Exit status.
+    text : str
+        For stdout.
+    note : str
+        For stderr; may be empty.
+    """
+
+    status: int
+    text: str
+    note: str = ""
+
+
+def run_audit(
+    file: str,
+    *,
+    labels: str | None,
+    losses: str | None,
+    pred_probs: str | None,
+    index: str | None,
+    output: str | None,
+    csv: str | None,
+    json: bool,
+    max_noise: float | None,
+    quiet: bool,
+    limits: Limits | None = None,
+) -> Outcome:
+    """Run ``lossnoise audit``; the parameters are its options."""
+    path = Path(file)
+    written = [Path(target) for target in (csv, output) if target is not None]
+    _check_outputs(path, written)
+    if csv is not None:
+        _check_reviews(Path(csv))
+    if output is not None:
+        require_extra("jinja2", "audit", "-o")  # before the work
+    found = audit_file(
+        path,
+        labels=labels,
+        losses=losses,
+        pred_probs=pred_probs,
+        index=index,
+        ticker=Ticker(quiet=quiet),
+        limits=limits,
+    )
+    if csv is not None:
+        found.report.to_csv(csv)
+    if output is not None:
+        found.report.to_html(output, inputs=found.inputs(CARDS), budget=CARDS)
+    status, note = judge_noise(found.report.summary, max_noise)
+    text = _as_json(found.report.summary) if json else _as_text(found, path, written)
+    return Outcome(status, text, note)
+
+
+def run_review(review: str, *, labels: str, column: str | None, output: str) -> Outcome:
+    """Run ``lossnoise review``; the parameters are its options."""
+    _check_outputs(Path(labels), [Path(output)])
+    done = review_file(Path(review), Path(labels), column=column, output=Path(output))
+    text = f"{done.num_changed:,} labels changed, of {done.num_reviewed:,} rows with a review"
+    if not done.num_reviewed:
+        text = f"0 labels changed: the column 'review' of {review} is empty"
+    if done.num_applied:
+        text += f"; {done.num_applied:,} changes were already applied"
+    return Outcome(FINE, f"{text}\nwrote {output}")
+
+
+def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, str]:
+    """Return the exit status that noise gives, and why."""
+    if max_noise is None:
+        return FINE, ""
+    if summary["separable"] is False:
+        return CANNOT_TELL, "cannot tell from these losses whether there is more noise than allowed"
+    rate = summary["noise_rate"]
+    if rate <= max_noise:
+        return FINE, ""
+    allowed = f"{100.0 * rate:.3g} % of the labels are wrong, {100.0 * max_noise:.3g} % are allowed"
+    return TOO_MUCH_NOISE, f"too much noise: about {allowed}"
+
+
+def _as_text(found: FileAudit, path: Path, written: Iterable[Path]) -> str:
+    parts = [report_text(found.report, path.name)]
+    if found.streamed:
+        kept = f"only its {len(found.report):,} worst rows were kept"
+        parts.append(f"The file was read in pieces, and {kept}.")
+    if notes := [f"wrote {target}" for target in written]:
+        parts.append("\n".join(notes))
+    return "\n\n".join(parts)
+
+
+def _as_json(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, indent=2, default=str)
+
+
+def _check_outputs(path: Path, written: list[Path]) -> None:
+    """Refuse, before the work, what could not be written or would be lost."""
+    if len(set(written)) < len(written):
+        raise bad_file(written[0], "is named twice: the table and the report are two files")
+    for target in written:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise bad_file(target, "is read too: write to another file, so that nothing is lost")
+        if target.is_dir():
+            raise bad_file(target, "is a folder: name a file in it")
+        if not target.parent.is_dir():
+            raise bad_file(target, f"there is no folder {target.parent}: make it first")
+
+
+def _check_reviews(path: Path) -> None:
+    """Refuse to write over what a person filled in."""
+    try:
+        reviewed = sum(1 for _ in read_review("", path, read_mark("", path)))
+    except (InvalidDataError, OSError):  # another file, or none
+        return
+    if reviewed:
+        advice = "apply them with `lossnoise review`, or write to another file"
+        raise bad_file(path, f"holds {reviewed:,} reviews that would be lost: {advice}")

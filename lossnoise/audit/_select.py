@@ -1,0 +1,341 @@
+"""Which columns of a file are labels, losses and probabilities, and their rows in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lossnoise._history import reduce_history
+from lossnoise._labels import missing_values
+from lossnoise.audit._files import ArraySource, Source, bad_file
+from lossnoise.audit._inputs import FloatArray
+
+# Columns that are taken where no option names one.
+DEFAULTS = {
+    "--labels": ("label", "labels"),
+    "--column": ("label", "labels"),  # of `lossnoise review`
+    "--losses": ("loss", "losses"),
+    "--pred-probs": ("pred_probs",),
+}
+CLASS_NAMES = "class_names"  # the array of an NPZ file that names the columns of its table
+
+_SHOWN = 20
+_ROW_SUM = 1e-3  # as in `audit`
+
+
+class Selection(NamedTuple):
+    """Names of columns.
+
+    Attributes
+    ----------
+    labels, losses, ids : str or None
+        None where the file has no such column, or none is needed.
+    pred_probs : list of str
+        Empty where losses are given.
+    class_texts : list of str, or None
+        Ends of the names in `pred_probs`, which may be the labels that they belong to.
+    """
+
+    labels: str | None
+    losses: str | None
+    pred_probs: list[str]
+    ids: str | None
+    class_texts: list[str] | None
+
+    @property
+    def names(self) -> list[str]:
+        """Return every column once."""
+        named = (self.labels, self.losses, *self.pred_probs, self.ids)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+class Chunk(NamedTuple):
+    """Some rows of a file; `start` is the position of the first of them."""
+
+    start: int
+    labels: np.ndarray
+    ids: np.ndarray
+    losses: FloatArray | None
+    probs: FloatArray | None
+
+
+def select(
+    source: Source,
+    *,
+    labels: str | None,
+    losses: str | None,
+    pred_probs: str | None,
+    index: str | None,
+) -> Selection:
+    """Return the columns that options name, or those that can only be meant."""
+    if losses is None and pred_probs is None:
+        losses, pred_probs = _values_by_default(source)
+    names, texts = _columns_of_classes(source, pred_probs) if pred_probs is not None else ([], None)
+    if labels is None and not _losses_only(source, losses):
+        labels = by_default(source, "--labels")
+    for name in (labels, losses, index):
+        if name is not None:
+            check_column(source, name)
+    return Selection(labels, losses, names, index, texts)
+
+
+def by_default(source: Source, option: str) -> str:
+    """Return the only column that has the name of a default."""
+    found = [name for name in source.columns if name in DEFAULTS[option]]
+    if len(found) == 1:
+        return found[0]
+    count = "more than one" if found else "no"
+    wanted = " or ".join(repr(name) for name in DEFAULTS[option])
+    problem = f"{count} column is called {wanted}: name it with {option} COL"
+    raise bad_file(source.path, f"{problem}; {columns_of(source)}")
+
+
+def check_column(source: Source, name: str) -> None:
+    """Refuse a name that is no column, or that of two."""
+    count = source.columns.count(name)
+    if count > 1:
+        raise bad_file(source.path, f"{count} columns are called {name!r}: rename all but one")
+    if count or name.endswith(".npy"):
+        return
+    close = get_close_matches(name, source.columns, n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    raise bad_file(source.path, f"no column is called {name!r}{meant}; {columns_of(source)}")
+
+
+def columns_of(source: Source) -> str:
+    """Return what columns there are, in words."""
+    shown = ", ".join(repr(name) for name in source.columns[:_SHOWN])
+    return f"its columns are {shown}" + (", ..." if len(source.columns) > _SHOWN else "")
+
+
+def read_chunks(source: Source, selection: Selection, size: int) -> Iterator[Chunk]:
+    """Yield the rows of a file in pieces, after checking their numbers."""
+    start = 0
+    for block in source.blocks(selection.names, size):
+        n = len(next(iter(block.values())))
+        yield Chunk(
+            start,
+            _labels(source, selection.labels, block, start, n),
+            np.arange(start, start + n) if selection.ids is None else block[selection.ids],
+            _losses(source, selection.losses, block, start),
+            _probs(source, selection.pred_probs, block, start),
+        )
+        start += n
+
+
+def class_names(source: Source, selection: Selection, classes: list[Any], width: int) -> list[Any]:
+    """Return the label of each column of probabilities.
+
+    By the names of the columns where those are the labels, by the array ``class_names`` of an NPZ
+    file, or else in the order of the sorted labels (numbers in text in that of the numbers).
+    """
+    if isinstance(source, ArraySource) and CLASS_NAMES in source.columns:
+        names = _as_many(source, source.array(CLASS_NAMES).tolist(), width)
+        if numbered_names(source, classes):
+            return list(range(width))
+        if not set(classes) <= set(names):
+            stranger = next(label for label in classes if label not in names)
+            raise bad_file(source.path, f"no {stranger!r} among {CLASS_NAMES!r}, but in the labels")
+        return names
+    if selection.class_texts is not None:
+        named = _by_text(source, selection.class_texts, classes)
+        if named is not None:
+            return named
+    return _as_many(source, _in_order(source, classes), width)
+
+
+def numbered_names(source: Source, classes: list[Any]) -> dict[Any, str]:
+    """Return names by label, where an NPZ file has names of the labels 0, 1, ..., else nothing."""
+    if not isinstance(source, ArraySource) or CLASS_NAMES not in source.columns:
+        return {}
+    names = source.array(CLASS_NAMES).tolist()
+    if set(classes) <= set(names) or not all(_is_number_below(c, len(names)) for c in classes):
+        return {}
+    return {i: str(name) for i, name in enumerate(names)}
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def _values_by_default(source: Source) -> tuple[str | None, str | None]:
+    """Return the column of losses, or that of probabilities."""
+    known = {*DEFAULTS["--losses"], *DEFAULTS["--pred-probs"]}
+    found = [name for name in source.columns if name in known]
+    if len(found) == 1:
+        is_loss = found[0] in DEFAULTS["--losses"]
+        return (found[0], None) if is_loss else (None, found[0])
+    problem = f"both {found[0]!r} and {found[1]!r} are there" if found else "no losses are found"
+    advice = "name what to use with --losses COL or --pred-probs COLS"
+    raise bad_file(source.path, f"{problem}: {advice}; {columns_of(source)}")
+
+
+def _losses_only(source: Source, losses: str | None) -> bool:
+    """Tell whether the file is one array of losses, which comes without labels."""
+    return losses is not None and isinstance(source, ArraySource) and source.path.suffix == ".npy"
+
+
+def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[str] | None]:
+    """Return the columns of probabilities, and the ends of their names."""
+    if wanted in source.columns or wanted.endswith(".npy"):
+        check_column(source, wanted)
+        return [wanted], None
+    names, texts = [], []
+    for part in wanted.split(","):
+        before, star, after = part.partition("*")
+        if not star or part in source.columns:
+            before, found, after = "", [part], ""
+        else:
+            found = [name for name in source.columns if fnmatchcase(name, part)]
+        if not found:
+            raise bad_file(source.path, f"no column is like {part!r}; {columns_of(source)}")
+        for name in found:
+            check_column(source, name)
+        names += found
+        texts += [name[len(before) : len(name) - len(after)] for name in found]
+    if len(set(names)) < len(names):
+        raise bad_file(source.path, f"--pred-probs {wanted} names a column twice")
+    return names, texts
+
+
+def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] | None:
+    """Return the labels that the names of columns end with; None where they are other names."""
+    labels = {str(label): label for label in classes}
+    for cut in _shared(texts):
+        ends = [text[cut:] for text in texts]
+        if set(labels) <= set(ends):
+            return [labels.get(end, _like(end, classes)) for end in ends]
+    found = sorted(set(labels) & set(texts))
+    if found:
+        missing = next(text for text in labels if text not in texts)
+        problem = f"--pred-probs has a column for the label {found[0]!r} but none for {missing!r}"
+        raise bad_file(source.path, problem)
+    return None
+
+
+def _shared(texts: list[str]) -> list[int]:
+    """Return how many characters all texts may begin with in common, most first."""
+    lengths = range(min(map(len, texts)) + 1)
+    return [n for n in lengths if len({text[:n] for text in texts}) == 1][::-1]
+
+
+def _like(text: str, classes: list[Any]) -> Any:
+    """Return a label that does not occur in the type of those that do."""
+    return int(text) if isinstance(classes[0], int) and text.isdecimal() else text
+
+
+def _in_order(source: Source, classes: list[Any]) -> list[Any]:
+    try:
+        if all(isinstance(label, str) and label.isdecimal() for label in classes):
+            return sorted(classes, key=int)
+        return sorted(classes)
+    except TypeError:
+        problem = "labels of several types have no order: name the columns of --pred-probs by them"
+        raise bad_file(source.path, problem) from None
+
+
+def _as_many(source: Source, names: list[Any], width: int) -> list[Any]:
+    if len(names) == width and width > 1:
+        return names
+    advice = "name the columns by their labels (p_cat,p_dog)"
+    if isinstance(source, ArraySource):
+        advice = f"add an array {CLASS_NAMES!r} with the label of each column"
+    problem = f"{width} columns of probabilities do not fit {len(names)} labels"
+    raise bad_file(source.path, f"{problem}: {advice}")
+
+
+# -- values -----------------------------------------------------------------------------------
+
+
+def _labels(source: Source, name: str | None, block: Any, start: int, n: int) -> np.ndarray:
+    if name is None:
+        return np.full(n, "", dtype=object)  # not known
+    labels = np.asarray(block[name])
+    if labels.ndim != 1:
+        raise _bad_array(source, name, "one label a row", labels)
+    if labels.dtype.kind == "O" and set(map(type, labels.tolist())) == {str}:
+        return labels  # the quick answer for most files
+    missing = missing_values(labels)
+    if missing.any():
+        row = start + int(missing.argmax())
+        raise bad_file(source.path, f"column {name!r} has no label in row {row} (from 0)")
+    return labels
+
+
+def _losses(source: Source, name: str | None, block: Any, start: int) -> FloatArray | None:
+    """Return one loss a row: the mean of a history."""
+    if name is None:
+        return None
+    table = _numbers(source, name, block[name], start)
+    if table.ndim > 2 or 0 in table.shape[1:]:
+        raise _bad_array(source, name, "one loss a row, or one column an epoch", table)
+    if table.ndim == 2 and table.shape[1] > 2 and np.allclose(table.sum(axis=1), 1.0, atol=1e-3):
+        problem = f"the rows of {name!r} sum to 1, which losses do not"
+        raise bad_file(source.path, f"{problem}: give probabilities with --pred-probs")
+    advice = "losses are cross-entropies here; a log-probability needs a minus sign"
+    _check(source, name, table, table >= 0.0, start, advice)
+    return np.asarray(reduce_history(table))
+
+
+def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> FloatArray | None:
+    if not names:
+        return None
+    columns = [_numbers(source, name, block[name], start) for name in names]
+    table = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+    shown = names[0] if len(names) == 1 else f"{names[0]}, ..., {names[-1]}"
+    if table.ndim != 2:
+        raise _bad_array(source, shown, "a probability for each class in a row", table)
+    advice = "probabilities lie between 0 and 1"
+    inside = (table >= 0.0) & (table <= 1.0 + _ROW_SUM)
+    for i, name in enumerate(names):
+        part = np.s_[:, i : i + 1] if len(names) > 1 else np.s_[:]
+        _check(source, name, table[part], inside[part], start, advice)
+    off = np.abs(table.sum(axis=1) - 1.0) > _ROW_SUM
+    if off.any():
+        row = int(off.argmax())
+        total = f"sum to {table[row].sum():.6g} in row {start + row} (from 0)"
+        problem = f"the probabilities {total}, not to 1: --pred-probs must name all classes"
+        raise bad_file(source.path, problem)
+    return table
+
+
+def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> FloatArray:
+    """Return finite numbers, or say in which row there are none."""
+    try:
+        table = np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError):
+        row, cell = next((i, v) for i, v in enumerate(values.tolist(), start) if not _is_number(v))
+        problem = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no"
+        raise bad_file(source.path, f"{problem} number") from None
+    _check(source, name, table, np.isfinite(table), start, "leave such rows out of the file")
+    return table
+
+
+def _is_number_below(label: Any, end: int) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool) and 0 <= label < end
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check(
+    source: Source, name: str, table: FloatArray, good: np.ndarray, start: int, advice: str
+) -> None:
+    if not good.all():
+        where = tuple(np.argwhere(~good)[0])
+        got = f"{table[where]:.6g} in row {start + where[0]} (from 0)"
+        raise bad_file(source.path, f"column {name!r} has {got}: {advice}")
+
+
+def _bad_array(source: Source, name: str, expected: str, got: np.ndarray) -> Exception:
+    path = Path(name) if name.endswith(".npy") else source.path
+    return bad_file(path, f"{name!r} must be {expected}, and has shape {got.shape[1:]} a row")

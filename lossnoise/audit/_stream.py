@@ -1,0 +1,307 @@
+"""The audit of files that do not fit in memory: a pass to count, a pass to judge.
+
+The losses are counted in a histogram, whose bins have a relative width of 2^-7, and the detector is
+fitted to that; then each row is judged, and only the worst are kept.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossnoise._labels import encode_labels, object_array
+from lossnoise._losses import losses_from_probs
+from lossnoise._validation import invalid_data
+from lossnoise.audit._audit import suggest
+from lossnoise.audit._csv import LabelMark
+from lossnoise.audit._files import bad_file
+from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
+from lossnoise.audit._report import AuditReport
+from lossnoise.audit._rows import AuditRows
+from lossnoise.audit._select import Chunk
+from lossnoise.audit._summary import THRESHOLD, Figures, complete_summary
+from lossnoise.exceptions import NoSeparableNoiseWarning, RenormalizedWarning
+
+KEPT = 10_000  # rows of the report
+MOST_CLASSES = 100_000  # more are no classes, and would not fit in memory either
+
+Chunks = Callable[[], Iterable[Chunk]]  # a new pass over the rows
+
+
+class StreamedReport(AuditReport):
+    """The worst rows of a file that was never in memory as a whole.
+
+    `summary` is that of all rows; everything else knows the rows that were kept only.
+
+    Parameters
+    ----------
+    rows : AuditRows
+        The rows that were kept.
+    positions : ndarray of shape (n_kept,), intp
+        Where they stand in the file, ascending.
+    detector : LossMixtureDetector
+        The fitted detector.
+    summary : dict
+        Headline figures of all rows.
+    names : dict
+        How labels are shown, where that is not by themselves.
+    fingerprint : str
+        What tells the labels of the file, in their order, from others.
+    """
+
+    def __init__(
+        self,
+        rows: AuditRows,
+        *,
+        positions: NDArray[np.intp],
+        detector: Any,
+        summary: dict[str, Any],
+        names: dict[Any, str],
+        fingerprint: str,
+    ) -> None:
+        super().__init__(
+            rows,
+            detector=detector,
+            all_labels=range(summary["n"]),  # as many as there are; they themselves were not kept
+            positions=positions,
+            names=names,
+            settings=summary["settings"],
+        )
+        self.summary = summary
+        self.fingerprint = fingerprint
+
+    def apply_review(self, path: object, *, allow_new: bool = False) -> NoReturn:
+        """Refuse: the labels are in a file."""
+        expected = "of labels in memory; those of a file are corrected by `lossnoise review`"
+        got = "a report of a file that was read in pieces"
+        raise invalid_data("AuditReport.apply_review", "self", expected, got)
+
+
+class Census:
+    """Number of rows, classes and fingerprint of labels that come in pieces."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = LabelMark()
+        self.sizes: Counter[Any] = Counter()
+
+    def add(self, labels: np.ndarray) -> None:
+        """Count more labels."""
+        cells = as_cells(labels).tolist()
+        self._mark.add(map(str, cells))
+        self.sizes.update(cells)
+        if len(self.sizes) > MOST_CLASSES:
+            problem = f"more than {MOST_CLASSES:,} different labels: is that the right column?"
+            raise bad_file(self._path, problem)
+
+    @property
+    def classes(self) -> list[Any]:
+        """Return the labels that occur, sorted where they can be."""
+        return list(encode_labels(object_array(list(self.sizes)))[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells the labels from others."""
+        return self._mark.hexdigest()
+
+
+class Judged(NamedTuple):
+    """Rows with what was found of them, in the order of the file."""
+
+    positions: NDArray[np.intp]
+    labels: np.ndarray
+    ids: np.ndarray
+    wrong: FloatArray
+    losses: FloatArray
+    suggested: np.ndarray | None
+    confidence: FloatArray | None
+    label_score: FloatArray
+
+    def take(self, rows: np.ndarray) -> Judged:
+        """Return some of the rows."""
+        return Judged._make(None if column is None else column[rows] for column in self)
+
+
+class Classes:
+    """Labels of the columns of probabilities."""
+
+    def __init__(self, names: list[Any]) -> None:
+        self.labels = object_array(names)
+        self._place = {label: i for i, label in enumerate(names)}
+
+    def codes(self, labels: np.ndarray) -> NDArray[np.intp]:
+        """Return the column of each label."""
+        cells = as_cells(labels).tolist()
+        return np.fromiter(map(self._place.__getitem__, cells), dtype=np.intp, count=len(cells))
+
+
+def audit_stream(
+    path: Path,
+    chunks: Chunks,
+    finder: Any,
+    *,
+    classes_of: Callable[[list[Any], int], list[Any]],
+    names_of: Callable[[list[Any]], dict[Any, str]],
+    settings: dict[str, Any],
+    kept: int = KEPT,
+) -> StreamedReport:
+    """Audit rows that come in pieces, any number of times.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    chunks : callable
+        Returns the rows, in pieces, from the beginning.
+    finder : LossMixtureDetector
+        Not fitted.
+    classes_of : callable
+        ``classes_of(labels that occur, number of columns)``: the label of each column.
+    names_of : callable
+        ``names_of(labels that occur)``: how they are shown, where that is not by themselves.
+    settings : dict
+        What the audit was asked for.
+    kept : int
+        Rows of the report.
+    """
+    from lossnoise.detectors._histogram import LossHistogram
+
+    census, histogram = Census(path), LossHistogram()
+    width = 0
+    for chunk in chunks():
+        census.add(chunk.labels)
+        if chunk.losses is not None:
+            histogram.fill(chunk.losses)
+        elif chunk.probs is not None:
+            width = chunk.probs.shape[1]
+    classes = Classes(classes_of(census.classes, width)) if width else None
+    if classes is not None:
+        _count_from_probs(histogram, chunks(), classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
+        fitted = finder.fit_histogram(histogram)
+    worst, sums = _judge_all(chunks(), fitted, classes, kept)
+    return StreamedReport(
+        AuditRows(worst.labels, worst.labels, RowIds(worst.ids, None, worst.ids), *worst[3:]),
+        positions=worst.positions,
+        detector=fitted,
+        summary=complete_summary(sums.figures(census), fitted, settings),
+        names=names_of(census.classes),
+        fingerprint=census.fingerprint,
+    )
+
+
+def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes) -> None:
+    """Fill a histogram with the losses of probabilities, and say by how much they missed 1."""
+    off = 0.0
+    for chunk in chunks:
+        assert chunk.probs is not None
+        off = max(off, float(np.abs(chunk.probs.sum(axis=1) - 1.0).max()))
+        histogram.fill(losses_from_probs(_scaled(chunk.probs), classes.codes(chunk.labels)))
+    if off > 1e-5:  # more than rounding
+        warnings.warn(
+            f"Rows of 'pred_probs' miss a sum of 1 by up to {off:.2g}: they were scaled.",
+            RenormalizedWarning,
+            stacklevel=4,
+        )
+
+
+def _judge_all(
+    chunks: Iterable[Chunk], fitted: Any, classes: Classes | None, kept: int
+) -> tuple[Judged, Sums]:
+    """Return the worst rows, in the order of the file, and the sums over all."""
+    sums, worst = Sums(), None
+    for judged in (_judge(chunk, fitted, classes) for chunk in chunks):
+        sums.add(judged)
+        worst = judged if worst is None else merge_worst(worst, judged, kept)
+    assert worst is not None  # the detector refuses too few losses
+    worst = worst.take(_ranking(worst)[:kept])
+    return worst.take(np.argsort(worst.positions)), sums
+
+
+def _judge(chunk: Chunk, fitted: Any, classes: Classes | None) -> Judged:
+    """Judge rows as `audit` does."""
+    positions = np.arange(chunk.start, chunk.start + len(chunk.labels))
+    found = (positions, as_cells(chunk.labels), as_cells(np.asarray(chunk.ids)))
+    if classes is None or chunk.probs is None:
+        assert chunk.losses is not None
+        wrong = fitted.predict_proba(chunk.losses)[:, 1]
+        return Judged(*found, wrong, chunk.losses, None, None, np.exp(-chunk.losses))
+    probs, codes = _scaled(chunk.probs), classes.codes(chunk.labels)
+    losses = losses_from_probs(probs, codes)
+    wrong = np.where(probs.argmax(axis=1) == codes, 0.0, fitted.posterior(losses))
+    best, rows = suggest(probs, codes), np.arange(len(codes))
+    chosen = classes.labels[best], probs[rows, best], probs[rows, codes]
+    return Judged(*found, wrong, losses, *chosen)
+
+
+def _scaled(probs: FloatArray) -> FloatArray:
+    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+
+
+def _ranking(rows: Judged) -> NDArray[np.intp]:
+    """Return rows worst first; of equals the first one."""
+    return np.lexsort((rows.positions, -rows.losses, -rows.wrong))
+
+
+def merge_worst(worst: Judged, more: Judged, kept: int) -> Judged:
+    """Return the worst of both, and perhaps some more."""
+    if len(worst.wrong) > kept:
+        worst = worst.take(_ranking(worst)[:kept])
+    if len(worst.wrong) == kept:
+        last = _ranking(worst)[-1]
+        limit, loss = worst.wrong[last], worst.losses[last]
+        more = more.take((more.wrong > limit) | ((more.wrong == limit) & (more.losses > loss)))
+    pairs = zip(worst, more, strict=True)
+    return Judged._make(None if a is None else np.concatenate([a, b]) for a, b in pairs)
+
+
+class Sums:
+    """What the summary needs of all rows."""
+
+    def __init__(self) -> None:
+        self._wrong: Counter[Any] = Counter()
+        self._issues: Counter[Any] = Counter()
+        self._pairs: Counter[tuple[Any, Any]] = Counter()
+        self._wrong_in_issues = 0.0
+
+    def add(self, rows: Judged) -> None:
+        """Add up more rows."""
+        issues = rows.wrong > THRESHOLD
+        classes, codes = encode_labels(rows.labels)
+        labels = classes.tolist()
+        for counter, weights in ((self._wrong, rows.wrong), (self._issues, issues)):
+            totals = np.bincount(codes, weights=weights, minlength=len(labels)).tolist()
+            for label, total in zip(labels, totals, strict=True):
+                counter[label] += total
+        self._wrong_in_issues += float(rows.wrong[issues].sum())
+        if rows.suggested is not None:
+            given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
+            self._pairs.update(zip(given, instead, strict=True))
+
+    def figures(self, census: Census) -> Figures:
+        """Return the figures of a summary."""
+        n, issues = census.sizes.total(), int(self._issues.total())
+        return Figures(
+            n=n,
+            noise_rate=float(self._wrong.total()) / n,
+            num_issues=issues,
+            expected_precision=self._wrong_in_issues / issues if issues else None,
+            per_class=list(self._classes(census)),
+            given_to_suggested=[
+                {"given": given, "suggested": suggested, "count": count}
+                for (given, suggested), count in self._pairs.most_common()
+            ],
+        )
+
+    def _classes(self, census: Census) -> Iterator[dict[str, Any]]:
+        for label in census.classes:
+            n = census.sizes[label]
+            rate, issues = self._wrong[label] / n, int(self._issues[label])
+            yield {"label": label, "n": n, "noise_rate": rate, "num_issues": issues}

@@ -1,0 +1,85 @@
+"""A report as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lossnoise.audit._report import AuditReport
+
+WIDTH = 80
+CLASSES, ROWS, PAIRS = 20, 10, 5  # shown at most
+CELL = 24  # characters of a label or an id
+
+
+def report_text(report: AuditReport, source: str) -> str:
+    """Return verdict, classes, confusions and worst rows of a report."""
+    summary = report.summary
+    known = [found for found in summary["per_class"] if found["label"] != ""]
+    counts = f"{summary['n']:,} rows" + (f", {len(known):,} classes" if known else "")
+    parts = [f"{source}: {counts}", textwrap.fill(summary["verdict"], WIDTH)]
+    tells = summary["num_issues"] or summary["separable"] is not False
+    if known and tells:
+        parts.append(_classes(known, report))
+    if summary["given_to_suggested"]:
+        parts.append(_pairs(summary["given_to_suggested"], report.show_label))
+    parts.append(_worst(report, "worst rows:" if tells else "rows with the highest losses:"))
+    return "\n\n".join(parts)
+
+
+def plain(value: Any, most: int = CELL) -> str:
+    """Return a cell in one line: nothing in a label can move the cursor or change colours."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def _classes(per_class: list[dict[str, Any]], report: AuditReport) -> str:
+    ranked = sorted(per_class, key=lambda found: -found["noise_rate"])
+    shown = per_class if len(per_class) <= CLASSES else ranked[:CLASSES]
+    rows = [
+        (
+            plain(report.show_label(found["label"])),
+            f"{found['n']:,}",
+            f"{found['num_issues']:,}",
+            f"{100.0 * found['noise_rate']:.1f} %",
+        )
+        for found in shown
+    ]
+    more = len(per_class) - len(shown)
+    rest = [f"... and {more:,} more classes with less noise"] if more else []
+    return "\n".join([*_align([("class", "rows", "flagged", "noise rate"), *rows], left=1), *rest])
+
+
+def _pairs(pairs: list[dict[str, Any]], show: Callable[[Any], str]) -> str:
+    rows = [
+        (plain(show(p["given"])), plain(show(p["suggested"])), f"{p['count']:,}")
+        for p in pairs[:PAIRS]
+    ]
+    header = ("given", "suggested", "flagged")
+    return "\n".join(["most frequent pairs:", *_align([header, *rows], left=2)])
+
+
+def _worst(report: AuditReport, title: str) -> str:
+    suggests = bool(report.summary["given_to_suggested"])
+    header = ("index", "given", *(["suggested"] if suggests else []), "loss", "P(wrong)")
+    rows = []
+    for row in report.iter_rows(ROWS):
+        suggested = [plain(report.show_label(row.suggested_label))] if suggests else []
+        loss = "" if row.loss is None else f"{row.loss:.3f}"
+        given = plain(report.show_label(row.given_label))
+        rows.append((plain(row.index), given, *suggested, loss, f"{row.p_noisy:.3f}"))
+    return "\n".join([title, *_align([header, *rows], left=len(header) - 2)])
+
+
+def _align(rows: Iterable[tuple[str, ...]], left: int) -> list[str]:
+    """Return lines of aligned cells, the first `left` columns to the left."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]

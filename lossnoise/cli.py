@@ -1,0 +1,165 @@
+"""The command ``lossnoise``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from lossnoise import __version__
+from lossnoise.audit._commands import BAD_INPUT, Outcome, run_audit, run_review
+from lossnoise.exceptions import LossNoiseError, LossNoiseWarning, NoSeparableNoiseWarning
+
+INTERRUPTED = 130
+
+AUDIT = """\
+Find the labels in FILE (CSV, Parquet, NPY, NPZ) that are likely wrong, by the
+losses or the predicted probabilities of a model that did not memorise them."""
+AUDIT_MORE = """\
+An NPY file holds losses; its labels are another one: --labels labels.npy.
+Exit status: 0 fine, 1 more noise than --max-noise, 2 bad input, 3 --max-noise
+was asked and the losses cannot tell."""
+REVIEW = """\
+Write FILE again with its labels corrected: by the column `review` of what
+`lossnoise audit --csv` wrote, and a person filled in. Nothing else changes."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line."""
+
+    def __init__(self, **options: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the exit status of bad input."""
+        self.exit(BAD_INPUT, f"lossnoise: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(prog="lossnoise", description="Find wrong labels, and correct them.")
+    parser.add_argument("--version", action="version", version=f"lossnoise {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    audit = commands.add_parser(
+        "audit", help="find labels that are likely wrong", description=AUDIT, epilog=AUDIT_MORE
+    )
+    audit.set_defaults(run=run_audit)
+    _add_audit_options(audit)
+    review = commands.add_parser(
+        "review", help="write a file with its labels corrected", description=REVIEW
+    )
+    review.set_defaults(run=run_review)
+    _add_review_options(review)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    status : int
+        Exit status.
+    """
+    options = vars(make_parser().parse_args(argv))
+    try:
+        return _run(**options)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except (LossNoiseError, OSError, MemoryError) as error:
+        _say(f"error: {_reason(error)}")
+        return BAD_INPUT
+
+
+def _run(run: Callable[..., Outcome], **options: Any) -> int:
+    quiet = options.get("quiet", False)
+    with _warnings_in_one_line(quiet):
+        outcome = run(**options)
+    _print(outcome.text)
+    if outcome.note and not quiet:
+        _say(outcome.note)
+    return outcome.status
+
+
+def _add_audit_options(audit: Parser) -> None:
+    audit.add_argument("file", metavar="FILE", help="one row a label")
+    audit.add_argument("--labels", metavar="COL", help="labels (default: label or labels)")
+    values = audit.add_mutually_exclusive_group()
+    values.add_argument("--losses", metavar="COL", help="losses (default: loss or losses)")
+    values.add_argument(
+        "--pred-probs",
+        metavar="COLS",
+        help="probabilities: p_cat,p_dog or 'p_*' or one array (default: pred_probs)",
+    )
+    audit.add_argument("--index", metavar="COL", help="what names the rows (default: numbers)")
+    audit.add_argument("-o", dest="output", metavar="HTML", help="write a report to look at")
+    audit.add_argument("--csv", metavar="CSV", help="write a table to review, worst rows first")
+    audit.add_argument("--json", action="store_true", help="print the summary as JSON")
+    audit.add_argument(
+        "--max-noise", type=_share, metavar="SHARE", help="fail above this noise, as 0.05"
+    )
+    audit.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
+
+
+def _add_review_options(review: Parser) -> None:
+    review.add_argument("review", metavar="CSV", help="the reviewed table")
+    review.add_argument("--labels", metavar="FILE", required=True, help="what was audited")
+    review.add_argument("--column", metavar="COL", help="its labels (default: label or labels)")
+    review.add_argument(
+        "-o", dest="output", metavar="OUT", required=True, help="another file of the same kind"
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError(f"a share between 0 and 1 is needed, not {text!r}")
+    return share
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong, in one line."""
+    if isinstance(error, MemoryError):
+        return "not enough memory: leave out columns or rows of the file"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _say(line: str) -> None:
+    print(f"lossnoise: {line}", file=sys.stderr)  # noqa: T201  # this is the command line
+
+
+def _print(text: str) -> None:
+    """Print a result; who stops reading has read enough."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # any label, in any encoding
+    try:
+        print(text, flush=True)  # noqa: T201  # this is the command line
+    except BrokenPipeError:  # Python would complain again as it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _warnings_in_one_line(quiet: bool) -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not quiet:
+            warnings.simplefilter("always", LossNoiseWarning)
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says it
+        warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+        yield
