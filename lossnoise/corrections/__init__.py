@@ -8,6 +8,7 @@ from lossnoise.corrections.base import Batch, Correction, Engine, EpochContext
 from lossnoise.corrections.bootstrap_hard import BootstrapHard
 from lossnoise.corrections.bootstrap_soft import BootstrapSoft
 from lossnoise.corrections.cross_entropy import CrossEntropy
+from lossnoise.corrections.d2l import D2L
 from lossnoise.corrections.dyr_h import DyrH
 from lossnoise.corrections.dyr_s import DyrS
 from lossnoise.corrections.forward import ForwardCorrection
@@ -16,6 +17,7 @@ from lossnoise.corrections.m_dyr_s import MDyrS
 from lossnoise.corrections.md_dyr_h import MDDyrH
 from lossnoise.corrections.md_dyr_sh import MDDyrSH
 from lossnoise.corrections.mixup import Mixup
+from lossnoise.corrections.open_set import OpenSet
 
 CORRECTIONS: dict[str, type[Correction]] = {
     "cross-entropy": CrossEntropy,
@@ -30,10 +32,13 @@ CORRECTIONS: dict[str, type[Correction]] = {
     "m-dyr-h": MDyrH,
     "md-dyr-h": MDDyrH,
     "md-dyr-sh": MDDyrSH,
+    "d2l": D2L,
+    "open-set": OpenSet,
 }
 
 __all__ = [
     "CORRECTIONS",
+    "D2L",
     "BackwardCorrection",
     "Batch",
     "BootstrapHard",
@@ -50,4 +55,5 @@ __all__ = [
     "MDyrH",
     "MDyrS",
     "Mixup",
+    "OpenSet",
 ]
