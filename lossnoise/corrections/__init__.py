@@ -7,11 +7,13 @@ from lossnoise.corrections.backward import BackwardCorrection
 from lossnoise.corrections.base import Batch, Correction, Engine, EpochContext
 from lossnoise.corrections.bootstrap_hard import BootstrapHard
 from lossnoise.corrections.bootstrap_soft import BootstrapSoft
+from lossnoise.corrections.co_teaching_plus import CoTeachingPlus
 from lossnoise.corrections.cross_entropy import CrossEntropy
 from lossnoise.corrections.d2l import D2L
 from lossnoise.corrections.dyr_h import DyrH
 from lossnoise.corrections.dyr_s import DyrS
 from lossnoise.corrections.forward import ForwardCorrection
+from lossnoise.corrections.joint_optimization import JointOptimization
 from lossnoise.corrections.m_dyr_h import MDyrH
 from lossnoise.corrections.m_dyr_s import MDyrS
 from lossnoise.corrections.md_dyr_h import MDDyrH
@@ -34,6 +36,8 @@ CORRECTIONS: dict[str, type[Correction]] = {
     "md-dyr-sh": MDDyrSH,
     "d2l": D2L,
     "open-set": OpenSet,
+    "joint-optimization": JointOptimization,
+    "co-teaching-plus": CoTeachingPlus,
 }
 
 __all__ = [
@@ -43,6 +47,7 @@ __all__ = [
     "Batch",
     "BootstrapHard",
     "BootstrapSoft",
+    "CoTeachingPlus",
     "Correction",
     "CrossEntropy",
     "DyrH",
@@ -50,6 +55,7 @@ __all__ = [
     "Engine",
     "EpochContext",
     "ForwardCorrection",
+    "JointOptimization",
     "MDDyrH",
     "MDDyrSH",
     "MDyrH",

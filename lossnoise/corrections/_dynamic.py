@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise._validation import check_choice, check_real, invalid_parameter, to_numpy
+from lossnoise._validation import check_choice
+from lossnoise.corrections._balance import balance_term, check_balance, read_prior
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import (
-    class_prior_divergence,
     cross_entropy,
     hard_bootstrap,
     soft_bootstrap,
 )
-from lossnoise.exceptions import CollapseWarning, SmallBatchWarning
+from lossnoise.exceptions import CollapseWarning
 
 AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
 AUTO_LATEST = 0.5  # of the run: where it ends at the latest
@@ -79,8 +77,8 @@ class DynamicBootstrap(Correction):
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
             check_choice(owner, "compat", self.compat, {"published"})
-        self._check_balance(owner, context)
-        self._prior = _read_prior(owner, self.class_prior, context)
+        check_balance(owner, self.class_balance, context)
+        self._prior = read_prior(owner, self.class_prior, context)
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
@@ -191,29 +189,7 @@ class DynamicBootstrap(Correction):
 
     def balance(self, logits: Tensor, context: EpochContext) -> Tensor | float:
         """Return eta R, which keeps predictions spread as the classes are."""
-        small = len(logits) < 2 * logits.shape[1]
-        eta = (0.0 if small else 1.0) if self.class_balance == "auto" else self.class_balance
-        if not eta:
-            return 0.0
-        return eta * class_prior_divergence(logits, self._prior, context.all_mean)
-
-    def _check_balance(self, owner: str, context: EpochContext) -> None:
-        if self.class_balance != "auto":
-            if isinstance(self.class_balance, str):
-                raise invalid_parameter(
-                    owner, "class_balance", "'auto' or a float >= 0", self.class_balance
-                )
-            check_real(owner, "class_balance", self.class_balance, 0.0, math.inf, closed="left")
-            return
-        batch_size = min(context.batch_size, context.num_samples)
-        if batch_size < 2 * context.num_classes:
-            warnings.warn(
-                f"Batches of {batch_size} samples are too small to balance "
-                f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
-                f"batch_size >= {2 * context.num_classes}, or set class_balance=1.0 to have it.",
-                SmallBatchWarning,
-                stacklevel=3,
-            )
+        return balance_term(logits, self.class_balance, self._prior, context)
 
 
 class PublishedLookup:
@@ -235,26 +211,3 @@ def bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Tensor) 
     """Return -((1 - w) y + w z) log h, with z one class a sample, or a distribution over them."""
     loss = hard_bootstrap if guesses.ndim == 1 else soft_bootstrap
     return loss(logits, labels, guesses, weights)
-
-
-def _read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
-    """Return the frequencies of the classes that `class_prior` means, or None for uniform ones."""
-    if isinstance(prior, str):
-        check_choice(owner, "class_prior", prior, {"uniform", "labels"})
-        if prior == "uniform":
-            return None
-        labels = context.sweep(lambda model, batch: batch.labels)
-        counts = torch.bincount(labels, minlength=context.num_classes).float()
-        return counts / counts.sum()
-    expected = (
-        f"'uniform', 'labels', or {context.num_classes} frequencies of the classes that sum to 1"
-    )
-    try:
-        array = to_numpy(prior).astype(np.float64)
-    except (TypeError, ValueError):
-        raise invalid_parameter(owner, "class_prior", expected, prior) from None
-    if array.shape != (context.num_classes,) or not np.isfinite(array).all() or (array < 0.0).any():
-        raise invalid_parameter(owner, "class_prior", expected, prior)
-    if abs(array.sum() - 1.0) > 1e-3:
-        raise invalid_parameter(owner, "class_prior", expected, prior)
-    return torch.as_tensor(array / array.sum(), dtype=torch.float32, device=context.device)

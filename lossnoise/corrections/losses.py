@@ -161,6 +161,53 @@ def backward_corrected(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tenso
     return -(inverse[labels] * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -sum_c t_c log h_c of each sample, t a distribution over the classes.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+    targets : Tensor of shape (batch, num_classes), float32
+        The probability t that each class should have; rows sum to 1.
+
+    Returns
+    -------
+    losses : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> soft_cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
+    tensor([1.1269])
+    """
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def prediction_entropy(logits: Tensor) -> Tensor:
+    """Return -sum_c h_c log h_c of each sample: 0 where the network is certain.
+
+    As a term of a loss it has a network decide (Tanaka et al. 2018, equation 9).
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+
+    Returns
+    -------
+    entropies : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> prediction_entropy(torch.zeros(1, 4))  # log 4
+    tensor([1.3863])
+    """
+    log_probs = F.log_softmax(logits.float(), dim=1)
+    return -(log_probs.exp() * log_probs).sum(dim=1)
+
+
 def class_prior_divergence(
     logits: Tensor,
     prior: Tensor | None = None,

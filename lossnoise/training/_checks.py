@@ -106,6 +106,21 @@ def _check_ready_objects(trainer: NoisyLabelTrainer) -> None:
         raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
 
 
+def check_several_models(trainer: NoisyLabelTrainer, correction: Correction) -> None:
+    """Raise where a correction trains several models, and what was given serves one alone."""
+    owner, factory = type(correction).__name__, correction.model_factory
+    if factory is not None and not callable(factory):
+        expected = "a callable that returns a torch.nn.Module"
+        raise invalid_parameter(owner, "model_factory", expected, factory)
+    if correction.num_models == 1:
+        return
+    for name, kind in (("optimizer", Optimizer), ("scheduler", LRScheduler)):
+        given = getattr(trainer, name)
+        if isinstance(given, kind):
+            expected = f"a factory, as {owner} trains {correction.num_models} models"
+            raise invalid_parameter(OWNER, name, expected, type(given))
+
+
 def check_schedule(scheduler: LRScheduler) -> None:
     """Raise where a schedule cannot be stepped once an epoch without more."""
     if isinstance(scheduler, ReduceLROnPlateau):

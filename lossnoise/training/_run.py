@@ -326,12 +326,16 @@ def is_on_device(data: Data) -> bool:
 
 
 def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
-    """Return the number of columns of the model's output, by a forward pass of one batch."""
+    """Return the number of columns of the models' output, by a forward pass of one batch."""
     _, sample = next(iter(loader))
     inputs, labels = split_sample(sample)
-    model = bare(engine.model)
-    with eval_mode(model), torch.no_grad(), engine.autocast():
-        logits = _first_forward(model, engine.to_device(inputs))
+    inputs = engine.to_device(inputs)
+    logits, *others = (_first_logits(bare(model), inputs, engine) for model in engine.models)
+    if any(other.shape != logits.shape for other in others):
+        raise InvalidDataError(
+            f"All {len(engine.models)} models must return logits of one shape. Got "
+            f"{', '.join(str(tuple(each.shape)) for each in (logits, *others))} instead."
+        )
     if not (logits.ndim == 2 and len(logits) == len(labels)):
         raise InvalidDataError(
             "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
@@ -340,6 +344,11 @@ def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
         )
     warn_of_probabilities(logits)
     return int(logits.shape[1])
+
+
+def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        return _first_forward(model, inputs)
 
 
 def _first_forward(model: nn.Module, inputs: Any) -> Tensor:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
+from lossnoise._validation import invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
-from lossnoise.training._checks import check_schedule, read_device, read_precision
+from lossnoise.training._checks import (
+    check_schedule,
+    check_several_models,
+    read_device,
+    read_precision,
+)
 from lossnoise.training._distributed import gather_objects, rank_and_size
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._random import RunGenerators
@@ -48,6 +56,7 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
 
 def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingEngine:
     """Return models, optimizers and schedules for a correction."""
+    check_several_models(trainer, correction)
     return TrainingEngine(
         trainer.model,
         num_models=correction.num_models,
@@ -57,7 +66,26 @@ def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingE
         precision=read_precision(trainer.precision),
         num_epochs=trainer.epochs,
         keep_initial=correction.needs_restart,
+        model_factory=read_model_factory(trainer, correction),
     )
+
+
+def read_model_factory(
+    trainer: NoisyLabelTrainer, correction: Correction
+) -> Callable[[], nn.Module] | None:
+    """Return what makes the models beside the user's, checked when it has made one."""
+    factory, owner = correction.model_factory, type(correction).__name__
+    if factory is None:
+        return None
+
+    def make() -> nn.Module:
+        made = factory()
+        if not isinstance(made, nn.Module) or made is trainer.model:
+            expected = "a callable that returns a torch.nn.Module, another one than the trainer's"
+            raise invalid_parameter(owner, "model_factory", expected, type(made))
+        return made
+
+    return make
 
 
 def make_correction(correction: str | Correction) -> Correction:

@@ -1,0 +1,77 @@
+"""The class-prior term, as the methods that have it set it up and add it to their losses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lossnoise._validation import check_choice, check_real, invalid_parameter, to_numpy
+from lossnoise.corrections.base import EpochContext
+from lossnoise.corrections.losses import class_prior_divergence
+from lossnoise.exceptions import SmallBatchWarning
+
+Weight = float | Literal["auto"]
+
+
+def check_balance(owner: str, weight: Weight, context: EpochContext, usual: float = 1.0) -> None:
+    """Check the weight of the term; warn where batches are too small for it.
+
+    "auto" is the `usual` weight, and 0 for batches of fewer than 2 C samples.
+    """
+    if weight != "auto":
+        if isinstance(weight, str):
+            raise invalid_parameter(owner, "class_balance", "'auto' or a float >= 0", weight)
+        check_real(owner, "class_balance", weight, 0.0, math.inf, closed="left")
+        return
+    batch_size = min(context.batch_size, context.num_samples)
+    if batch_size < 2 * context.num_classes:
+        warnings.warn(
+            f"Batches of {batch_size} samples are too small to balance "
+            f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
+            f"batch_size >= {2 * context.num_classes}, or set class_balance={usual} to have it.",
+            SmallBatchWarning,
+            stacklevel=3,
+        )
+
+
+def balance_term(
+    logits: Tensor,
+    weight: Weight,
+    prior: Tensor | None,
+    context: EpochContext,
+    usual: float = 1.0,
+) -> Tensor | float:
+    """Return the weighted class-prior divergence of a batch, over all processes."""
+    small = len(logits) < 2 * logits.shape[1]
+    eta = (0.0 if small else usual) if weight == "auto" else weight
+    if not eta:
+        return 0.0
+    return eta * class_prior_divergence(logits, prior, context.all_mean)
+
+
+def read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
+    """Return the frequencies of the classes that `class_prior` means, or None for uniform ones."""
+    if isinstance(prior, str):
+        check_choice(owner, "class_prior", prior, {"uniform", "labels"})
+        if prior == "uniform":
+            return None
+        labels = context.sweep(lambda model, batch: batch.labels)
+        counts = torch.bincount(labels, minlength=context.num_classes).float()
+        return counts / counts.sum()
+    expected = (
+        f"'uniform', 'labels', or {context.num_classes} frequencies of the classes that sum to 1"
+    )
+    try:
+        array = to_numpy(prior).astype(np.float64)
+    except (TypeError, ValueError):
+        raise invalid_parameter(owner, "class_prior", expected, prior) from None
+    if array.shape != (context.num_classes,) or not np.isfinite(array).all() or (array < 0.0).any():
+        raise invalid_parameter(owner, "class_prior", expected, prior)
+    if abs(array.sum() - 1.0) > 1e-3:
+        raise invalid_parameter(owner, "class_prior", expected, prior)
+    return torch.as_tensor(array / array.sum(), dtype=torch.float32, device=context.device)
