@@ -124,10 +124,9 @@ class CoTeachingPlus(Correction):
         for name in ("warmup", "ramp"):
             self._epochs(name, context)
         if _are_alike(*context.engine.models):
-            expected = (
-                "a callable that returns another network: the model's own layers have no "
-                "reset_parameters to begin differently with"
-            )
+            expected = "a callable that returns a network with other parameters than the model's"
+            if self.model_factory is None:
+                expected += ", whose layers have no reset_parameters to draw new ones with"
             raise invalid_parameter(owner, "model_factory", expected, self.model_factory)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:

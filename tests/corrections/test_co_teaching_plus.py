@@ -216,12 +216,14 @@ class Frozen(nn.Module):
 
 def test_two_networks_that_begin_alike_are_refused(fit):
     message = (
-        "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns another "
-        "network: the model's own layers have no reset_parameters to begin differently with. Got "
-        "None instead."
+        "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns a network "
+        "with other parameters than the model's"
     )
-    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+    why = ", whose layers have no reset_parameters to draw new ones with. Got None instead."
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message + why)}$"):
         fit(Frozen())
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}. Got <class "):
+        fit(Frozen(), CoTeachingPlus(model_factory=Frozen))
 
 
 def make_second():
