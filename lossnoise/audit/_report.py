@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,8 @@ from lossnoise.audit._csv import fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray, as_list
 from lossnoise.audit._review import ReviewedLabels, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import summarise
+from lossnoise.audit._summary import cautious_proba, summarise
+from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lossnoise.detectors._threshold import Threshold
 
 BACKENDS = ("pandas", "polars")
-
-_ROWS_SHOWN = 5
 
 
 class AuditReport:
@@ -170,14 +168,20 @@ class AuditReport:
         ``n`` audited rows and ``dropped`` ones; ``noise_rate`` (the mean probability of a wrong
         label), its ``noise_rate_interval`` (90 %) and ``separable`` (whether the losses show two
         populations), both None where no detector was needed; ``num_issues`` (rows above the
-        ``threshold``) and their ``expected_precision`` (the mean probability of a wrong label
-        among them); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
+        ``threshold``), their ``expected_precision`` (the mean probability of a wrong label
+        among them) and ``cautious_precision`` (the same if twice as many right labels are hard
+        examples); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
         ``num_issues``); ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and
         ``count`` over the issues, most first); ``verdict`` in words; ``versions``; ``settings``.
         """
         rows = self._rows_known
         found = summarise(
-            rows.given, rows.noise_proba, rows.suggested, self.detector, self._settings
+            rows.given,
+            rows.losses,
+            rows.noise_proba,
+            rows.suggested,
+            self.detector,
+            self._settings,
         )
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
 
@@ -250,9 +254,7 @@ class AuditReport:
         from lossnoise.detectors._threshold import Scores, choose_threshold
 
         rows = self._rows_known
-        cautious = rows.noise_proba
-        if self.detector is not None:
-            cautious = np.minimum(cautious, self.detector.posterior(rows.losses, cautious=True))
+        cautious = cautious_proba(self.detector, rows.losses, rows.noise_proba)
         return choose_threshold(
             "AuditReport.threshold_for",
             Scores(rows.noise_proba, np.ones(len(cautious)), rows.noise_proba, cautious),
@@ -433,36 +435,41 @@ class AuditReport:
         return fingerprint(self._all_labels)
 
     def iter_rows(self, budget: int | None = None) -> Iterator[Row]:
-        """Yield the rows as plain values, worst first.
+        """Return an iterator of the rows as plain values, worst first.
 
         Parameters
         ----------
         budget : int, optional
             How many; by default all.
 
-        Yields
-        ------
-        row : Row
-            Named tuple of the cells of `table`, with ``index`` before and ``position`` after them.
+        Returns
+        -------
+        rows : iterator of Row
+            Named tuples of the cells of `table`, with ``index`` before and ``position`` after
+            them.
         """
         at = self._ranking[:budget]
         return self._rows_known.cells(at, self._positions[at])
 
     def show_label(self, label: Any) -> str:
-        """Return how a label is shown: its class name where it is the number of one."""
+        """Return how a label is shown: its class name where it is the number of one.
+
+        Parameters
+        ----------
+        label : object
+            A given or suggested label.
+
+        Returns
+        -------
+        text : str
+        """
         return self._names.get(label, str(label)) if self._names else str(label)
 
     def __len__(self) -> int:
         return len(self._positions)
 
     def __repr__(self) -> str:
-        shown = [self._text_cells(row) for row in self.iter_rows(_ROWS_SHOWN)]
-        names = ("given_label", "suggested_label", "loss", "p_noisy", "rank")
-        header = [self._rows_known.ids.header, *names]
-        rest = len(self) - len(shown)
-        more = [f"... and {rest:,} more"] if rest else []
-        headline = textwrap.fill(f"AuditReport: {self.summary['verdict']}", width=88)
-        return "\n".join([headline, *_align([header, *shown]), *more])
+        return report_repr(self)
 
     def _repr_html_(self) -> str:
         from lossnoise.audit._notebook import render_notebook
@@ -483,15 +490,3 @@ class AuditReport:
 
         ids = self._rows_known.ids
         return build_table(self._rows_known.columns(), ranking, ids.source, ids.name)
-
-    def _text_cells(self, row: Row) -> list[str]:
-        suggestion = "NA" if self._rows_known.suggested is None else self.show_label(row[2])
-        loss = "NA" if row.loss is None else f"{row.loss:.6g}"
-        given = self.show_label(row.given_label)
-        return [str(row.index), given, suggestion, loss, f"{row.p_noisy:.4g}", str(row.rank)]
-
-
-def _align(rows: Iterable[list[str]]) -> list[str]:
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in lines]

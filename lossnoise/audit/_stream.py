@@ -25,7 +25,7 @@ from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk
-from lossnoise.audit._summary import THRESHOLD, Figures, complete_summary
+from lossnoise.audit._summary import THRESHOLD, Figures, cautious_proba, complete_summary
 from lossnoise.exceptions import NoSeparableNoiseWarning, RenormalizedWarning
 
 KEPT = 10_000  # rows of the report
@@ -216,7 +216,7 @@ def _judge_all(
     chunks: Iterable[Chunk], fitted: Any, classes: Classes | None, kept: int
 ) -> tuple[Judged, Sums]:
     """Return the worst rows, in the order of the file, and the sums over all."""
-    sums, worst = Sums(), None
+    sums, worst = Sums(fitted), None
     for judged in (_judge(chunk, fitted, classes) for chunk in chunks):
         sums.add(judged)
         worst = judged if worst is None else merge_worst(worst, judged, kept)
@@ -265,11 +265,13 @@ def merge_worst(worst: Judged, more: Judged, kept: int) -> Judged:
 class Sums:
     """What the summary needs of all rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, detector: Any) -> None:
+        self._detector = detector
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
         self._wrong_in_issues = 0.0
+        self._cautious_in_issues = 0.0
 
     def add(self, rows: Judged) -> None:
         """Add up more rows."""
@@ -280,7 +282,10 @@ class Sums:
             totals = np.bincount(codes, weights=weights, minlength=len(labels)).tolist()
             for label, total in zip(labels, totals, strict=True):
                 counter[label] += total
-        self._wrong_in_issues += float(rows.wrong[issues].sum())
+        wrong = rows.wrong[issues]
+        self._wrong_in_issues += float(wrong.sum())
+        cautious = cautious_proba(self._detector, rows.losses[issues], wrong)
+        self._cautious_in_issues += float(cautious.sum())
         if rows.suggested is not None:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
@@ -293,6 +298,7 @@ class Sums:
             noise_rate=float(self._wrong.total()) / n,
             num_issues=issues,
             expected_precision=self._wrong_in_issues / issues if issues else None,
+            cautious_precision=self._cautious_in_issues / issues if issues else None,
             per_class=list(self._classes(census)),
             given_to_suggested=[
                 {"given": given, "suggested": suggested, "count": count}

@@ -21,6 +21,7 @@ _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 
 def summarise(
     given: np.ndarray,
+    losses: FloatArray,
     noise_proba: FloatArray,
     suggested: np.ndarray | None,
     detector: Any,
@@ -28,11 +29,14 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the headline figures of audited rows."""
     issues = noise_proba > THRESHOLD
+    wrong = noise_proba[issues]
+    cautious = cautious_proba(detector, losses[issues], wrong)
     figures = Figures(
         n=len(given),
         noise_rate=float(noise_proba.mean()),
         num_issues=int(issues.sum()),
-        expected_precision=float(noise_proba[issues].mean()) if issues.any() else None,
+        expected_precision=float(wrong.mean()) if issues.any() else None,
+        cautious_precision=float(cautious.mean()) if issues.any() else None,
         per_class=per_class(given, noise_proba, issues),
         given_to_suggested=count_pairs(given, suggested, issues),
     )
@@ -46,6 +50,7 @@ class Figures(NamedTuple):
     noise_rate: float
     num_issues: int
     expected_precision: float | None
+    cautious_precision: float | None
     per_class: list[dict[str, Any]]
     given_to_suggested: list[dict[str, Any]]
 
@@ -61,6 +66,7 @@ def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) 
         "separable": None if detector is None else bool(detector.separable_),
         "num_issues": figures.num_issues,
         "expected_precision": figures.expected_precision,
+        "cautious_precision": figures.cautious_precision,
         "threshold": THRESHOLD,
         "per_class": figures.per_class,
         "given_to_suggested": figures.given_to_suggested,
@@ -68,6 +74,18 @@ def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) 
         "settings": dict(settings),
     }
     return found | {"verdict": verdict(found)}
+
+
+def cautious_proba(detector: Any, losses: FloatArray, noise_proba: FloatArray) -> FloatArray:
+    """Return P(wrong) if twice as many right labels were hard for the model, where it is less.
+
+    How many are is not known from losses; where no detector was fitted, nothing is known of it.
+    """
+    if detector is None or not len(losses):
+        return noise_proba
+    width = detector.n_features_in_  # of a history; its mean is what is known
+    seen = losses if width == 1 else np.broadcast_to(losses[:, None], (len(losses), width))
+    return np.asarray(np.minimum(noise_proba, detector.posterior(seen, cautious=True)))
 
 
 def interval_of(detector: Any, noise_rate: float) -> tuple[float, float]:
@@ -132,11 +150,17 @@ def _flagged(summary: dict[str, Any]) -> str:
     rows = f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
     if not count:
         return f"{rows}."
-    share = 100.0 * summary["expected_precision"]
-    return (
-        f"{rows}; {share:.0f} % of those are expected to be label errors, the others errors of "
-        "the model."
-    )
+    precision = precision_range(summary)
+    return f"{rows}; {precision} of those should be label errors, the others errors of the model."
+
+
+def precision_range(summary: dict[str, Any]) -> str:
+    """Return the expected share of label errors among the issues: from cautious to plain."""
+    low = f"{100.0 * summary['cautious_precision']:.0f}"
+    high = f"{100.0 * summary['expected_precision']:.0f}"
+    if low == "100":
+        return "nearly all"
+    return f"{high} %" if low == high else f"{low} to {high} %"
 
 
 def _versions() -> dict[str, str]:

@@ -1,14 +1,16 @@
-"""A report as text for a terminal."""
+"""A report as text: for a terminal, and in short."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lossnoise.audit._report import AuditReport
+if TYPE_CHECKING:
+    from lossnoise.audit._report import AuditReport
 
 WIDTH = 80
+REPR_WIDTH, REPR_ROWS, REPR_CELL = 88, 5, 60
 CLASSES, ROWS, PAIRS = 20, 10, 5  # shown at most
 CELL = 24  # characters of a label or an id
 
@@ -26,6 +28,24 @@ def report_text(report: AuditReport, source: str) -> str:
         parts.append(_pairs(summary["given_to_suggested"], report.show_label))
     parts.append(_worst(report, "worst rows:" if tells else "rows with the highest losses:"))
     return "\n\n".join(parts)
+
+
+def report_repr(report: AuditReport) -> str:
+    """Return verdict and worst rows, by the names of the columns of the table."""
+    header = report._rows_known.ids.header
+    names = (header, "given_label", "suggested_label", "loss", "p_noisy", "rank")
+    suggests = report._rows_known.suggested is not None
+    rows = []
+    for row in report.iter_rows(REPR_ROWS):
+        suggested = report.show_label(row.suggested_label) if suggests else "NA"
+        loss = "NA" if row.loss is None else f"{row.loss:.6g}"
+        cells = (row.index, report.show_label(row.given_label), suggested, loss)
+        shown = (plain(cell, REPR_CELL) for cell in cells)
+        rows.append((*shown, f"{row.p_noisy:.4g}", str(row.rank)))
+    rest = len(report) - len(rows)
+    more = [f"... and {rest:,} more"] if rest else []
+    verdict = textwrap.fill(f"AuditReport: {report.summary['verdict']}", REPR_WIDTH)
+    return "\n".join([verdict, *_align([names, *rows], left=0), *more])
 
 
 def plain(value: Any, most: int = CELL) -> str:

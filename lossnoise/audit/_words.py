@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lossnoise.audit._summary import precision_range
+
 SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -47,7 +49,7 @@ def tiles(summary: dict[str, Any], mean_proba: float, shown: int) -> list[tuple[
     return [
         _flagged(summary),
         _rate(summary),
-        _precision(summary["expected_precision"]),
+        _precision(summary),
         ("On this page", f"{shown:,}", on_page),
     ]
 
@@ -59,15 +61,12 @@ def _flagged(summary: dict[str, Any]) -> tuple[str, str, str]:
     return "Flagged rows", f"{count:,}", f"{percent(count / n)} of {n:,} labels"
 
 
-def _precision(expected: float | None) -> tuple[str, str, str]:
+def _precision(summary: dict[str, Any]) -> tuple[str, str, str]:
     name = "Expected precision"
-    if expected is None:
+    if not summary["num_issues"]:
         return name, "unknown", "no row is flagged"
-    return (
-        name,
-        percent(expected),
-        "of the flagged labels are wrong; with the others, the model errs",
-    )
+    share = precision_range(summary).replace(" %", f"{SPACE}%")
+    return name, share, "of the flagged labels are wrong; with the others, the model errs"
 
 
 def _rate(summary: dict[str, Any]) -> tuple[str, str, str]:

@@ -175,6 +175,7 @@ def test_summary_is_plain():
         "separable": None,
         "num_issues": 2,
         "expected_precision": pytest.approx(0.7),
+        "cautious_precision": pytest.approx(0.7),
         "threshold": 0.5,
         "per_class": [
             {"label": "b", "n": 2, "noise_rate": pytest.approx(0.5), "num_issues": 1},
@@ -189,7 +190,7 @@ def test_summary_is_plain():
         },
         "verdict": (
             "By the given probabilities, 50.0 % of the labels are wrong. 2 of 4 rows are flagged; "
-            "70 % of those are expected to be label errors, the others errors of the model."
+            "70 % of those should be label errors, the others errors of the model."
         ),
     }
     values = [*summary.values(), *(v for c in summary["per_class"] for v in c.values())]
@@ -220,13 +221,36 @@ def test_the_verdict_gives_rate_interval_and_expected_precision(told):
     low, high = summary["noise_rate_interval"]
     assert summary["separable"] is True
     assert low < 0.2 < high
-    share = 100 * told.noise_proba[told.noisy_indices].mean()
+    assert summary["cautious_precision"] <= summary["expected_precision"]
     assert summary["verdict"] == (
         f"About {100 * summary['noise_rate']:.1f} % of the labels are probably wrong (90 % "
         f"interval: {100 * low:.1f} to {100 * high:.1f} %). {summary['num_issues']} of 300 rows "
-        "are flagged; "
-        f"{share:.0f} % of those are expected to be label errors, the others errors of the model."
+        "are flagged; nearly all of those should be label errors, the others errors of the model."
     )
+
+
+def test_expected_precision_is_a_range_where_it_hangs_on_hard_examples():
+    rng = np.random.default_rng(0)
+    losses = np.r_[rng.gamma(0.7, 0.4, 1800), rng.gamma(12.0, 0.3, 200)]
+    report = audit(np.arange(2000) % 3, losses=losses)
+    flagged, detector = report.noisy_indices, report.detector
+    cautious = detector.posterior(losses[flagged], cautious=True)
+    expected = np.minimum(report.noise_proba[flagged], cautious).mean()
+    assert report.summary["cautious_precision"] == pytest.approx(expected)
+    high = report.noise_proba[flagged].mean()
+    assert expected < high - 0.01
+    assert f"flagged; {100 * expected:.0f} to {100 * high:.0f} % of those" in repr(report).replace(
+        "\n", " "
+    )
+
+
+def test_a_history_has_the_same_precision_and_thresholds(told):
+    losses = told.losses
+    history = audit(np.arange(300) % 3, losses=np.column_stack([losses] * 3))
+    for name in ("expected_precision", "cautious_precision"):
+        assert history.summary[name] == pytest.approx(told.summary[name])
+    cut = history.threshold_for(precision=0.9)
+    assert cut == pytest.approx(told.threshold_for(precision=0.9))
 
 
 def test_thresholds_are_chosen_by_need(told):
@@ -254,7 +278,7 @@ def test_repr_shows_the_worst_rows():
     report = audit(np.arange(7), noise_proba=wrongness(7), index=[f"id{i}" for i in range(7)])
     assert repr(report).splitlines() == [
         "AuditReport: By the given probabilities, 50.0 % of the labels are wrong. 3 of 7 rows are",
-        "flagged; 77 % of those are expected to be label errors, the others errors of the model.",
+        "flagged; 77 % of those should be label errors, the others errors of the model.",
         "index  given_label  suggested_label  loss  p_noisy  rank",
         "  id6            6               NA    NA      0.9     1",
         "  id5            5               NA    NA   0.7667     2",

@@ -53,7 +53,7 @@ def test_pieces_give_what_the_whole_gives(path, options):
     assert set(found.summary) == set(expected.summary)
     for name in ("n", "separable", "given_to_suggested", "versions", "threshold", "dropped"):
         assert found.summary[name] == expected.summary[name]
-    for name in ("noise_rate", "num_issues", "expected_precision"):
+    for name in ("noise_rate", "num_issues", "expected_precision", "cautious_precision"):
         assert found.summary[name] == pytest.approx(expected.summary[name], abs=1e-3, rel=1e-3)
     interval = expected.summary["noise_rate_interval"]
     assert found.summary["noise_rate_interval"] == pytest.approx(interval, abs=5e-3)
