@@ -15,7 +15,7 @@ PYTHON_FILES = [
     path for folder in ("lossnoise", "tests", "examples") for path in (ROOT / folder).rglob("*.py")
 ]
 
-OPTIONAL = {"matplotlib", "pandas", "tqdm"}
+OPTIONAL = {"PIL", "jinja2", "matplotlib", "pandas", "polars", "pyarrow", "tqdm"}
 SCIENCE = {"numpy", "scipy", "sklearn"}
 TORCH = {"torch", "torchvision"}
 
