@@ -186,6 +186,27 @@ def _ratio(summary: dict[str, Any]) -> str:
     return f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
 
 
+def audit() -> str:
+    """Return how many of the first rows of an audit are wrong, and what else it says of them."""
+    rows = []
+    for name, found in result("audit_benchmark")["quality"].items():
+        runs = found["flipped"]
+        shares = [
+            _mean([run["precision"][m] for run in runs]) for m in ("audit", "loss", "cleanlab")
+        ]
+        covered = sum(run["interval_covers"] for run in runs)
+        suggested = _mean([run["suggestions_right"] for run in runs])
+        rates = f"{_mean([run['rate_error'] for run in runs], '+.3f')}, {covered} of {len(runs)}"
+        reviewed = [f"{found['reviewed_auroc'][m]:.3f}" for m in ("audit", "loss", "cleanlab")]
+        rows.append([SETS[name], " / ".join(shares), suggested, rates, " / ".join(reviewed)])
+    header = ["", "first rows wrong", "suggestions right", "rate error, intervals", "reviewed rows"]
+    return markdown(header, rows)
+
+
+def _mean(values: list[float], form: str = ".3f") -> str:
+    return f"{sum(values) / len(values):{form}}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "errors": errors,
     "mean-errors": lambda: over_sets("mean_abs_error"),
@@ -197,6 +218,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-accuracy": lambda: digits("last", "best"),
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
     "epoch-cost": epoch_cost,
+    "audit": audit,
 }
 
 
