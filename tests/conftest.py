@@ -42,6 +42,23 @@ def make_data():
 
 
 @pytest.fixture
+def with_clean_set(make_data):
+    """Return what a trainer takes for a correction: with clean samples where it needs some."""
+    from lossnoise.corrections import CORRECTIONS
+
+    def supply(correction, clean_set=None):
+        kind = CORRECTIONS[correction] if isinstance(correction, str) else type(correction)
+        if not kind.needs_clean_batch:
+            return correction
+        correction = kind() if isinstance(correction, str) else correction
+        if correction.clean_set is None:
+            correction.clean_set = make_data(48, 0.0, seed=9) if clean_set is None else clean_set
+        return correction
+
+    return supply
+
+
+@pytest.fixture
 def make_net():
     """A network with all that carries state of its own: BatchNorm and, on request, dropout."""
     import torch

@@ -14,10 +14,13 @@ from lossnoise.corrections.dyr_h import DyrH
 from lossnoise.corrections.dyr_s import DyrS
 from lossnoise.corrections.forward import ForwardCorrection
 from lossnoise.corrections.joint_optimization import JointOptimization
+from lossnoise.corrections.learning_to_reweight import LearningToReweight
 from lossnoise.corrections.m_dyr_h import MDyrH
 from lossnoise.corrections.m_dyr_s import MDyrS
 from lossnoise.corrections.md_dyr_h import MDDyrH
 from lossnoise.corrections.md_dyr_sh import MDDyrSH
+from lossnoise.corrections.mentornet_dd import MentorNetDD
+from lossnoise.corrections.mentornet_pd import MentorNetPD
 from lossnoise.corrections.mixup import Mixup
 from lossnoise.corrections.open_set import OpenSet
 
@@ -34,10 +37,13 @@ CORRECTIONS: dict[str, type[Correction]] = {
     "m-dyr-h": MDyrH,
     "md-dyr-h": MDDyrH,
     "md-dyr-sh": MDDyrSH,
-    "d2l": D2L,
-    "open-set": OpenSet,
+    "mentornet-pd": MentorNetPD,
+    "mentornet-dd": MentorNetDD,
+    "learning-to-reweight": LearningToReweight,
     "joint-optimization": JointOptimization,
     "co-teaching-plus": CoTeachingPlus,
+    "d2l": D2L,
+    "open-set": OpenSet,
 }
 
 __all__ = [
@@ -56,10 +62,13 @@ __all__ = [
     "EpochContext",
     "ForwardCorrection",
     "JointOptimization",
+    "LearningToReweight",
     "MDDyrH",
     "MDDyrSH",
     "MDyrH",
     "MDyrS",
+    "MentorNetDD",
+    "MentorNetPD",
     "Mixup",
     "OpenSet",
 ]

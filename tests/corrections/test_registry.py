@@ -12,12 +12,14 @@ from torch.utils.data import Dataset
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import (
     CORRECTIONS,
+    D2L,
     BackwardCorrection,
     Correction,
     DyrH,
     MDDyrSH,
     MDyrH,
     MDyrS,
+    OpenSet,
 )
 from lossnoise.training import Callback
 
@@ -93,12 +95,11 @@ class Interrupt(Callback):
 
 
 @pytest.fixture
-def train(make_data, make_net):
+def train(make_data, make_net, with_clean_set):
     def run(name, *, dropout=0.0, jitter=False, resume=False, seed=0, net_seed=0, **settings):
         settings = {"epochs": 4, "batch_size": 16, "device": "cpu", "random_state": seed} | settings
-        trainer = NoisyLabelTrainer(
-            make_net(seed=net_seed, dropout=dropout), correction=name, **settings
-        )
+        net = make_net(seed=net_seed, dropout=dropout)
+        trainer = NoisyLabelTrainer(net, correction=with_clean_set(name), **settings)
         data = make_data()
         trainer.fit(Jittered(data) if jitter else data, make_data(seed=1), resume=resume)
         return trainer
@@ -163,6 +164,8 @@ VARIANTS = [
     MDyrS(warmup=1, class_prior="labels", sweep="epoch"),
     MDDyrSH(warmup=1, dynamic_mixup=1, anneal=2, class_prior=[0.5, 0.25, 0.25]),
     BackwardCorrection(estimation=2),
+    D2L(startup=1, window=2),
+    OpenSet(warmup=2, every=1, contrast=0.0),
 ]
 
 

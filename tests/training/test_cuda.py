@@ -19,10 +19,11 @@ every_correction = pytest.mark.parametrize("name", CORRECTIONS)
 
 
 @pytest.fixture
-def train(make_data, make_net):
+def train(make_data, make_net, with_clean_set):
     def run(name, *, resume=False, **given):
         settings = {"epochs": 4, "batch_size": 16, "random_state": 0} | given
-        trainer = NoisyLabelTrainer(make_net(dropout=0.2), correction=name, **settings)
+        correction = with_clean_set(name)
+        trainer = NoisyLabelTrainer(make_net(dropout=0.2), correction=correction, **settings)
         return trainer.fit(make_data(), make_data(seed=1), resume=resume)
 
     return run

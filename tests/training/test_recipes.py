@@ -49,8 +49,9 @@ def test_a_shorter_run_has_the_same_shape():
 
 
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))
-def test_every_correction_has_one_that_the_trainer_takes(name, make_data, make_net):
+def test_every_correction_has_one_that_the_trainer_takes(name, make_data, make_net, with_clean_set):
     settings = paper_recipe(name, epochs=3)
+    settings["correction"] = with_clean_set(settings["correction"])
     trainer = NoisyLabelTrainer(make_net(), device="cpu", random_state=0, **settings)
     assert len(trainer.fit(make_data()).history_) == 3
 

@@ -25,9 +25,9 @@ from lossnoise.training import Callback
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
-def test_attributes(build, make_data, correction):
+def test_attributes(build, make_data, correction, with_clean_set):
     data = make_data()
-    trainer = build(correction=correction)
+    trainer = build(correction=with_clean_set(correction))
     assert trainer.fit(data, make_data(seed=1)) is trainer
     assert (trainer.losses_.shape, trainer.losses_.dtype) == ((96,), np.float32)
     assert (trainer.noise_proba_.shape, trainer.noise_proba_.dtype) == ((96,), np.float64)
@@ -39,10 +39,10 @@ def test_attributes(build, make_data, correction):
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
-def test_history(build, make_data, correction):
+def test_history(build, make_data, correction, with_clean_set):
     needs_detector = CORRECTIONS[correction].needs_detector
     for validation in (make_data(seed=1), None):
-        trainer = build(correction=correction).fit(make_data(), validation)
+        trainer = build(correction=with_clean_set(correction)).fit(make_data(), validation)
         for epoch, record in enumerate(trainer.history_, 1):
             keys = "epoch train_loss val_accuracy noise_rate separable seconds"
             assert list(record) == keys.split()

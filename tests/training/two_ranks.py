@@ -13,16 +13,17 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import CORRECTIONS
 from lossnoise.training import Callback
 
 N = 1001  # an odd number: shares are unequal, the last batch of each is short
 
 
-def make_data(size=N, seed=0):
+def make_data(size=N, seed=0, noise=0.3):
     generator = torch.Generator().manual_seed(seed)
     clean = torch.arange(size) % 3
     inputs = 3.0 * torch.eye(3)[clean][:, :2] + 0.3 * torch.randn(size, 2, generator=generator)
-    moved = torch.rand(size, generator=generator) < 0.3
+    moved = torch.rand(size, generator=generator) < noise
     return TensorDataset(inputs, torch.where(moved, (clean + 1) % 3, clean))
 
 
@@ -90,7 +91,9 @@ def run(task, folder):
     if task == "unsharded":
         return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
     callbacks = [Die()] if task == "die" else []
-    correction = task if task != "die" else "m-dyr-h"
+    correction = CORRECTIONS[task if task != "die" else "m-dyr-h"]()
+    if correction.needs_clean_batch:
+        correction.clean_set = make_data(40, 3, noise=0.0)
     trainer = NoisyLabelTrainer(
         make_net(seed=int(os.environ["RANK"])),
         correction=correction,

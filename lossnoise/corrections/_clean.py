@@ -1,0 +1,217 @@
+"""Samples whose true labels are known, which some methods take as `clean_set`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from lossnoise._samples import LABEL_NAMES, is_mapping
+from lossnoise._validation import invalid_data, invalid_parameter
+from lossnoise.corrections._labelled import check_labels, split_sample
+from lossnoise.corrections._logits import bare
+from lossnoise.corrections._nested import map_tensors
+from lossnoise.corrections.base import Correction, EpochContext
+
+CleanSet = Dataset[Any] | DataLoader[Any]
+
+TRUE_LABELS = "clean_labels"  # the entry of a dict that has its given label under another name
+CHUNK = 256  # samples of the pass that reads the labels
+
+
+class CleanBatch(NamedTuple):
+    """Samples whose true labels are known.
+
+    Attributes
+    ----------
+    inputs : Tensor of shape (batch, ...), or a dict, tuple or list of such tensors
+    labels : Tensor of shape (batch,), int64
+        True labels.
+    given : Tensor of shape (batch,), int64, or None
+        Labels as given, where the set has them beside the true ones.
+    """
+
+    inputs: Any
+    labels: Tensor
+    given: Tensor | None
+
+
+class TakesCleanSet(Correction):
+    """Base of the corrections with a `clean_set`, which is data and never copied with them."""
+
+    needs_clean_batch = True
+
+    clean_set: CleanSet | None
+
+    def __repr__(self) -> str:
+        """Return the call that makes this correction, with the set by its type and length."""
+        shown = copy.copy(self)
+        if self.clean_set is not None:
+            shown.clean_set = _Shown(self.clean_set)
+        return super(TakesCleanSet, shown).__repr__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TakesCleanSet:
+        """Return a copy with state of its own, and the same set."""
+        other = type(self).__new__(type(self))
+        memo |= {id(self): other, id(self.clean_set): self.clean_set}
+        vars(other).update(copy.deepcopy(vars(self), memo))
+        return other
+
+
+class _Shown(Dataset[Any]):
+    """What stands for a set in the text of a call: the same in every process."""
+
+    def __init__(self, data: Any) -> None:
+        data = data.dataset if isinstance(data, DataLoader) else data
+        size = f" of {len(data)} samples" if hasattr(data, "__len__") else ""
+        self.text = f"<{type(data).__name__}{size}>"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class CleanSamples:
+    """A checked clean set, and batches of it on the training device.
+
+    Parameters
+    ----------
+    owner : str
+        Class whose `clean_set` it is, for errors.
+    data : Dataset or DataLoader
+        As the user gave it: map-style, of ``(input, true label)``, of ``(input, given label, true
+        label)``, or of dicts with a label, or with a label and ``clean_labels``. Of a loader, the
+        dataset and the collate function are used.
+    num_classes : int
+        Which labels may occur.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n,), int64
+        True labels.
+    given : ndarray of shape (n,), int64, or None
+        Labels as given, where the set has them.
+    """
+
+    def __init__(self, owner: str, data: Any, num_classes: int) -> None:
+        dataset: Any = data.dataset if isinstance(data, DataLoader) else data
+        _check_kind(owner, dataset)
+        self._owner = owner
+        self._dataset = dataset
+        self._collate: Callable[[list[Any]], Any] = default_collate
+        if isinstance(data, DataLoader):
+            self._collate = data.collate_fn
+        self.labels, self.given = self._read_labels(num_classes)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._dataset)
+
+    def draw(self, size: int, context: EpochContext) -> CleanBatch:
+        """Return a random batch of at most `size` samples, of each process its own.
+
+        All randomness is that of `EpochContext.rng`: an endless source of batches that has no
+        state of its own, and goes on after a checkpoint where it was.
+        """
+        rank, processes = context.shard
+        seeds = context.rng.integers(2**63, size=processes)  # all alike, so that all stay in step
+        own = np.random.default_rng(int(seeds[rank]))
+        positions = own.choice(len(self), min(size, len(self)), replace=False)
+        return self._on_device(self._fetch(positions.tolist()), context)
+
+    def batches(self, order: NDArray[np.int64], context: EpochContext) -> Iterator[CleanBatch]:
+        """Yield the samples in an order, in batches of the size of training, or somewhat larger.
+
+        None is smaller unless the set is: BatchNorm cannot normalise one sample.
+        """
+        for part in np.array_split(order, max(1, len(order) // max(2, context.batch_size))):
+            yield self._on_device(self._fetch(part.tolist()), context)
+
+    def _fetch(self, positions: Sequence[int]) -> CleanBatch:
+        whole = getattr(self._dataset, "batch_at", None)
+        if callable(whole):
+            return split_clean_sample(whole(positions), self._owner)
+        many = getattr(self._dataset, "__getitems__", None)
+        samples = many(positions) if callable(many) else [self._dataset[i] for i in positions]
+        return split_clean_sample(self._collate(samples), self._owner)
+
+    def _on_device(self, batch: CleanBatch, context: EpochContext) -> CleanBatch:
+        """Return a batch on the training device, without waiting for it."""
+        to_cuda = context.device.type == "cuda"
+
+        def pin(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory() if to_cuda and not tensor.is_cuda else tensor
+
+        def move(labels: Tensor) -> Tensor:
+            return pin(labels).to(context.device, torch.int64, non_blocking=True)
+
+        inputs = context.engine.to_device(map_tensors(pin, batch.inputs))
+        given = None if batch.given is None else move(batch.given)
+        return CleanBatch(inputs, move(batch.labels), given)
+
+    def _read_labels(self, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return all labels, true and given ones, having checked them."""
+        known: list[Tensor] = []
+        given: list[Tensor] = []
+        for start in range(0, len(self), CHUNK):
+            positions = range(start, min(start + CHUNK, len(self)))
+            batch = self._fetch(positions)
+            known.append(self._check(batch.labels, positions, num_classes))
+            if batch.given is not None:
+                given.append(self._check(batch.given, positions, num_classes))
+        return torch.cat(known).numpy(), torch.cat(given).numpy() if given else None
+
+    def _check(self, labels: Tensor, positions: range, num_classes: int) -> Tensor:
+        """Return labels on the host, or raise where one of them is out of range."""
+        labels, whose = labels.cpu(), f"{self._owner}'s clean_set"
+        check_labels(labels, torch.tensor(positions), num_classes, owner=whose)
+        return labels.to(torch.int64)
+
+
+def split_clean_sample(sample: Any, owner: str) -> CleanBatch:
+    """Return inputs, true labels and given ones, if there are any, of a collated batch."""
+    whose = f"The 'clean_set' of {owner}"
+    if isinstance(sample, (tuple, list)) and len(sample) == 3:
+        inputs, given = split_sample(sample[:2], owner=whose)
+        return CleanBatch(inputs, split_sample((inputs, sample[2]), owner=whose)[1], given)
+    if is_mapping(sample) and TRUE_LABELS in sample.keys():  # noqa: SIM118  # mapping-like
+        rest = {key: sample[key] for key in sample.keys() if key != TRUE_LABELS}  # noqa: SIM118  # same
+        inputs = {key: value for key, value in rest.items() if key not in LABEL_NAMES}
+        labels = split_sample((inputs, sample[TRUE_LABELS]), owner=whose)[1]
+        has_given = len(inputs) < len(rest)
+        return CleanBatch(inputs, labels, split_sample(rest, owner=whose)[1] if has_given else None)
+    inputs, labels = split_sample(sample, owner=whose)
+    return CleanBatch(inputs, labels, None)
+
+
+def forward_without_trace(
+    model: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the logits of a model in the mode it is in, with other parameters if they are given.
+
+    BatchNorm normalises by the statistics of these inputs in train mode, as in a training step,
+    but its running statistics, like all buffers, stay as they are.
+    """
+    own = bare(model)
+    buffers = {name: buffer.clone() for name, buffer in own.named_buffers()}
+    logits: Tensor = functional_call(own, {**buffers, **(parameters or {})}, (inputs,))
+    return logits
+
+
+def _check_kind(owner: str, data: Any) -> None:
+    """Raise where there is no clean set, or it is no map-style dataset of two or more samples."""
+    streams = isinstance(data, (IterableDataset, Tensor, np.ndarray))
+    if streams or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        expected = (
+            "a map-style dataset of (input, true label), or a DataLoader of one: "
+            f"{owner}(clean_set=TensorDataset(inputs, clean_labels))"
+        )
+        raise invalid_parameter(owner, "clean_set", expected, data if data is None else type(data))
+    if len(data) < 2:
+        raise invalid_data(owner, "clean_set", "a dataset of at least 2 samples", str(len(data)))
