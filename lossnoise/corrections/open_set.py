@@ -23,11 +23,11 @@ from lossnoise.corrections.losses import cross_entropy
 FEWEST = 10  # rows of a class among which an outlier can be told
 LARGEST = 1000  # rows that are compared with each other: the cost grows with their square
 NOISY = 0.5  # the score above which a label is taken for wrong
-SHORTEST = 1e-3  # distance: the gradient of a shorter one would be without bound
+SHORTEST = 1e-3  # features that are scaled to length 1: the gradient grows with the scale
 
 
 def outlier_proba(
-    features: NDArray[Any], labels: NDArray[np.int64], neighbors: float = 0.4
+    features: NDArray[Any], labels: NDArray[np.int64], neighbors: float = 0.5
 ) -> NDArray[np.float64]:
     """Return how probably each sample is an outlier of its class.
 
@@ -42,7 +42,7 @@ def outlier_proba(
     labels : ndarray of shape (n,), int64
         The class of each row. Rows of a class with fewer than 10 are no outliers; a class with
         more than 1,000 is dealt out to parts of at most so many, which are compared within.
-    neighbors : int or float, default=0.4
+    neighbors : int or float, default=0.5
         How many neighbours a row's density is compared with: a number (int), or a fraction of the
         rows that it is compared with (float).
 
@@ -97,14 +97,15 @@ def contrastive_loss(features: Tensor, labels: Tensor, noisy: Tensor, margin: fl
     >>> features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
     >>> noisy = torch.tensor([False, False, True])
     >>> contrastive_loss(features, torch.zeros(3, dtype=torch.int64), noisy, margin=2.0)
-    tensor([0.5858, 1.4990, 1.0848])
+    tensor([0.5858, 1.5000, 1.0858])
     """
-    unit = F.normalize(features)
-    squared = (2.0 - 2.0 * unit @ unit.T).clamp_min(SHORTEST**2)
+    unit = F.normalize(features, eps=SHORTEST)
+    # Not by way of a matrix product, which would be made in low precision under autocast.
+    distance = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
     alike = (labels[:, None] == labels).fill_diagonal_(False)
     pull = alike & ~(noisy[:, None] | noisy)
     push = alike & (noisy[:, None] ^ noisy)
-    losses = 0.5 * (pull * squared + push * F.relu(margin - squared.sqrt()).square())
+    losses = 0.5 * (pull * distance.square() + push * F.relu(margin - distance).square())
     return losses.sum(dim=1) / (pull | push).sum(dim=1).clamp_min(1)
 
 
@@ -125,9 +126,9 @@ class OpenSet(Correction):
         run (float).
     every : int or float, default=0.1
         Epochs from one look at the features to the next, at least 1; a number or a fraction.
-    neighbors : int or float, default=0.4
+    neighbors : int or float, default=0.5
         Neighbours whose density that of a sample is compared with: a number (int), or a fraction
-        of its class (float). It should be fewer than the right labels of a class, and more than
+        of its class (float). It should be no more than the right labels of a class, and more than
         the wrong ones that look like each other.
     contrast : float, default=1.0
         Weight of the contrastive loss; 0 leaves it out.
@@ -146,7 +147,7 @@ class OpenSet(Correction):
     --------
     >>> from lossnoise.corrections import OpenSet
     >>> OpenSet(every=5, contrast=0.0).neighbors
-    0.4
+    0.5
     """
 
     _score: Tensor | None = None  # the mean over the looks so far
@@ -158,7 +159,7 @@ class OpenSet(Correction):
         *,
         warmup: float = 0.1,
         every: float = 0.1,
-        neighbors: float = 0.4,
+        neighbors: float = 0.5,
         contrast: float = 1.0,
         margin: float = 1.0,
         features_at: str = "",
@@ -229,7 +230,8 @@ class OpenSet(Correction):
 
         def describe(model: nn.Module, batch: Batch) -> Tensor:
             features = forward_features(model, batch.inputs, self.features_at).features
-            return torch.cat([F.normalize(features), batch.labels[:, None].float()], dim=1)
+            unit = F.normalize(features, eps=SHORTEST)
+            return torch.cat([unit, batch.labels[:, None].float()], dim=1)
 
         described = context.sweep(describe).cpu().numpy()
         features, labels = described[:, :-1], described[:, -1].astype(np.int64)

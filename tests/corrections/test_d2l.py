@@ -13,6 +13,7 @@ from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import D2L, CrossEntropy
 from lossnoise.corrections.d2l import is_turning_point, label_trust, local_dimensionality
 from lossnoise.exceptions import InvalidParameterError
+from lossnoise.training import Callback
 
 
 def brute_force_lid(points, k):
@@ -255,19 +256,51 @@ def test_parameters_out_of_range(make_context, name, value, expected):
         D2L(**{name: value}).setup(make_context())
 
 
-def test_in_a_run_the_rise_is_found(make_net, make_data):
-    """Features of points in the plane, where half of the labels are wrong and memorised."""
-    trainer = NoisyLabelTrainer(
-        make_net(),
-        correction=D2L(startup=1, window=2),
-        epochs=30,
-        batch_size=16,
-        device="cpu",
-        random_state=0,
-    )
-    trainer.fit(make_data(size=300))
+class PowerCut(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, trainer, epoch):
+        if epoch == self.epoch + 1:
+            raise RuntimeError("power cut")
+
+
+@pytest.fixture
+def train(make_net, make_data):
+    """Train on points in the plane, a third of whose labels are wrong and get memorised."""
+
+    def run(*, net_seed=0, seed=0, resume=False, **settings):
+        trainer = NoisyLabelTrainer(
+            make_net(seed=net_seed),
+            correction=D2L(startup=1, window=2),
+            epochs=20,
+            batch_size=16,
+            device="cpu",
+            random_state=seed,
+            **settings,
+        )
+        return trainer.fit(make_data(size=300), resume=resume)
+
+    return run
+
+
+def test_in_a_run_the_rise_is_found(train):
+    trainer = train()
     correction = trainer.correction_
-    assert len(correction.lid_) == 30
-    assert 3 <= correction.turning_epoch_ < 30
+    assert len(correction.lid_) == 20
+    assert 3 <= correction.turning_epoch_ < 20
     assert 0.0 < correction.alpha_ < 1.0
-    assert len(trainer.loss_history_[0]) == 30
+    assert trainer.loss_history_.shape == (300, 20)
+
+
+@pytest.mark.parametrize("before", [1, 0])
+def test_a_run_that_ends_about_the_rise_is_resumed_to_the_same_bits(train, tmp_path, before):
+    """The epoch to go back to is in the checkpoint, and what was gone back to."""
+    unbroken = train()
+    epoch = unbroken.correction_.turning_epoch_ - before
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(checkpoint_dir=tmp_path, callbacks=[PowerCut(epoch)])
+    resumed = train(checkpoint_dir=tmp_path, resume=True, net_seed=7, seed=None)
+    assert resumed.correction_.turning_epoch_ == unbroken.correction_.turning_epoch_
+    assert resumed.correction_.lid_ == unbroken.correction_.lid_
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
