@@ -67,7 +67,7 @@ class MentorNet(WeightingCorrection):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters."""
         owner = type(self).__name__
-        self._device = context.device
+        self._device, self._average = context.device, None
         check_real(owner, "percentile", self.percentile, 0.0, 1.0)
         check_real(owner, "decay", self.decay, 0.0, 1.0, closed="left")
         for name in ("warmup", "dropout_until"):

@@ -109,6 +109,7 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         check_int(owner, "steps", self.steps, 1)
         self._samples = CleanSamples(owner, self.clean_set, context.num_classes)
         self._mentor = Mentor(context.num_classes, _host_generator(context))
+        self._acting = self._past = None
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Teach the mentor what the student's losses on the clean set are now."""
