@@ -124,7 +124,7 @@ def audit(
 
     finder = make_detector(OWNER, detector)
     given = one_dimensional(labels)
-    n = len(label_array(OWNER, labels)) if on_nan != "drop" or not given.ndim else len(given)
+    n = len(label_array(OWNER, labels)) if on_nan != "drop" or not given.size else len(given)
     sources = read_sources(
         labels,
         n,

@@ -17,7 +17,7 @@ from lossnoise._labels import (
     one_dimensional,
 )
 from lossnoise._validation import check_probability_rows, invalid_data
-from lossnoise.audit._inputs import OWNER, FloatArray, is_pandas
+from lossnoise.audit._inputs import OWNER, FloatArray, as_list, is_pandas
 from lossnoise.exceptions import RenormalizedWarning
 
 # Rows of float32 probabilities miss a sum of 1 by about 1e-7.
@@ -49,17 +49,21 @@ def match_columns(
 
     `header` is the table that the probabilities came in, which may name its columns.
     """
-    probs = scale_rows(probs)
+    probs, header = scale_rows(probs), _header_of(header)
     if is_pandas(getattr(labels, "dtype", None), "CategoricalDtype") and class_names is None:
-        return _match_categories(probs, labels.cat if is_pandas(labels, "Series") else labels)
+        categorical = labels.cat if is_pandas(labels, "Series") else labels
+        _check_header(header, list(categorical.categories))
+        return _match_categories(probs, categorical)
     classes, codes = encode_labels(given)
     if class_names is None:
         class_names = _names_of_header(header, classes)
+    else:
+        _check_header(header, class_names)
     if class_names is not None:
         _check_width(probs, len(class_names), "one column for each of the {} class names")
         return Columns(*_match_names(classes, codes, class_names), probs)
     _check_sorted(classes)
-    _check_header(header, classes)
+    _check_header(header, classes.tolist())
     if probs.shape[1] != len(classes) or len(classes) < 2:
         expected = (
             f"one column for each of the {len(classes)} labels that occur, and at least two: for "
@@ -86,11 +90,19 @@ def read_class_names(class_names: Any) -> list[Any] | None:
     """Return class names as a list of distinct values."""
     if class_names is None:
         return None
-    names: list[Any] = one_dimensional(class_names).tolist()
-    if len(names) < 2 or len(set(names)) < len(names):
+    array = one_dimensional(class_names)  # of a set, a dict or a string: a single value
+    names: list[Any] = as_list(array) if array.ndim == 1 else []
+    if len(names) < 2 or not _are_distinct(names):
         expected = "at least two class names, each once, in the order of the columns"
-        raise invalid_data(OWNER, "class_names", expected, repr(names)[:200])
+        raise invalid_data(OWNER, "class_names", expected, repr(class_names)[:200])
     return names
+
+
+def _are_distinct(names: list[Any]) -> bool:
+    try:
+        return len(set(names)) == len(names)
+    except TypeError:  # of lists, which are no labels
+        return False
 
 
 def shown_names(given: np.ndarray, class_names: list[Any] | None) -> dict[Any, str]:
@@ -98,7 +110,7 @@ def shown_names(given: np.ndarray, class_names: list[Any] | None) -> dict[Any, s
     if class_names is None:
         return {}
     classes = encode_labels(given)[0]
-    if set(classes.tolist()) <= set(class_names):
+    if not counting_labels(classes) or set(classes.tolist()) <= set(class_names):
         return {}
     return {i: str(name) for i, name in enumerate(class_names)}
 
@@ -107,8 +119,10 @@ def _match_names(
     classes: np.ndarray, codes: NDArray[np.intp], names: list[Any]
 ) -> tuple[np.ndarray, NDArray[np.intp]]:
     """Return the labels of the named columns: the names, or their numbers."""
+    if classes.dtype.kind in "mM":  # dates of other units are other values to a dict
+        names = _as_dates(names, classes.dtype)
     place = {name: i for i, name in enumerate(names)}
-    occurring = classes.tolist()
+    occurring = as_list(classes)
     if set(occurring) <= set(place):
         columns = np.array([place[label] for label in occurring], dtype=np.intp)
         return _like(classes, names), columns[codes]
@@ -122,12 +136,22 @@ def _match_names(
 def _like(classes: np.ndarray, names: list[Any]) -> np.ndarray:
     """Return the names as an array like that of the labels, where its type holds them all."""
     array = one_dimensional(names)
+    if array.dtype == classes.dtype and array.dtype.kind in "mM":
+        return array
     if array.dtype.kind == classes.dtype.kind and array.dtype.kind in "US":
         return array.astype(np.promote_types(array.dtype, classes.dtype))
     if classes.dtype.kind in "iufb" and array.dtype.kind in "iufb":
         narrow = array.astype(classes.dtype)
         return narrow if np.array_equal(narrow, array) else array
     return object_array(names)
+
+
+def _as_dates(names: list[Any], dtype: Any) -> list[Any]:
+    """Return names in the unit of the dates that occur, where they are dates."""
+    try:
+        return list(np.array(names).astype(dtype))
+    except (TypeError, ValueError):
+        return names
 
 
 def _match_categories(probs: FloatArray, categorical: Any) -> Columns:
@@ -142,18 +166,23 @@ def _check_width(probs: FloatArray, size: int, expected: str) -> None:
         raise invalid_data(OWNER, "pred_probs", words, f"an array of shape {probs.shape}")
 
 
-def _names_of_header(table: Any, classes: np.ndarray) -> list[Any] | None:
+def _header_of(table: Any) -> list[Any]:
+    """Return the names of the columns of a data frame of pandas or polars, or a table of Arrow."""
+    if is_pandas(table, "DataFrame"):
+        return list(table.columns)
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    return list(names) if isinstance(names, list) else []
+
+
+def _names_of_header(names: list[Any], classes: np.ndarray) -> list[Any] | None:
     """Return the names of a table's columns, where they are the labels and some more."""
-    names = list(table.columns) if is_pandas(table, "DataFrame") else []
     return names if len(names) > len(classes) and set(classes.tolist()) < set(names) else None
 
 
-def _check_header(table: Any, classes: np.ndarray) -> None:
-    """Refuse a table whose columns are the labels by name, in another order."""
-    if not is_pandas(table, "DataFrame"):
-        return
-    names, wanted = list(table.columns), classes.tolist()
-    if names != wanted and set(names) == set(wanted):
+def _check_header(names: list[Any], wanted: list[Any]) -> None:
+    """Refuse columns that are the labels by name, as text at least, in another order."""
+    found, due = list(map(str, names)), list(map(str, wanted))
+    if found != due and set(found) == set(due):
         raise invalid_data(OWNER, "pred_probs", f"in the column order {wanted}", str(names))
 
 

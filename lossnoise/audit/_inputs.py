@@ -31,6 +31,7 @@ class RowIds(NamedTuple):
             index = labels.index
         if index is None:
             return cls(np.arange(n), None, np.arange(n))
+        _check_aligned("index", index, labels)
         values = one_dimensional(index)
         if values.shape != (n,):
             expected = f"of length {n}, one entry per label"

@@ -13,7 +13,8 @@ from lossnoise.audit._inputs import RowIds
 
 def build_table(columns: dict[str, Any], ranking: NDArray[np.intp], ids: RowIds) -> pl.DataFrame:
     """Return rows in the order of `ranking`, the index first, with a column ``rank`` from 1."""
-    series = [_column(ids.header, ids.values[ranking])]
+    header = "index" if ids.header in {*columns, "rank"} else ids.header  # each name once
+    series = [_column(header, ids.values[ranking])]
     for name, values in columns.items():
         if values is None:
             values = _column("", np.asarray(columns["given_label"]))

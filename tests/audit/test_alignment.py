@@ -1,6 +1,8 @@
 """Pandas objects in another order than the labels are refused, not audited wrongly."""
 
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from lossnoise import audit
@@ -11,7 +13,7 @@ PROBS = pd.DataFrame({"a": [0.9, 0.2, 0.4], "b": [0.1, 0.8, 0.6]}, index=["x", "
 WRONG = pd.Series([0.1, 0.2, 0.9], index=["x", "y", "z"])
 
 
-@pytest.mark.parametrize("name", ["losses", "pred_probs", "noise_proba"])
+@pytest.mark.parametrize("name", ["losses", "pred_probs", "noise_proba", "index"])
 def test_another_index_is_refused(name):
     given = {"noise_proba": WRONG, name: (PROBS if name == "pred_probs" else WRONG)}
     audit(LABELS, **given)
@@ -37,3 +39,21 @@ def test_columns_that_are_the_labels_in_another_order_are_refused():
 def test_columns_with_other_names_are_taken_in_order():
     report = audit(LABELS, pred_probs=PROBS.set_axis(["p0", "p1"], axis=1), noise_proba=WRONG)
     assert report.table["suggested_label"].tolist() == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("frame", [lambda table: table, pl.from_pandas, pa.Table.from_pandas])
+@pytest.mark.parametrize("labels", [["a", "b", "a"], pd.Categorical(["a", "b", "a"])])
+@pytest.mark.parametrize("class_names", [None, ["a", "b"]])
+def test_no_kind_of_table_is_taken_in_another_order(frame, labels, class_names):
+    given = {"noise_proba": WRONG.to_numpy(), "class_names": class_names}
+    table = PROBS.reset_index(drop=True)
+    report = audit(labels, pred_probs=frame(table), **given)
+    assert report.table["suggested_label"].tolist() == ["b", "a", "b"]
+    with pytest.raises(InvalidDataError, match=r"in the column order \['a', 'b'\]"):
+        audit(labels, pred_probs=frame(table[["b", "a"]]), **given)
+
+
+def test_columns_that_are_integer_labels_as_text_are_refused_in_another_order():
+    probs = PROBS.set_axis(["1", "0"], axis=1).to_dict("list")
+    with pytest.raises(InvalidDataError, match=r"in the column order \[0, 1\]. Got \['1', '0'\]"):
+        audit([0, 1, 0], pred_probs=pl.DataFrame(probs), noise_proba=[0.1, 0.2, 0.9])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lossnoise import audit
-from lossnoise.exceptions import RenormalizedWarning
+from lossnoise.exceptions import InvalidDataError, RenormalizedWarning
 
 LABELS = ["b", "a", "b", "c", "a", "c"]
 PROBS = np.array(
@@ -171,3 +171,42 @@ def test_a_column_of_a_hugging_face_dataset():
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_dict({"label": LABELS})
     same_as_a_list(data["label"])
+
+
+@pytest.mark.parametrize(
+    "class_names", ["ab", 2, {"a", "b"}, {"a": 0, "b": 1}, [["a"], ["b"]], [["a", "b"]], ["a", "a"]]
+)
+def test_class_names_without_an_order_or_that_are_no_labels_are_refused(class_names):
+    with pytest.raises(InvalidDataError) as error:
+        audit(["a", "b"], noise_proba=[0.1, 0.9], class_names=class_names)
+    assert str(error.value) == (
+        "The 'class_names' parameter of audit must be at least two class names, each once, in the "
+        f"order of the columns. Got {class_names!r} instead."
+    )
+
+
+@pytest.mark.parametrize("unit", ["D", "ns"])
+def test_class_names_may_be_dates_of_another_unit(unit, tmp_path):
+    dates = np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[D]")
+    given = np.array([dates[0], dates[1], dates[0]]).astype(f"datetime64[{unit}]")
+    probs = [[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]
+    report = audit(given, pred_probs=probs, noise_proba=[0.1, 0.2, 0.9], class_names=list(dates))
+    assert report.table["suggested_label"].dtype == report.table["given_label"].dtype
+    report.to_csv(tmp_path / "issues.csv")
+    text = (tmp_path / "issues.csv").read_text("utf-8-sig").splitlines()
+    cells = text[1].split(",")
+    text[1] = ",".join([*cells[:3], cells[2], *cells[4:]])
+    (tmp_path / "issues.csv").write_text("\n".join(text))
+    assert report.apply_review(tmp_path / "issues.csv").labels[2] == dates[1]
+
+
+def test_no_rows_are_refused_where_missing_ones_are_dropped_too():
+    with pytest.raises(InvalidDataError, match=r"a non-empty 1-D array or list of labels"):
+        audit([], losses=[], on_nan="drop")
+
+
+@pytest.mark.parametrize("name", ["loss", "rank", "given_label"])
+def test_an_index_with_the_name_of_a_column_is_called_index_in_polars(name):
+    labels = pd.Series(["a", "b"], index=pd.Index([5, 6], name=name))
+    frame = audit(labels, noise_proba=[0.1, 0.9]).to_frame("polars")
+    assert frame["index"].to_list() == [6, 5]
