@@ -125,13 +125,17 @@ class CleanSamples:
         positions = own.choice(len(self), min(size, len(self)), replace=False)
         return self._on_device(self._fetch(positions.tolist()), context)
 
-    def batches(self, order: NDArray[np.int64], context: EpochContext) -> Iterator[CleanBatch]:
-        """Yield the samples in an order, in batches of the size of training, or somewhat larger.
+    def batches(
+        self, order: NDArray[np.int64], given: NDArray[np.int64], context: EpochContext
+    ) -> Iterator[CleanBatch]:
+        """Yield the samples in an order, with these given labels, in batches as large as others.
 
-        None is smaller unless the set is: BatchNorm cannot normalise one sample.
+        None is smaller unless the set is, and some are larger: BatchNorm cannot normalise one
+        sample.
         """
         for part in np.array_split(order, max(1, len(order) // max(2, context.batch_size))):
-            yield self._on_device(self._fetch(part.tolist()), context)
+            batch = self._fetch(part.tolist())._replace(given=torch.from_numpy(given[part]))
+            yield self._on_device(batch, context)
 
     def _fetch(self, positions: Sequence[int]) -> CleanBatch:
         whole = getattr(self._dataset, "batch_at", None)

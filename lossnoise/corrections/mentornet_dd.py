@@ -36,8 +36,9 @@ class MentorNetDD(TakesCleanSet, MentorNet):
     losses that the student has on `clean_set`.
 
     Where that set has true labels only, v* would be 1 everywhere. Then labels of a copy of them
-    are redrawn anew before every epoch, by chance among the other classes, at the noise rate that
-    the detector found in the epoch before, between 5 and 95 %.
+    are redrawn by chance among the other classes, at the noise rate that the detector found,
+    between 5 and 95 %; from the end of the warm-up on they stay, and the student learns the copy
+    as it does the training set, weighed by the mentor, or its losses would be no example.
 
     Parameters
     ----------
@@ -82,6 +83,9 @@ class MentorNetDD(TakesCleanSet, MentorNet):
     _mentor: Mentor | None = None  # on the host, where it learns
     _acting: Mentor | None = None  # its copy on the device, from the first fit on
     _past: Lesson | None = None
+    _redrawn: NDArray[np.int64] | None = (
+        None  # labels of the copy, where true ones are all there is
+    )
 
     def __init__(
         self,
@@ -109,7 +113,7 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         check_int(owner, "steps", self.steps, 1)
         self._samples = CleanSamples(owner, self.clean_set, context.num_classes)
         self._mentor = Mentor(context.num_classes, _host_generator(context))
-        self._acting = self._past = None
+        self._acting = self._past = self._redrawn = None
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Teach the mentor what the student's losses on the clean set are now."""
@@ -117,10 +121,13 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         given = self._given(context)
         if given is None or self._average is None:
             return
-        present = self._make_lesson(given, context)
+        order = context.rng.permutation(len(given))  # sets in order of class have odd batches
+        present = self._make_lesson(order, given, context)
         past = [present] if self._past is None else [self._past, present]
         self._past = Lesson(*(torch.cat(parts) for parts in zip(*past, strict=True)))
         self._teach(present, context)
+        if self._redrawn is not None and context.epoch > self._epochs("warmup", context):
+            self._learn_copy(order, self._redrawn, context)
 
     def weigh(self, losses: Tensor, diffs: Tensor, labels: Tensor, context: EpochContext) -> Tensor:
         """Return v of each sample, shape (batch,); 1 where the mentor has learnt nothing yet."""
@@ -137,6 +144,7 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         return super().state_dict() | {
             "mentor": self._mentor.state_dict(),
             "past": None if self._past is None else list(self._past),
+            "redrawn": None if self._redrawn is None else torch.from_numpy(self._redrawn),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -144,6 +152,8 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         super().load_state_dict(state)
         assert self._mentor is not None  # setup made it
         self._mentor.load_state_dict(state["mentor"])
+        if state["redrawn"] is not None:
+            self._redrawn = state["redrawn"].cpu().numpy()
         if state["past"] is not None:
             self._past = Lesson(*(column.cpu() for column in state["past"]))
             self._acting = copy.deepcopy(self._mentor).to(self._device)
@@ -156,31 +166,32 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         true, given = self._samples.labels, self._samples.given
         if given is not None and (given != true).any():
             return given
-        if context.noise_rate is None:
-            return None
-        rate = float(np.clip(context.noise_rate, *RATES))
-        noisy, _ = inject_noise(
-            true,
-            rate,
-            include_true=False,
-            num_classes=context.num_classes,
-            random_state=context.rng,
-        )
-        return noisy
+        settled = self._redrawn is not None and context.epoch > self._epochs("warmup", context) + 1
+        if context.noise_rate is not None and not settled:
+            self._redrawn, _ = inject_noise(
+                true,
+                float(np.clip(context.noise_rate, *RATES)),
+                include_true=False,
+                num_classes=context.num_classes,
+                random_state=context.rng,
+            )
+        return self._redrawn
 
     @torch.no_grad()
-    def _make_lesson(self, given: NDArray[np.int64], context: EpochContext) -> Lesson:
+    def _make_lesson(
+        self, order: NDArray[np.int64], given: NDArray[np.int64], context: EpochContext
+    ) -> Lesson:
         """Return what the mentor sees of the clean set, as the student sees training batches."""
         assert self._samples is not None  # setup has them
         assert self._average is not None  # the caller has looked
-        order = context.rng.permutation(len(given))  # sets in order of class have odd batches
-        labels = torch.from_numpy(given[order])
-        logits = []
-        for batch in self._samples.batches(order, context):
+        found = []
+        for batch in self._samples.batches(order, given, context):
+            assert batch.given is not None  # as asked for
             with context.engine.autocast():
-                logits.append(forward_without_trace(context.engine.model, batch.inputs))
-        losses = cross_entropy(torch.cat(logits), labels.to(context.device))
-        losses = context.all_mean(losses)  # dropout and transforms of each process are its own
+                logits = forward_without_trace(context.engine.model, batch.inputs)
+            found.append(cross_entropy(logits, batch.given))
+        losses = context.all_mean(torch.cat(found))  # each process has a dropout of its own
+        labels = torch.from_numpy(given[order])
         return Lesson(
             losses.cpu(),
             (losses - self._average).cpu(),
@@ -188,6 +199,21 @@ class MentorNetDD(TakesCleanSet, MentorNet):
             torch.full_like(labels, _part(context)),
             torch.from_numpy(given == self._samples.labels)[order].float(),
         )
+
+    def _learn_copy(
+        self, order: NDArray[np.int64], given: NDArray[np.int64], context: EpochContext
+    ) -> None:
+        """Have the student learn the copy, as if it were a part of the training set."""
+        assert self._samples is not None  # setup has them
+        assert self._average is not None  # the caller has looked
+        engine = context.engine
+        for batch in self._samples.batches(order, given, context):
+            assert batch.given is not None  # as asked for
+            with engine.autocast():
+                losses = cross_entropy(engine.model(batch.inputs), batch.given)
+            known = losses.detach()
+            weights = self.weigh(known, known - self._average, batch.given, context)
+            engine.step((weights * self._drawn(len(known), context) * losses).mean())
 
     def _teach(self, present: Lesson, context: EpochContext) -> None:
         assert self._past is not None  # the caller has added to it

@@ -159,8 +159,10 @@ def test_each_process_draws_its_own_and_all_stay_in_step(context):
 )
 def test_batches_in_order_are_never_of_one_sample(context, batch_size, sizes):
     order = np.array([3, 1, 0, 2, 6, 5, 4])
-    batches = list(read(PAIRS).batches(order, context(batch_size=batch_size)))
+    given = GIVEN.numpy()
+    batches = list(read(PAIRS).batches(order, given, context(batch_size=batch_size)))
     assert [len(batch.labels) for batch in batches] == sizes
+    assert torch.equal(torch.cat([b.given for b in batches]), GIVEN[order])
     assert torch.equal(torch.cat([b.inputs for b in batches]), INPUTS[order])
 
 

@@ -279,7 +279,7 @@ def test_noise_of_the_detectors_rate_where_all_labels_are_right(
 ):
     inputs, true = make_data(30, 0.0).tensors
     data = TensorDataset(inputs, *([true] if given else []), true)
-    correction, context = start(data)
+    correction, context = start(data, warmup=2)
     context.noise_rate = rate
     for epoch in (2, 3):
         context.epoch = epoch
@@ -290,6 +290,53 @@ def test_noise_of_the_detectors_rate_where_all_labels_are_right(
     assert len(lesson.losses) == 60
     assert lesson.parts.tolist() == [10] * 30 + [20] * 30
     assert not torch.equal(lesson.right[:30], lesson.right[30:])  # drawn anew
+
+
+def test_the_student_learns_the_copy_from_the_end_of_the_warm_up_on(start, make_data):
+    """With one batch, no dropout and the mentor's v, against a step by hand; labels then stay."""
+    inputs, true = make_data(20, 0.0).tensors
+    correction, context = start(TensorDataset(inputs, true), warmup=2)
+    context.batch_size = 20
+    own, redrawn = context.engine.model.module, []
+    for epoch in (2, 3, 4):
+        before = copy.deepcopy(own)
+        context.epoch = epoch
+        correction.begin_epoch(context)
+        lesson = Lesson(*(column[-20:] for column in past_of(correction)))
+        redrawn.append(correction.state_dict()["redrawn"])
+        if epoch == 3:
+            mentor = Mentor(3, torch.Generator())
+            mentor.load_state_dict(correction.state_dict()["mentor"])
+            v = mentor(*lesson[:-1]).sigmoid().detach()
+            order = [
+                int((before_of(before, inputs, redrawn[1]) - x).abs().argmin()) for x in lesson[0]
+            ]
+            losses = torch.nn.functional.cross_entropy(
+                before(inputs[order]), redrawn[1][order], reduction="none"
+            )
+            (v * losses).mean().backward()
+            rate = context.engine.optimizers[0].param_groups[0]["lr"]
+            expected = before[4].weight - rate * (before[4].weight.grad + 1e-4 * before[4].weight)
+            torch.testing.assert_close(own[4].weight, expected)
+        assert torch.equal(own[4].weight, before[4].weight) == (epoch == 2)
+    assert not torch.equal(redrawn[0], redrawn[1])
+    assert torch.equal(redrawn[1], redrawn[2])
+
+
+def before_of(net, inputs, labels):
+    """Losses in train mode, in the order of the set."""
+    return torch.nn.functional.cross_entropy(
+        copy.deepcopy(net)(inputs), labels, reduction="none"
+    ).detach()
+
+
+def test_a_set_with_given_labels_is_not_learnt(start, make_data):
+    inputs, given = make_data(24, 0.4).tensors
+    correction, context = start(TensorDataset(inputs, given, torch.arange(24) % 3), warmup=0)
+    before = copy.deepcopy(context.engine.model.state_dict())
+    correction.begin_epoch(context)
+    for name, tensor in context.engine.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_without_a_noise_rate_or_losses_there_is_no_lesson(start, make_data, make_batch):
