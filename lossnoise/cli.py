@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 
 from lossnoise import __version__
 from lossnoise.audit._commands import BAD_INPUT, Outcome, run_audit, run_review
+from lossnoise.audit._text import printable
 from lossnoise.exceptions import LossNoiseError, LossNoiseWarning, NoSeparableNoiseWarning
 
 INTERRUPTED = 130
@@ -80,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LossNoiseError, OSError, MemoryError) as error:
         _say(f"error: {_reason(error)}")
         return BAD_INPUT
+    except Exception as error:  # Python's own status, 1, would say "more noise"
+        _say(f"error: {_unexpected(error)}")
+        return BAD_INPUT
 
 
 def _run(run: Callable[..., Outcome], **options: Any) -> int:
@@ -140,8 +145,17 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _unexpected(error: Exception) -> str:
+    """Return what is no fault of the input, and where it was found, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+    found = f"{type(error).__name__} {_reason(error)}"
+    return f"unexpected {found} ({where}): this is a mistake in lossnoise, please report it"
+
+
 def _say(line: str) -> None:
-    print(f"lossnoise: {line}", file=sys.stderr)  # noqa: T201  # this is the command line
+    if sys.stderr is not None:  # it was closed, and print would take stdout
+        print(f"lossnoise: {printable(line)}", file=sys.stderr)  # noqa: T201  # the command line
 
 
 def _print(text: str) -> None:
@@ -150,8 +164,10 @@ def _print(text: str) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # any label, in any encoding
     try:
         print(text, flush=True)  # noqa: T201  # this is the command line
-    except BrokenPipeError:  # Python would complain again as it closes stdout
+    except OSError as error:  # Python would complain again as it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 @contextmanager

@@ -212,7 +212,7 @@ def show_inputs(owner: str, inputs: Inputs, positions: Sequence[int]) -> list[Sh
     """
     viewer = Viewer(inputs, positions)
     shown = [viewer.show(position) for position in positions]
-    if shown and all(one.problem for one in shown):
+    if shown and all(one.problem and not one.fields for one in shown):
         got = f"{inputs.get(positions[0])!r} in row {positions[0]} ({shown[0].problem})"
         raise invalid_data(owner, "inputs", "pictures of which at least one can be opened", got)
     return shown

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossnoise._validation import require_extra
-from lossnoise.audit._csv import read_mark, read_review
+from lossnoise.audit._csv import count_reviews
 from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.audit._files import bad_file
-from lossnoise.audit._text import report_text
+from lossnoise.audit._text import printable, report_text
 from lossnoise.audit._ticker import Ticker
-from lossnoise.exceptions import InvalidDataError
 
 FINE, TOO_MUCH_NOISE, BAD_INPUT, CANNOT_TELL = range(4)
 
@@ -56,9 +56,10 @@ def run_audit(
     """Run ``lossnoise audit``; the parameters are its options."""
     path = Path(file)
     written = [Path(target) for target in (csv, output) if target is not None]
-    _check_outputs(path, written)
-    if csv is not None:
-        _check_reviews(Path(csv))
+    others = (Path(name) for name in (labels, losses, pred_probs, index) if name is not None)
+    _check_outputs([path, *others], written)
+    for target in written:
+        _check_reviews(target)
     if output is not None:
         require_extra("jinja2", "audit", "-o")  # before the work
     found = audit_file(
@@ -81,14 +82,14 @@ def run_audit(
 
 def run_review(review: str, *, labels: str, column: str | None, output: str) -> Outcome:
     """Run ``lossnoise review``; the parameters are its options."""
-    _check_outputs(Path(labels), [Path(output)])
+    _check_outputs([Path(labels), Path(review)], [Path(output)])
     done = review_file(Path(review), Path(labels), column=column, output=Path(output))
     text = f"{done.num_changed:,} labels changed, of {done.num_reviewed:,} rows with a review"
     if not done.num_reviewed:
         text = f"0 labels changed: the column 'review' of {review} is empty"
     if done.num_applied:
         text += f"; {done.num_applied:,} changes were already applied"
-    return Outcome(FINE, f"{text}\nwrote {output}")
+    return Outcome(FINE, f"{text}\nwrote {printable(output)}")
 
 
 def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, str]:
@@ -105,38 +106,45 @@ def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, 
 
 
 def _as_text(found: FileAudit, path: Path, written: Iterable[Path]) -> str:
-    parts = [report_text(found.report, path.name)]
+    parts = [report_text(found.report, printable(path.name))]
     if found.streamed:
         kept = f"only its {len(found.report):,} worst rows were kept"
         parts.append(f"The file was read in pieces, and {kept}.")
-    if notes := [f"wrote {target}" for target in written]:
+    if notes := [f"wrote {printable(target)}" for target in written]:
         parts.append("\n".join(notes))
     return "\n\n".join(parts)
 
 
 def _as_json(summary: dict[str, Any]) -> str:
-    return json.dumps(summary, indent=2, default=str)
+    return json.dumps(_finite(summary), indent=2, default=str, allow_nan=False)
 
 
-def _check_outputs(path: Path, written: list[Path]) -> None:
+def _finite(value: Any) -> Any:
+    """Return plain values with numbers that JSON does not know, such as inf, as text."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_outputs(read: list[Path], written: list[Path]) -> None:
     """Refuse, before the work, what could not be written or would be lost."""
-    if len(set(written)) < len(written):
+    if len({target.resolve() for target in written}) < len(written):
         raise bad_file(written[0], "is named twice: the table and the report are two files")
     for target in written:
-        if target.exists() and path.exists() and target.samefile(path):
+        if any(target.exists() and path.exists() and target.samefile(path) for path in read):
             raise bad_file(target, "is read too: write to another file, so that nothing is lost")
         if target.is_dir():
             raise bad_file(target, "is a folder: name a file in it")
+        if target.exists() and not target.is_file():  # a device or a pipe
+            raise bad_file(target, "is no file that could be replaced: name another one")
         if not target.parent.is_dir():
             raise bad_file(target, f"there is no folder {target.parent}: make it first")
 
 
 def _check_reviews(path: Path) -> None:
     """Refuse to write over what a person filled in."""
-    try:
-        reviewed = sum(1 for _ in read_review("", path, read_mark("", path)))
-    except (InvalidDataError, OSError):  # another file, or none
-        return
-    if reviewed:
+    if path.is_file() and (reviewed := count_reviews(path)):
         advice = "apply them with `lossnoise review`, or write to another file"
         raise bad_file(path, f"holds {reviewed:,} reviews that would be lost: {advice}")

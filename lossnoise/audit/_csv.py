@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 from lossnoise._labels import one_dimensional
 from lossnoise._validation import invalid_data
 from lossnoise.audit._inputs import as_cells
+from lossnoise.exceptions import InvalidDataError
 
 # In the order of the file; a person writes into ``review``.
 ISSUE_COLUMNS = (
@@ -38,6 +39,7 @@ REVIEW, KEY = "review", "row_key"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 _SEPARATORS = (",", ";", "\t")
+_LONGEST_CELL = (1 << 31) - 1  # the csv module stops at 128 KB, which is less than a long text
 
 
 class ReviewRow(NamedTuple):
@@ -54,8 +56,14 @@ def harmless(cell: Any) -> str:
     """Return the text of a cell that no spreadsheet runs as a formula; numbers stay as they are."""
     if isinstance(cell, (int, float)):
         return str(cell)
-    text = str(cell)
+    text = writable(cell)
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def writable(cell: Any) -> str:
+    """Return the text of a cell in which halves of characters, as in some paths, are spelt out."""
+    text = str(cell)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def restore(cell: str) -> str:
@@ -154,6 +162,18 @@ def read_mark(owner: str, path: Path) -> str:
     return ""
 
 
+def count_reviews(path: Path) -> int:
+    """Return how many rows of a file hold a review, whatever else is wrong with it."""
+    try:
+        text = _decode("", path)
+    except InvalidDataError:  # a spreadsheet may save other than UTF-8
+        text = path.read_bytes().decode("latin-1")
+    header, rows = _parse(text)
+    if not {REVIEW, KEY} <= set(header):
+        return 0
+    return sum(1 for _, row in rows if dict(zip(header, row, strict=False)).get(REVIEW, "").strip())
+
+
 def _position(owner: str, path: Path, line: int, key: str, mark: str) -> int:
     kind, _, rest = key.partition("-")
     found, _, number = rest.partition("-")
@@ -169,15 +189,30 @@ def _position(owner: str, path: Path, line: int, key: str, mark: str) -> int:
 
 def _read_cells(owner: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the header of a file and an iterator of its lines, however a spreadsheet saved it."""
-    text = _decode(owner, path)
-    first = text.splitlines()[0] if text else ""
-    separator = max(_SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header = [restore(name).strip() for name in next(reader, [])]
+    header, rows = _parse(_decode(owner, path))
     if REVIEW not in header or KEY not in header:
         expected = f"a file of AuditReport.to_csv, with the columns {REVIEW!r} and {KEY!r}"
         raise invalid_data(owner, "path", expected, f"{path.name} with the columns {header}")
-    return header, ((reader.line_num, cells) for cells in reader)
+    return header, rows
+
+
+def _parse(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    file = io.StringIO(text, newline="")
+    separator, names = read_header(file)
+    file.seek(0)
+    reader = csv.reader(file, delimiter=separator)
+    next(reader, None)
+    return [restore(name).strip() for name in names], ((reader.line_num, row) for row in reader)
+
+
+def read_header(file: IO[str]) -> tuple[str, list[str]]:
+    """Return the separator of a file and the names of its columns, which are the most with it."""
+    csv.field_size_limit(_LONGEST_CELL)
+    headers = []
+    for separator in _SEPARATORS:  # quoted names may hold others, and line ends
+        file.seek(0)
+        headers.append((separator, next(csv.reader(file, delimiter=separator), [])))
+    return max(headers, key=lambda header: (KEY in header[1], len(header[1])))
 
 
 def _decode(owner: str, path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossnoise.audit._audit import audit
-from lossnoise.audit._files import Block, Source, bad_file, open_source
+from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
+from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._select import (
     Chunk,
@@ -65,7 +66,7 @@ class FileAudit(NamedTuple):
         if self.streamed:
             return WorstRows(blocks, self.report, budget)
         pieces = list(blocks)
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
+        return {name: join_blocks([piece[name] for piece in pieces]) for name in names}
 
 
 class WorstRows(Sequence[dict[str, Any]]):
@@ -162,13 +163,16 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk) -> AuditRepo
     names: list[Any] | None = list(numbered_names(source, census.classes).values()) or None
     if rows.probs is not None and not names:
         names = class_names(source, selection, census.classes, rows.probs.shape[1])
-    return audit(
-        rows.labels,
+    report = audit(
+        as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,
         pred_probs=rows.probs,
         index=None if selection.ids is None else rows.ids,
         class_names=names,
     )
+    known = report._rows_known
+    report._rows_known = known._replace(ids=known.ids._replace(name=selection.ids))
+    return report
 
 
 def _audit_pieces(source: Source, selection: Selection, chunks: Any, limits: Limits) -> AuditReport:
@@ -190,6 +194,7 @@ def _audit_pieces(source: Source, selection: Selection, chunks: Any, limits: Lim
             "rows_kept": limits.kept,
         },
         kept=limits.kept,
+        index_name=selection.ids,
     )
 
 

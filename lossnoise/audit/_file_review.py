@@ -101,7 +101,7 @@ def review_file(review: Path, file: Path, *, column: str | None, output: Path) -
 
 
 def _label_column(source: Source, column: str | None) -> str:
-    if source.path.suffix == ".npy":
+    if kind_of(source.path) == ".npy":
         return source.columns[0]
     if column is None:
         return by_default(source, "--column")
@@ -194,7 +194,7 @@ def _write(
             _write_csv(source, name, file, new, compress=output.suffix.lower() == ".gz")
         elif not isinstance(source, ArraySource):
             _write_parquet(source, name, file, labels)
-        elif source.path.suffix == ".npy":
+        elif kind_of(source.path) == ".npy":
             np.save(file, labels, allow_pickle=False)
         else:
             _write_npz(source, name, file, labels)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,18 +22,27 @@ import numpy as np
 
 from lossnoise._labels import object_array
 from lossnoise._validation import require_extra
+from lossnoise.audit._csv import read_header
 from lossnoise.exceptions import InvalidDataError, LossNoiseError
 
 Block = dict[str, np.ndarray]
 
 LOSSES = "losses"  # what the only array of an NPY file is called
-SEPARATORS = (",", ";", "\t")
 
 # Rows of a CSV file that are lists at a time: Python's garbage collector would look at more of
 # them again and again.
 AT_ONCE = 1 << 11
 
-_LONGEST_CELL = (1 << 31) - 1  # the csv module stops at 128 KB, which is less than a long text
+# What the readers raise for files that are damaged, or of another kind than their name says.
+UNREADABLE = (
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    csv.Error,
+    zlib.error,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+)
 
 
 def bad_file(path: Path, problem: str) -> InvalidDataError:
@@ -154,7 +164,7 @@ class ArraySource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._arrays: Block = {}
-        if path.suffix == ".npy":
+        if kind_of(path) == ".npy":
             self._arrays[LOSSES] = load_npy(path)
             self.columns = [LOSSES]
         else:
@@ -231,8 +241,10 @@ def reading(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         advice = "save it in UTF-8, which spreadsheets call 'CSV UTF-8'"
         raise bad_file(path, f"not in UTF-8 (byte {error.start}): {advice}") from error
-    except (ValueError, EOFError, csv.Error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:  # numpy's advice would run code in the file
+            reason = "no arrays of numbers or text are in it"
         raise bad_file(path, f"cannot be read as a {kind_of(path)} file: {reason}") from error
 
 
@@ -247,18 +259,9 @@ def load_npy(path: Path) -> np.ndarray:
 
 def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
     """Open a CSV file, compressed or not."""
-    csv.field_size_limit(_LONGEST_CELL)
     if path.suffix.lower() == ".gz":
         return io.TextIOWrapper(gzip.open(path), encoding=encoding, newline="")
     return open(path, encoding=encoding, newline="")
-
-
-def read_header(file: IO[str]) -> tuple[str, list[str]]:
-    """Return the separator and the names of the columns, and go back to the beginning."""
-    first = file.readline()
-    file.seek(0)
-    separator = max(SEPARATORS, key=first.count)
-    return separator, next(csv.reader(file, delimiter=separator), [])
 
 
 def from_arrow(column: Any) -> np.ndarray:
@@ -266,8 +269,23 @@ def from_arrow(column: Any) -> np.ndarray:
     if hasattr(column, "dictionary"):
         column = column.dictionary_decode()
     if hasattr(column.type, "value_type"):
-        return np.array(column.to_pylist(), dtype=np.float64)
+        return _from_lists(column.to_pylist())
     array: np.ndarray = column.to_numpy(zero_copy_only=False)
     if array.dtype.kind in "biuO" or (array.dtype.kind == "f" and not column.null_count):
         return array
     return object_array(column.to_pylist())
+
+
+def _from_lists(rows: list[Any]) -> np.ndarray:
+    """Return lists of as many numbers as a table, others as they are."""
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError):  # of texts, of several lengths, or missing ones
+        return object_array(rows)
+
+
+def join_blocks(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the pieces of a column as one array."""
+    if len({piece.shape[1:] for piece in pieces}) == 1:
+        return np.concatenate(pieces)
+    return object_array([row for piece in pieces for row in piece])

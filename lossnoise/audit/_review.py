@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lossnoise._labels import object_array, one_dimensional
 from lossnoise._validation import invalid_data
-from lossnoise.audit._csv import ReviewRow, fingerprint, read_review
+from lossnoise.audit._csv import ReviewRow, fingerprint, read_review, writable
 from lossnoise.audit._inputs import as_cells, as_list, is_pandas
 
 OWNER = "AuditReport.apply_review"
@@ -101,7 +101,7 @@ class LabelTexts:
         self._loose: dict[Any, set[Any]] = {}
         self._allow_new = allow_new
         for label in {*known, *names}:
-            for text in {str(as_text(label)), names.get(label, str(label))}:
+            for text in map(writable, {str(as_text(label)), names.get(label, str(label))}):
                 self._exact.setdefault(text, set()).add(label)
                 self._loose.setdefault(_loosely(text), set()).add(label)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
-from lossnoise.audit._files import ArraySource, Source, bad_file
-from lossnoise.audit._inputs import FloatArray
+from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
+from lossnoise.audit._inputs import FloatArray, as_cells
 
 # Columns that are taken where no option names one.
 DEFAULTS = {
@@ -135,7 +135,7 @@ def class_names(source: Source, selection: Selection, classes: list[Any], width:
     file, or else in the order of the sorted labels (numbers in text in that of the numbers).
     """
     if isinstance(source, ArraySource) and CLASS_NAMES in source.columns:
-        names = _as_many(source, source.array(CLASS_NAMES).tolist(), width)
+        names = _as_many(source, _listed_names(source), width)
         if numbered_names(source, classes):
             return list(range(width))
         if not set(classes) <= set(names):
@@ -153,10 +153,17 @@ def numbered_names(source: Source, classes: list[Any]) -> dict[Any, str]:
     """Return names by label, where an NPZ file has names of the labels 0, 1, ..., else nothing."""
     if not isinstance(source, ArraySource) or CLASS_NAMES not in source.columns:
         return {}
-    names = source.array(CLASS_NAMES).tolist()
+    names = _listed_names(source)
     if set(classes) <= set(names) or not all(_is_number_below(c, len(names)) for c in classes):
         return {}
     return {i: str(name) for i, name in enumerate(names)}
+
+
+def _listed_names(source: ArraySource) -> list[Any]:
+    names: list[Any] = as_cells(source.array(CLASS_NAMES)).tolist()
+    if source.array(CLASS_NAMES).ndim == 1 and len(set(names)) == len(names):
+        return names
+    raise bad_file(source.path, f"{CLASS_NAMES!r} must be one name a column, each another one")
 
 
 # -- names ------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ def _values_by_default(source: Source) -> tuple[str | None, str | None]:
 
 def _losses_only(source: Source, losses: str | None) -> bool:
     """Tell whether the file is one array of losses, which comes without labels."""
-    return losses is not None and isinstance(source, ArraySource) and source.path.suffix == ".npy"
+    return losses is not None and kind_of(source.path) == ".npy"
 
 
 def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[str] | None]:
@@ -204,7 +211,7 @@ def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[st
 
 def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] | None:
     """Return the labels that the names of columns end with; None where they are other names."""
-    labels = {str(label): label for label in classes}
+    labels = {_name_of(label): label for label in classes}
     for cut in _shared(texts):
         ends = [text[cut:] for text in texts]
         if set(labels) <= set(ends):
@@ -217,6 +224,12 @@ def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] 
     return None
 
 
+def _name_of(label: Any) -> str:
+    """Return the text of a label; whole numbers are read as floats where some cell was empty."""
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label) if whole else label)
+
+
 def _shared(texts: list[str]) -> list[int]:
     """Return how many characters all texts may begin with in common, most first."""
     lengths = range(min(map(len, texts)) + 1)
@@ -225,7 +238,8 @@ def _shared(texts: list[str]) -> list[int]:
 
 def _like(text: str, classes: list[Any]) -> Any:
     """Return a label that does not occur in the type of those that do."""
-    return int(text) if isinstance(classes[0], int) and text.isdecimal() else text
+    kind = type(classes[0])
+    return kind(text) if kind in (int, float) and text.isdecimal() else text
 
 
 def _in_order(source: Source, classes: list[Any]) -> list[Any]:
@@ -306,6 +320,8 @@ def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> Floa
 def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> FloatArray:
     """Return finite numbers, or say in which row there are none."""
     try:
+        if np.iscomplexobj(values):
+            raise TypeError
         table = np.asarray(values).astype(np.float64)
     except (TypeError, ValueError):
         row, cell = next((i, v) for i, v in enumerate(values.tolist(), start) if not _is_number(v))

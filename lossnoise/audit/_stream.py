@@ -150,6 +150,7 @@ def audit_stream(
     names_of: Callable[[list[Any]], dict[Any, str]],
     settings: dict[str, Any],
     kept: int = KEPT,
+    index_name: str | None = None,
 ) -> StreamedReport:
     """Audit rows that come in pieces, any number of times.
 
@@ -169,6 +170,8 @@ def audit_stream(
         What the audit was asked for.
     kept : int
         Rows of the report.
+    index_name : str, optional
+        Which column names the rows.
     """
     from lossnoise.detectors._histogram import LossHistogram
 
@@ -188,7 +191,7 @@ def audit_stream(
         fitted = finder.fit_histogram(histogram)
     worst, sums = _judge_all(chunks(), fitted, classes, kept)
     return StreamedReport(
-        AuditRows(worst.labels, worst.labels, RowIds(worst.ids, None, worst.ids), *worst[3:]),
+        AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
         detector=fitted,
         summary=complete_summary(sums.figures(census), fitted, settings),

@@ -19,7 +19,7 @@ def report_text(report: AuditReport, source: str) -> str:
     """Return verdict, classes, confusions and worst rows of a report."""
     summary = report.summary
     known = [found for found in summary["per_class"] if found["label"] != ""]
-    counts = f"{summary['n']:,} rows" + (f", {len(known):,} classes" if known else "")
+    counts = f"{summary['n']:,} rows" + (f", {_count(known)}" if known else "")
     parts = [f"{source}: {counts}", textwrap.fill(summary["verdict"], WIDTH)]
     tells = summary["num_issues"] or summary["separable"] is not False
     if known and tells:
@@ -50,8 +50,17 @@ def report_repr(report: AuditReport) -> str:
 
 def plain(value: Any, most: int = CELL) -> str:
     """Return a cell in one line: nothing in a label can move the cursor or change colours."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    shown = printable(value)
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def _count(classes: list[Any]) -> str:
+    return "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
+
+
+def printable(value: Any) -> str:
+    """Return a text whose control characters, line ends among them, are spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
 def _classes(per_class: list[dict[str, Any]], report: AuditReport) -> str:

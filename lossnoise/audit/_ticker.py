@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -25,8 +26,9 @@ class Ticker:
     """
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._quiet = quiet
+        found = stream or sys.stderr  # None where it was closed
+        self._quiet = quiet or found is None
+        self._stream = found or io.StringIO()
         self._terminal = self._stream.isatty()
         self._next = time.monotonic() + PATIENCE
 

@@ -284,3 +284,31 @@ def test_keys_are_not_changed_by_pandas(report, tmp_path):
     frame.sample(frac=1.0, random_state=0).to_csv(out, index=False)
     (tmp_path / "b.csv").write_text(out.getvalue(), "utf-8")
     assert report.apply_review(tmp_path / "b.csv").labels.tolist() == ["owl"] * 4
+
+
+def test_labels_longer_than_the_csv_module_likes_come_back(tmp_path):
+    long = "x" * 200_000
+    report = audit([long, "b", "b"], noise_proba=[0.1, 0.9, 0.2])
+    report.to_csv(tmp_path / "a.csv")
+    text = (tmp_path / "a.csv").read_text("utf-8-sig").replace("\nb,", "\n,")
+    header, first, *rest = text.splitlines()
+    cells = first.split(",")
+    cells[3] = long
+    (tmp_path / "a.csv").write_text("\n".join([header, ",".join(cells), *rest]))
+    assert report.apply_review(tmp_path / "a.csv").labels.tolist() == [long, long, "b"]
+
+
+def test_halves_of_characters_are_spelt_out_and_come_back(tmp_path):
+    """Such as those that Python puts into paths that are not in UTF-8."""
+    report = audit(["caf\udce9", "b"], noise_proba=[0.1, 0.9], index=["\udcff.png", "2.png"])
+    found = reviewed(report, tmp_path / "a.csv", {1: r"caf\udce9"})
+    assert found.labels.tolist() == ["caf\udce9", "caf\udce9"]
+    assert read(tmp_path / "a.csv")[1]["index"] == r"\udcff.png"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_an_index_may_be_called_anything(tmp_path, delimiter):
+    name = "a,b,c,d,e,f,g,h,i,j,k,l,m;n\no"
+    report = audit(LABELS, noise_proba=[0.1, 0.9, 0.3, 0.8], index=pd.Index(range(4), name=name))
+    found = reviewed(report, tmp_path / "a.csv", {1: "owl"}, delimiter=delimiter)
+    assert found.labels.tolist() == ["cat", "owl", "cat", "owl"]

@@ -1,0 +1,111 @@
+"""Files that are damaged, unusual or not what their name says: one line says so."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossnoise.audit._file_audit import audit_file
+from lossnoise.audit._files import open_source
+from lossnoise.exceptions import InvalidDataError
+
+N = 60
+
+
+def make_frame():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(3, size=N)
+    probs = rng.dirichlet([0.2, 0.2, 0.2], size=N)
+    probs[np.arange(N), codes] += 4.0
+    probs /= probs.sum(axis=1, keepdims=True)
+    return pd.DataFrame({"label": codes} | {f"p_{i}": probs[:, i] for i in range(3)})
+
+
+def refused(path, **options):
+    with pytest.raises(InvalidDataError) as caught:
+        audit_file(path, **options)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+def test_a_compressed_file_that_is_damaged_is_refused(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    content = bytearray(gzip.compress(make_frame().to_csv(index=False).encode(), mtime=0))
+    middle = len(content) // 2
+    content[middle : middle + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    assert refused(path).startswith("cannot be read as a .csv.gz file: ")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_numpy_is_not_quoted_where_it_would_have_code_run(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("something else")
+    expected = f"cannot be read as a .{name[2:]} file: no arrays of numbers or text are in it"
+    assert refused(path) == expected
+
+
+@pytest.mark.parametrize("header", ['"a,b,c,d,e,f";label;loss', '"a\nb;c;d;e;f";label;loss'])
+def test_the_separator_is_not_what_a_quoted_name_holds(tmp_path, header):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n1;cat;0.5\n")
+    assert open_source(path).columns[1:] == ["label", "loss"]
+
+
+def test_the_ending_of_an_array_may_be_in_capitals(tmp_path):
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, size=N)
+    losses[::5] += 5.0
+    with open(tmp_path / "A.NPY", "wb") as file:
+        np.save(file, losses)
+    assert audit_file(tmp_path / "A.NPY").report.summary["n"] == N
+
+
+@pytest.mark.parametrize("names", [[["a", "b", "c"]], ["a", "b", "b"]])
+def test_class_names_of_an_archive_name_each_column_once(tmp_path, names):
+    data = make_frame()
+    labels, probs = data["label"].to_numpy(), data.filter(like="p_").to_numpy()
+    np.savez(tmp_path / "a.npz", labels=labels, pred_probs=probs, class_names=np.array(names))
+    expected = "'class_names' must be one name a column, each another one"
+    assert refused(tmp_path / "a.npz") == expected
+
+
+def test_complex_losses_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.zeros(N, int), losses=np.full(N, 1.0 + 1.0j))
+    assert refused(tmp_path / "a.npz") == "column 'losses' has '(1+1j)' in row 0 (from 0), " + (
+        "which is no number"
+    )
+
+
+def test_whole_numbers_that_are_floats_find_their_columns(tmp_path):
+    """As pandas reads integers beside an empty cell."""
+    data = make_frame()
+    data["label"] = data["label"].astype(float)
+    data[["label", "p_2", "p_0", "p_1"]].to_parquet(tmp_path / "a.parquet")
+    report = audit_file(tmp_path / "a.parquet", pred_probs="p_*").report
+    assert report.table["suggested_label"].dtype == float
+    probs = data.filter(like="p_").to_numpy()
+    scores = probs[np.arange(N), data["label"].astype(int)]
+    assert report.table["label_score"].sort_index().to_numpy() == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("unit", ["D", "ns"])
+def test_labels_that_are_dates_have_columns(tmp_path, unit):
+    data = make_frame()
+    dates = np.array(["2020-01-01", "2021-01-01", "2022-01-01"], f"datetime64[{unit}]")
+    labels, probs = dates[data["label"]], data.filter(like="p_").to_numpy()
+    np.savez(tmp_path / "a.npz", labels=labels, pred_probs=probs)
+    (worst,) = audit_file(tmp_path / "a.npz").report.iter_rows(1)
+    assert worst.suggested_label.startswith("202")
+
+
+def test_columns_beside_the_audit_may_be_of_any_type(tmp_path):
+    data = make_frame()
+    data["ragged"] = [[1.0, 2.0][: i % 3] for i in range(N)]
+    data["words"] = [["a", "b"] for _ in range(N)]
+    data["bytes"] = b"\xff no picture"
+    data.to_parquet(tmp_path / "a.parquet")
+    found = audit_file(tmp_path / "a.parquet", pred_probs="p_*")
+    found.report.to_html(tmp_path / "a.html", inputs=found.inputs(10), budget=10)
+    assert "[&#39;a&#39;, &#39;b&#39;]" in (tmp_path / "a.html").read_text("utf-8")
