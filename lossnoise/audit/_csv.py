@@ -199,19 +199,18 @@ def _read_cells(owner: str, path: Path) -> tuple[list[str], Iterator[tuple[int, 
 def _parse(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     file = io.StringIO(text, newline="")
     separator, names = read_header(file)
-    file.seek(0)
     reader = csv.reader(file, delimiter=separator)
     next(reader, None)
     return [restore(name).strip() for name in names], ((reader.line_num, row) for row in reader)
 
 
 def read_header(file: IO[str]) -> tuple[str, list[str]]:
-    """Return the separator of a file and the names of its columns, which are the most with it."""
+    """Return the separator of a file and its columns, which are the most with it, and rewind."""
     csv.field_size_limit(_LONGEST_CELL)
     headers = []
     for separator in _SEPARATORS:  # quoted names may hold others, and line ends
-        file.seek(0)
         headers.append((separator, next(csv.reader(file, delimiter=separator), [])))
+        file.seek(0)
     return max(headers, key=lambda header: (KEY in header[1], len(header[1])))
 
 
