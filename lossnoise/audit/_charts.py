@@ -6,11 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossnoise.audit._inputs import FloatArray
 
 if TYPE_CHECKING:
     from lossnoise.audit._report import AuditReport
+    from lossnoise.detectors._histogram import LossHistogram
 
 # Units of the drawing, which the page stretches to the space that it has.
 WIDTH, HEIGHT = 1000.0, 300.0
@@ -83,9 +85,52 @@ def draw_losses(report: AuditReport) -> Chart | None:
     rows = report._rows_known
     flagged = rows.noise_proba > report.summary["threshold"]
     if np.isnan(rows.losses).all():
-        return _draw("probability that the label is wrong", rows.noise_proba, flagged, None)
+        quantity, wrong = "probability that the label is wrong", rows.noise_proba
+        return _draw(quantity, Values(wrong), Values(wrong[flagged]), None)
     detector = report.detector if hasattr(report.detector, "_sample_fit") else None
-    return _draw("loss", rows.losses, flagged, detector)
+    if report._counted is not None:  # the rows that were kept are not all
+        counted, issues = map(Bins, report._counted)
+        return _draw("loss", counted, issues, detector)
+    return _draw("loss", Values(rows.losses), Values(rows.losses[flagged]), detector)
+
+
+class Values:
+    """Numbers that are all known."""
+
+    def __init__(self, values: FloatArray) -> None:
+        self._values = values
+        self.size = len(values)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share of all is."""
+        return float(np.quantile(self._values, share))
+
+    def count(self, edges: FloatArray) -> NDArray[np.intp]:
+        """Return how many are in each bar, those beyond the edges in the first or last one."""
+        return np.asarray(np.histogram(np.clip(self._values, edges[0], edges[-1]), edges)[0])
+
+
+class Bins:
+    """Numbers that were counted: those within a bin count as evenly spread."""
+
+    def __init__(self, histogram: LossHistogram) -> None:
+        self._histogram = histogram
+        self.size = len(histogram)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share of all is."""
+        return float(self._histogram.quantile(share))
+
+    def count(self, edges: FloatArray) -> NDArray[np.intp]:
+        """Return how many are in each bar, those beyond the edges in the first or last one."""
+        if not self.size:
+            return np.zeros(len(edges) - 1, dtype=np.intp)
+        middles, counts = self._histogram.bins()
+        lows, totals = self._histogram.lower_edges(), counts.cumsum()
+        ends = np.stack([lows, 2.0 * middles - lows], axis=1).ravel()
+        below = np.interp(edges, ends, np.stack([totals - counts, totals], axis=1).ravel())
+        below[0], below[-1] = 0.0, self.size
+        return np.asarray(np.diff(np.rint(below).astype(np.intp)))
 
 
 def nice_ticks(low: float, high: float, most: int = 8) -> FloatArray:
@@ -100,24 +145,23 @@ def nice_ticks(low: float, high: float, most: int = 8) -> FloatArray:
     return np.asarray(step * np.arange(first, max(last, first + 1) + 1))
 
 
-def _draw(quantity: str, values: FloatArray, flagged: np.ndarray, detector: Any) -> Chart:
-    top = float(values.max())
-    bulk = float(np.quantile(values, BULK))
+def _draw(quantity: str, values: Values | Bins, flagged: Values | Bins, detector: Any) -> Chart:
+    bottom, bulk, top = map(values.quantile, (0.0, BULK, 1.0))
     has_tail = detector is not None and top > 2.0 * bulk > 0.0
-    ticks = nice_ticks(float(values.min()), bulk if has_tail else top)
+    ticks = nice_ticks(bottom, bulk if has_tail else top)
     low, high = float(ticks[0]), float(ticks[-1])
     edges = np.linspace(low, high, BARS + 1)
-    inside = np.clip(values, low, high)
-    counts, flags = (np.histogram(v, edges)[0] for v in (inside, inside[flagged]))
+    counts = values.count(edges)
+    flags = np.minimum(flagged.count(edges), counts)  # bins are divided, and both rounded
     limit = _limit_of(counts)
     # A density of 1 is as many values a bar as this.
-    scale = HEIGHT / limit * len(values) * (high - low) / BARS
+    scale = HEIGHT / limit * values.size * (high - low) / BARS
     curves, cut = {}, None
     if detector is None:
         cut = 0.5 if quantity != "loss" else None
     else:
         curves = _curves(detector, low, high, scale)
-        cut = _cut_of(detector, low, high) if detector.separable_ or flagged.any() else None
+        cut = _cut_of(detector, low, high) if detector.separable_ or flagged.size else None
     return Chart(
         quantity,
         _bars(edges, counts, flags, HEIGHT / limit),
@@ -126,7 +170,7 @@ def _draw(quantity: str, values: FloatArray, flagged: np.ndarray, detector: Any)
         None if cut is None else WIDTH * (cut - low) / (high - low),
         cut,
         bool(counts.max() > limit),
-        bool(has_tail and values.max() > high),
+        bool(has_tail and top > high),
     )
 
 

@@ -82,6 +82,8 @@ class AuditReport:
     2
     """
 
+    _counted: Any = None  # losses of all rows and of the issues, where not all rows were kept
+
     def __init__(
         self,
         rows: AuditRows,

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk
 from lossnoise.audit._summary import THRESHOLD, Figures, cautious_proba, complete_summary
 from lossnoise.exceptions import NoSeparableNoiseWarning, RenormalizedWarning
+
+if TYPE_CHECKING:
+    from lossnoise.detectors._histogram import LossHistogram
 
 KEPT = 10_000  # rows of the report
 MOST_CLASSES = 100_000  # more are no classes, and would not fit in memory either
@@ -53,6 +56,8 @@ class StreamedReport(AuditReport):
         How labels are shown, where that is not by themselves.
     fingerprint : str
         What tells the labels of the file, in their order, from others.
+    counted : tuple of LossHistogram
+        Losses of all rows, and of all label issues.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class StreamedReport(AuditReport):
         summary: dict[str, Any],
         names: dict[Any, str],
         fingerprint: str,
+        counted: tuple[Any, Any],
     ) -> None:
         super().__init__(
             rows,
@@ -75,6 +81,7 @@ class StreamedReport(AuditReport):
         )
         self.summary = summary
         self.fingerprint = fingerprint
+        self._counted = counted
 
     def apply_review(self, path: object, *, allow_new: bool = False) -> NoReturn:
         """Refuse: the labels are in a file."""
@@ -189,7 +196,8 @@ def audit_stream(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
         fitted = finder.fit_histogram(histogram)
-    worst, sums = _judge_all(chunks(), fitted, classes, kept)
+    sums = Sums(fitted, LossHistogram())
+    worst = _judge_all(chunks(), fitted, classes, kept, sums)
     return StreamedReport(
         AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
@@ -197,6 +205,7 @@ def audit_stream(
         summary=complete_summary(sums.figures(census), fitted, settings),
         names=names_of(census.classes),
         fingerprint=census.fingerprint,
+        counted=(histogram, sums.losses_of_issues),
     )
 
 
@@ -216,16 +225,16 @@ def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes)
 
 
 def _judge_all(
-    chunks: Iterable[Chunk], fitted: Any, classes: Classes | None, kept: int
-) -> tuple[Judged, Sums]:
-    """Return the worst rows, in the order of the file, and the sums over all."""
-    sums, worst = Sums(fitted), None
+    chunks: Iterable[Chunk], fitted: Any, classes: Classes | None, kept: int, sums: Sums
+) -> Judged:
+    """Return the worst rows, in the order of the file, and add up all."""
+    worst = None
     for judged in (_judge(chunk, fitted, classes) for chunk in chunks):
         sums.add(judged)
         worst = judged if worst is None else merge_worst(worst, judged, kept)
     assert worst is not None  # the detector refuses too few losses
     worst = worst.take(_ranking(worst)[:kept])
-    return worst.take(np.argsort(worst.positions)), sums
+    return worst.take(np.argsort(worst.positions))
 
 
 def _judge(chunk: Chunk, fitted: Any, classes: Classes | None) -> Judged:
@@ -266,10 +275,11 @@ def merge_worst(worst: Judged, more: Judged, kept: int) -> Judged:
 
 
 class Sums:
-    """What the summary needs of all rows."""
+    """What the summary needs of all rows, and the chart: the losses of the issues are counted."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, losses_of_issues: LossHistogram) -> None:
         self._detector = detector
+        self.losses_of_issues = losses_of_issues
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
@@ -285,6 +295,7 @@ class Sums:
             totals = np.bincount(codes, weights=weights, minlength=len(labels)).tolist()
             for label, total in zip(labels, totals, strict=True):
                 counter[label] += total
+        self.losses_of_issues.fill(rows.losses[issues])
         wrong = rows.wrong[issues]
         self._wrong_in_issues += float(wrong.sum())
         cautious = cautious_proba(self._detector, rows.losses[issues], wrong)

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lossnoise.audit import _stream, _ticker
+from lossnoise.audit._charts import draw_losses
 from lossnoise.audit._csv import LabelMark, fingerprint
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.audit._select import Chunk
@@ -278,3 +280,41 @@ def test_short_work_says_nothing():
     said = Terminal()
     assert list(Ticker(stream=said).count([], "counting")) == []
     assert said.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    "options", [{"losses": "loss"}, {"pred_probs": "p_*"}], ids=["losses", "probs"]
+)
+def test_the_chart_counts_all_rows_although_few_are_kept(path, options):
+    charts = [
+        draw_losses(audit_file(path, **options, limits=limits).report) for limits in (None, PIECES)
+    ]
+    assert charts[0].ticks == charts[1].ticks
+    bars = [
+        {bar.x: re.findall(r"([\d,]+) (?:rows|flagged)", bar.title) for bar in c.bars}
+        for c in charts
+    ]
+    totals = [
+        [sum(int(b[i].replace(",", "")) for b in one.values()) for i in (0, 1)] for one in bars
+    ]
+    assert totals[0][0] == totals[1][0] == N
+    assert totals[0][1] == pytest.approx(totals[1][1], abs=3)
+    heights = [{bar.x: bar.height for bar in chart.bars} for chart in charts]
+    for x in set(heights[0]) & set(heights[1]):
+        assert heights[0][x] == pytest.approx(heights[1][x], abs=12.0)  # bins at a border
+
+
+def test_the_chart_of_a_stream_without_issues_has_none(tmp_path):
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, size=N)
+    np.save(tmp_path / "losses.npy", losses)
+    chart = draw_losses(audit_file(tmp_path / "losses.npy", limits=PIECES).report)
+    assert sum(bar.flagged_height for bar in chart.bars) == 0.0
+    assert chart.cut is None
+
+
+@pytest.mark.parametrize("limits", [None, PIECES])
+def test_the_index_keeps_its_name(path, limits, tmp_path):
+    report = audit_file(path, losses="loss", index="id", limits=limits).report
+    report.to_csv(tmp_path / "issues.csv")
+    assert (tmp_path / "issues.csv").read_text("utf-8-sig").startswith("id,given_label,")
+    assert report.table.index.name == "id"
