@@ -25,6 +25,7 @@ from lossnoise.audit._files import (
     open_text,
     reading,
 )
+from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts, review_labels
 from lossnoise.audit._select import by_default, check_column, numbered_names
 from lossnoise.exceptions import InvalidDataError
@@ -79,20 +80,23 @@ def review_file(review: Path, file: Path, *, column: str | None, output: Path) -
         raise bad_file(output, "is read too: write to another file, so that nothing is lost")
     source = open_source(file)
     name = _label_column(source, column)
-    labels = _read_labels(source, name)
+    stored = _read_labels(source, name)
+    labels = as_cells(stored)  # dates by their text, as the review has them
     rows = _read_rows(review, labels, file)
     known: list[Any] = list(set(labels.tolist()))
     names = numbered_names(source, known)
     if not names:  # else their numbers are known, and these texts are names
-        texts = (text for row in rows for text in (row.given, row.suggested) if text)
-        known += [_like(text, labels) for text in texts]
+        occurring = set(map(str, known))  # of any type: dates have no other text
+        texts = {text for row in rows for text in (row.given, row.suggested) if text}
+        known += [_like(text, labels) for text in texts - occurring]
     given = _as_audited(review, rows, labels, LabelTexts(known, names, allow_new=False), file)
     at = np.array([row.position for row in rows], dtype=np.intp)
     reviewed = review_labels(
         review, given, known=known, names=names, ids=at, positions=at, allow_new=False
     )
     changed = np.flatnonzero(np.asarray(reviewed.labels != labels))
-    _write(source, name, output, reviewed.labels, changed)
+    corrected = reviewed.labels if labels is stored else reviewed.labels.astype(stored.dtype)
+    _write(source, name, output, corrected, changed)
     done = len(reviewed.changes) - len(changed)
     return FileReview(reviewed.num_reviewed, len(changed), done)
 

@@ -172,9 +172,9 @@ def cross_val_losses(
     Notes
     -----
     A classifier learns the labels as they are, or, where scikit-learn has no such labels (None,
-    tuples, mixed types), their positions among the classes. A network learns integers from 0 as
-    they are, and of other labels the positions. Where the rows to learn from have one label only,
-    nothing is learnt: it gets the probability 1.
+    tuples, mixed types, fractions), their positions among the classes. A network learns integers
+    from 0 as they are, and of other labels the positions. Where the rows to learn from have one
+    label only, nothing is learnt: it gets the probability 1.
 
     Under ``torchrun`` every process needs the same `random_state`, as an int.
 

@@ -68,4 +68,6 @@ def _suits_scikit_learn(classes: np.ndarray) -> bool:
     """Tell whether classifiers take these labels as they are; else they learn their positions."""
     if classes.dtype.kind == "O":
         return all(isinstance(label, str) for label in classes)
-    return classes.dtype.kind in "biufU"
+    if classes.dtype.kind == "f":  # 0.5 looks like a regression to scikit-learn
+        return bool((classes == np.floor(classes)).all())
+    return classes.dtype.kind in "biuU"

@@ -9,6 +9,7 @@ import pytest
 from lossnoise import audit
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.audit._file_review import FileReview, review_file
+from lossnoise.audit._files import open_source
 from lossnoise.exceptions import InvalidDataError
 
 TEXTS = ["007", "b", "x,y", "7"]
@@ -248,3 +249,32 @@ def test_wide_texts_are_put_back_into_narrow_arrays(tmp_path):
     np.save(path, ["b" if i in (0, 3, 6, 9) else label for i, label in enumerate(labels)])
     review = issues_of(tmp_path / "issues.csv", labels, {0: "b", 3: "b", 6: "b", 9: "b"})
     assert review_file(review, path, column=None, output=tmp_path / "new.npy").num_applied == 4
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".parquet"])
+@pytest.mark.parametrize("unit", ["D", "ns"])
+def test_dates_are_reviewed_by_their_text(tmp_path, ending, unit):
+    days = np.array(["2024-01-01", "2024-05-02"], dtype=f"datetime64[{unit}]")
+    labels = days[np.arange(N) % 2]
+    path, fixed, again = (tmp_path / f"{name}{ending}" for name in ("rows", "fixed", "again"))
+    if ending == ".parquet":  # as Arrow reads the dates of a file
+        dates = labels.astype("datetime64[D]").tolist() if unit == "D" else pd.Series(labels)
+        pd.DataFrame({"label": dates}).to_parquet(path)
+        source = open_source(path)
+        labels = next(iter(source.blocks(["label"], N)))["label"]
+    else:
+        write(path, labels)
+    probs = np.full((N, 2), [0.9, 0.1])
+    order = [labels[0], labels[1]]
+    report = audit(labels, pred_probs=probs, noise_proba=[0.6, 0.9, *[0.1] * 22], class_names=order)
+    report.to_csv(tmp_path / "issues.csv")
+    sheet = pd.read_csv(tmp_path / "issues.csv", dtype=str)
+    sheet.loc[0, "review"] = sheet.loc[0, "suggested_label"]
+    sheet.to_csv(tmp_path / "issues.csv", index=False)
+    done = review_file(tmp_path / "issues.csv", path, column=None, output=fixed)
+    assert done == FileReview(1, 1, 0)
+    found, before = read(fixed), read(path)
+    assert found == [before[0], before[0], *before[2:]]
+    done = review_file(tmp_path / "issues.csv", fixed, column=None, output=again)
+    assert done == FileReview(1, 0, 1)
+    assert read(again) == found

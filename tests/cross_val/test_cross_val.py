@@ -147,6 +147,7 @@ class GaussianToArray(GaussianNB):
         [(0, 1), (2, 3), (1, 1)],
         [None, "x", 3],
         [b"u", b"v", b"w"],
+        [0.5, 0.25, 1.0],  # which scikit-learn takes for a regression
     ],
 )
 def test_labels_of_any_type(iris, names):
