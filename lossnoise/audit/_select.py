@@ -272,8 +272,9 @@ def _labels(source: Source, name: str | None, block: Any, start: int, n: int) ->
     if labels.ndim != 1:
         raise _bad_array(source, name, "one label a row", labels)
     if labels.dtype.kind == "O" and set(map(type, labels.tolist())) == {str}:
-        return labels  # the quick answer for most files
-    missing = missing_values(labels)
+        missing = labels == ""  # how a CSV file says that there is none
+    else:
+        missing = missing_values(labels)
     if missing.any():
         row = start + int(missing.argmax())
         raise bad_file(source.path, f"column {name!r} has no label in row {row} (from 0)")

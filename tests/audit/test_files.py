@@ -263,6 +263,12 @@ def test_a_row_without_a_label_is_named(tmp_path):
     assert refused(path) == "column 'label' has no label in row 2 (from 0)"
 
 
+@pytest.mark.parametrize("labels", [["a", "b", None], pd.array([1, 2, None], dtype="Int64")])
+def test_an_empty_cell_of_a_csv_file_is_no_class(tmp_path, labels):
+    path = write(tmp_path / "a.csv", pd.DataFrame({"label": labels, "loss": [1.0, 2.0, 3.0]}))
+    assert refused(path) == "column 'label' has no label in row 2 (from 0)"
+
+
 # -- files that are none ----------------------------------------------------------------------
 
 
