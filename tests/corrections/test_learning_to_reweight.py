@@ -185,7 +185,10 @@ def test_batchnorm_keeps_the_statistics_of_training_batches(start, make_batch):
 def test_where_no_sample_helps_the_step_is_skipped(start):
     """A batch whose labels are all the opposite of the clean ones; weight decay waits too."""
     inputs, labels = torch.tensor([[1.0, 0.0]] * 6), torch.zeros(6, dtype=torch.int64)
-    correction, engine, context = start(TensorDataset(inputs, labels), net=nn.Linear(2, 3))
+    net = nn.Linear(2, 3)
+    nn.init.zeros_(net.weight)  # with a third class that is far ahead, both labels would help
+    nn.init.zeros_(net.bias)
+    correction, engine, context = start(TensorDataset(inputs, labels), net=net)
     before = {name: t.clone() for name, t in engine.model.state_dict().items()}
     wrong = Batch(inputs, labels + 1, torch.arange(6))
     losses = correction.train_step(engine, wrong, context)
