@@ -17,6 +17,7 @@ from lossnoise.audit._inputs import (
     FloatArray,
     RowIds,
     Sources,
+    check_rows,
     check_sources,
     complete_rows,
     own_copy,
@@ -140,6 +141,7 @@ def audit(
     audited = everything
     if len(kept) < n:
         audited, ids, sources = take_labels(everything, kept), ids.take(kept), sources.take(kept)
+    check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
     rows, fitted = judge(audited, ids, sources, finder, names, pred_probs)
     return AuditReport(

@@ -107,6 +107,13 @@ def check_sources(sources: Sources) -> None:
         _check_values("noise_proba", wrong, good, "probabilities in [0, 1]")
 
 
+def check_rows(name: str, rows: FloatArray | None) -> None:
+    """Refuse probabilities that are NaN, by the name of what they come from."""
+    if rows is not None:
+        expected = "numbers with a softmax" if name == "logits" else "probabilities in [0, 1]"
+        _check_values(name, rows, ~np.isnan(rows), expected)
+
+
 def softmax(logits: FloatArray | None) -> FloatArray | None:
     """Return probabilities of logits, row by row; a row with NaN or inf - inf gives NaN."""
     if logits is None:

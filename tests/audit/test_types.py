@@ -210,3 +210,22 @@ def test_an_index_with_the_name_of_a_column_is_called_index_in_polars(name):
     labels = pd.Series(["a", "b"], index=pd.Index([5, 6], name=name))
     frame = audit(labels, noise_proba=[0.1, 0.9]).to_frame("polars")
     assert frame["index"].to_list() == [6, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("pred_probs", [np.nan, 0.5], "probabilities in [0, 1]"),
+        ("logits", [np.nan, 0.5], "numbers with a softmax"),
+        ("logits", [np.inf, 0.5], "numbers with a softmax"),
+    ],
+)
+def test_rows_with_nan_are_named_and_can_be_dropped(name, row, expected):
+    given = {"noise_proba": [0.1, 0.9, 0.2], name: [[0.4, 0.6], [0.3, 0.7], row]}
+    with pytest.raises(InvalidDataError) as error:
+        audit(["a", "b", "b"], **given)
+    assert str(error.value) == (
+        f"The {name!r} parameter of audit must be {expected}. Got nan in row 2 (1 of 3 rows) "
+        "instead: on_nan='drop' leaves out rows with NaN."
+    )
+    assert audit(["a", "b", "b"], **given, on_nan="drop").summary["dropped"] == 1
