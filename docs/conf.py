@@ -1,5 +1,7 @@
 """Sphinx configuration. Build: python -m sphinx -W --keep-going -b html docs docs/_build/html."""
 
+from importlib import import_module
+
 import lossnoise
 
 project = "lossnoise"
@@ -32,6 +34,16 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     """Leave out what scikit-learn's base classes bring: it has references to its own manual."""
     foreign = str(getattr(obj, "__module__", "")).startswith("sklearn.")
     return True if foreign else None
+
+
+# The recorders for other people's loops, also where those packages are not installed.
+for extra, name in (
+    ("huggingface", "HuggingFaceLossRecorder"),
+    ("lightning", "LightningLossRecorder"),
+    ("skorch", "SkorchLossRecorder"),
+):
+    recorder = getattr(import_module(f"lossnoise.integrations._{extra}"), name)
+    setattr(import_module(f"lossnoise.integrations.{extra}"), name, recorder)
 
 
 def setup(app):

@@ -15,7 +15,8 @@ PYTHON_FILES = [
     path for folder in ("lossnoise", "tests", "examples") for path in (ROOT / folder).rglob("*.py")
 ]
 
-OPTIONAL = {"PIL", "jinja2", "matplotlib", "pandas", "polars", "pyarrow", "tqdm"}
+FRAMEWORKS = {"lightning", "skorch", "transformers"}
+OPTIONAL = {"PIL", "jinja2", "matplotlib", "pandas", "polars", "pyarrow", "tqdm"} | FRAMEWORKS
 SCIENCE = {"numpy", "scipy", "sklearn"}
 TORCH = {"torch", "torchvision"}
 
@@ -33,6 +34,7 @@ PARTS = {
     "models": (set(), TORCH),
     "corrections": ({"noise"}, SCIENCE | TORCH),
     "training": ({"corrections", "detectors", "data"}, SCIENCE | TORCH),
+    "integrations": ({"corrections", "training"}, SCIENCE | TORCH),
     "cross_val": ({"training"}, SCIENCE),
     "cli": ({"__version__", "audit"}, set()),
     "__main__": ({"cli"}, set()),

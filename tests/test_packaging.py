@@ -49,7 +49,9 @@ def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     }
     assert outside == wanted
     assert "lossnoise/py.typed" in packaged
-    assert {f"lossnoise/audit/templates/report.{kind}" for kind in ("html", "css", "js")} <= packaged
+    assert {
+        f"lossnoise/audit/templates/report.{kind}" for kind in ("html", "css", "js")
+    } <= packaged
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packaged)
 
 
@@ -92,5 +94,6 @@ def test_extras_are_those_that_the_readme_and_the_messages_name(wheel):
         text = archive.read(name).decode()
     described = metadata.PathDistribution(zipfile.Path(wheel) / name.partition("/")[0]).metadata
     extras = {"plot", "audit", "polars", "progress", "dask", "all", "test", "docs", "dev"}
+    extras |= {"huggingface", "lightning", "skorch"}
     assert set(described.get_all("Provides-Extra")) == extras
     assert 'lossnoise[audit,plot,progress]; extra == "all"' in text

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import lossnoise.data
 import lossnoise.data.cifar
 import lossnoise.data.resident
 import lossnoise.exceptions
+import lossnoise.integrations._lazy
 import lossnoise.models
 import lossnoise.noise
 import lossnoise.training
@@ -53,6 +55,14 @@ OTHERS = {
         if name not in lossnoise.__all__
     },
 }
+# The classes themselves: their public modules have them only where the framework is installed.
+RECORDERS = {
+    f"lossnoise.integrations.{extra}.{name}": getattr(
+        import_module(f"lossnoise.integrations._{extra}"), name
+    )
+    for extra, (_, name) in lossnoise.integrations._lazy.RECORDERS.items()
+}
+OTHERS |= RECORDERS
 PUBLIC = {**TOP_LEVEL, **CORRECTIONS, **EXCEPTIONS, **CIFAR, **PURE_FUNCTIONS, **OTHERS}
 DATA = {
     "lossnoise.corrections.CORRECTIONS",

@@ -50,7 +50,7 @@ def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
         raise invalid_parameter(owner, "mix_at", expected, mix_at)
 
 
-def read_logits(output: Any) -> Tensor:
+def read_logits(output: Any, owner: str = "NoisyLabelTrainer") -> Tensor:
     """Return the logits in what a model returned."""
     found = output
     if is_mapping(output) and "logits" in output:
@@ -62,7 +62,7 @@ def read_logits(output: Any) -> Tensor:
     if isinstance(found, Tensor):
         return found
     raise InvalidDataError(
-        "The 'model' parameter of NoisyLabelTrainer must return logits: a tensor, a tuple that "
+        f"The 'model' parameter of {owner} must return logits: a tensor, a tuple that "
         "begins with it, or an object or dict with 'logits'. "
         f"Got {_describe(output)} instead."
     )

@@ -1,0 +1,195 @@
+"""A recorder for Lightning's `Trainer`: a callback, and a loader that says which samples come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from lossnoise.corrections._logits import read_logits
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.integrations._recording import (
+    AppendIds,
+    EpochLog,
+    LossFunction,
+    PairDataset,
+    RecordsLosses,
+    check_dataset,
+    class_losses,
+    labels_of,
+    take_ids,
+)
+
+try:
+    from lightning.pytorch.callbacks import Callback
+except ImportError:  # the public module says so; the documentation is built without it
+    Callback = object
+
+OWNER = "LightningLossRecorder"
+
+
+class LightningLossRecorder(RecordsLosses, Callback):
+    """Record the loss of every training sample in Lightning's `Trainer`.
+
+    Two lines: `loader` in place of `DataLoader`, and the recorder among the trainer's callbacks.
+    The `LightningModule` stays as it is; it sees the batches that it saw before.
+
+    Parameters
+    ----------
+    loss_fn : callable, optional
+        ``loss_fn(logits, labels)`` returns the loss to record, one a sample. Default: the
+        cross-entropy of logits (batch, num_classes) with labels (batch,).
+    logits_from : str, default=""
+        Name of the module, as `get_submodule` takes it, that returns the logits when
+        `training_step` calls it. By default the `LightningModule` itself, for a `training_step`
+        with ``self(inputs)``; the first call in a step counts.
+
+    Attributes
+    ----------
+    losses_ : ndarray of shape (n,), float32
+        Newest loss of each sample of the training dataset, NaN where it was never seen.
+    loss_history_ : ndarray of shape (n, epochs), float32
+        One column an epoch, NaN where the sample was not seen in it.
+    recorder_ : LossRecorder
+        What holds them.
+    batch_ids_ : Tensor of shape (batch,), int64, or None
+        Positions of the samples of the present training batch, for a `training_step` that wants
+        them; None outside of one.
+
+    Notes
+    -----
+    A `training_step` that returns a dict with ``"losses"`` beside ``"loss"``, one a sample, has
+    these recorded, whatever the module and the labels look like.
+
+    Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
+    several processes each has the losses of all. They are part of Lightning's checkpoints.
+
+    Examples
+    --------
+    ::
+
+        recorder = LightningLossRecorder()
+        trainer = lightning.Trainer(callbacks=[recorder])
+        trainer.fit(module, recorder.loader(train_set, batch_size=32, shuffle=True))
+        lossnoise.audit(labels, losses=recorder.losses_)
+    """
+
+    def __init__(self, *, loss_fn: LossFunction | None = None, logits_from: str = "") -> None:
+        self.loss_fn = loss_fn
+        self.logits_from = logits_from
+        self.log_ = EpochLog(OWNER)
+        self._hook: Any = None
+        self._output: Any = None
+
+    def loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        """Return a loader of a training dataset whose batches say which samples they hold.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            Map-style; yields tuples, lists or dicts.
+        **options
+            As for `torch.utils.data.DataLoader`.
+
+        Returns
+        -------
+        loader : DataLoader
+
+        Raises
+        ------
+        InvalidDataError
+            The dataset has no length, or not that of the one that was recorded before.
+        """
+        self.log_.hold(check_dataset(OWNER, dataset))
+        collate = options.pop("collate_fn", None) or default_collate
+        return DataLoader(PairDataset(dataset), collate_fn=AppendIds(collate), **options)
+
+    # -- the trainer's events ---------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Watch the module that returns the logits."""
+        self._remove_hook()
+        module = pl_module.get_submodule(self.logits_from)
+        self._hook = module.register_forward_hook(self._keep_output)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin a column of the history."""
+        if self.log_.recorder is None:
+            raise InvalidDataError(
+                f"{OWNER} needs the indices of samples. The training loader must be made by its "
+                "method loader, which takes what DataLoader takes."
+            )
+        self.log_.begin(trainer.current_epoch + 1)
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the indices out of the batch, so that the module sees what it knows."""
+        self._output = None
+        self.batch_ids_ = take_ids(batch)
+        if self.batch_ids_ is None:
+            raise InvalidDataError(
+                f"{OWNER} found no indices in a batch. The training loader must be made by its "
+                "method loader, and the batch must still be a list or dict when training_step "
+                "gets it."
+            )
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the losses of the batch."""
+        assert self.batch_ids_ is not None  # taken when the batch began
+        self.log_.add(self.batch_ids_, self._batch_losses(outputs, batch))
+        self.batch_ids_ = self._output = None
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record the losses of the epoch."""
+        self.log_.end()
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Leave the module as it was."""
+        self._remove_hook()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Leave the module as it was."""
+        self._remove_hook()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is recorded, for a checkpoint."""
+        recorder = self.log_.recorder
+        return {} if recorder is None else {"n": recorder.n, **recorder.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if state_dict:
+            self.log_.hold(state_dict["n"])
+            self.recorder_.load_state_dict(state_dict)
+
+    # -- the steps --------------------------------------------------------------------------
+
+    def _keep_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        # The first only: under DDP, training_step itself passes through the module's forward.
+        if self.batch_ids_ is not None and self._output is None:
+            self._output = output
+
+    @torch.no_grad()
+    def _batch_losses(self, outputs: Any, batch: Any) -> Tensor:
+        if isinstance(outputs, dict) and "losses" in outputs:
+            losses: Tensor = outputs["losses"]
+            return losses
+        if self._output is None:
+            raise InvalidDataError(
+                f"{OWNER} saw no logits: training_step does not call {self.logits_from or 'self'}. "
+                "Name the module that it calls as logits_from, or return the losses of the "
+                "samples as 'losses' beside 'loss'."
+            )
+        loss_fn = class_losses if self.loss_fn is None else self.loss_fn
+        return loss_fn(read_logits(self._output, OWNER), labels_of(OWNER, batch))
+
+    def _remove_hook(self) -> None:
+        self.batch_ids_ = self._output = None
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None

@@ -1,0 +1,230 @@
+"""What the recorders have in common: the losses of an epoch, and the ids that batches carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, MutableSequence, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from lossnoise._samples import LABEL_NAMES, is_mapping
+from lossnoise._validation import invalid_data
+from lossnoise.corrections.losses import cross_entropy
+from lossnoise.exceptions import InvalidDataError
+from lossnoise.training._distributed import gather_rows
+from lossnoise.training.recorder import LossRecorder
+
+SAMPLE_ID = "sample_id"  # the key of the ids in batches that are dicts
+
+LossFunction = Callable[[Any, Any], Tensor]
+
+
+class EpochLog:
+    """Losses of the present epoch on their device, moved to a `LossRecorder` at its end.
+
+    So the loop waits for the device, and for other processes, once an epoch. Of several
+    processes each has the losses of all.
+
+    Parameters
+    ----------
+    owner : str
+        The recorder that error messages name.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.recorder: LossRecorder | None = None
+        self._epoch = 0
+        self._pending: list[tuple[Tensor, Tensor]] = []
+
+    def hold(self, n: int) -> None:
+        """Have room for a dataset of n samples; losses of one of another size are refused."""
+        if self.recorder is None:
+            self.recorder = LossRecorder(n)
+        elif self.recorder.n != n:
+            raise invalid_data(
+                self.owner,
+                "dataset",
+                f"the one of {self.recorder.n} samples that was recorded before",
+                f"one of {n} samples",
+                "a new dataset needs a new recorder",
+            )
+
+    def held(self) -> LossRecorder:
+        """Return what the losses go to, once there is a dataset."""
+        if self.recorder is None:
+            raise NotFittedError(f"This {self.owner} has recorded nothing yet: train first.")
+        return self.recorder
+
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch, counted from 1; a run after the first one goes on counting."""
+        self._epoch = max(epoch, self.held().epoch_ + 1)
+        self._pending = []
+
+    def add(self, indices: Tensor, losses: Tensor) -> None:
+        """Keep the losses of a batch."""
+        if losses.shape != indices.shape:
+            raise invalid_data(
+                self.owner,
+                "loss_fn",
+                f"a function that returns one loss a sample, shape {tuple(indices.shape)}",
+                f"losses of shape {tuple(losses.shape)}",
+            )
+        self._pending.append((indices.to(losses.device), losses.detach().float()))
+
+    def end(self) -> None:
+        """Record what was kept since the epoch began, on all processes."""
+        if not self._pending:  # such as the rest of an epoch that a resumed run has behind it
+            return
+        indices, losses = (
+            gather_rows(torch.cat(part)) for part in zip(*self._pending, strict=True)
+        )
+        self.held().update(indices, losses, self._epoch)
+        self._pending = []
+
+    def finish(self, advice: str) -> None:
+        """Raise at the end of a run that no loss was recorded in."""
+        if self.held().epoch_ == 0:
+            raise InvalidDataError(f"{self.owner} saw no losses in this run: {advice}.")
+
+
+class RecordsLosses:
+    """What a user reads from a recorder, whatever the framework.
+
+    A subclass has the `EpochLog` in `log_`.
+    """
+
+    log_: EpochLog
+    batch_ids_: Tensor | None = None
+
+    @property
+    def recorder_(self) -> LossRecorder:
+        """The `LossRecorder` that holds the losses of all epochs that have ended."""
+        return self.log_.held()
+
+    @property
+    def losses_(self) -> NDArray[np.float32]:
+        """Newest loss of each sample, shape (n,); NaN where it was never seen."""
+        return self.recorder_.losses_
+
+    @property
+    def loss_history_(self) -> NDArray[np.float32]:
+        """Losses of each sample, one column an epoch, shape (n, epochs)."""
+        return self.recorder_.loss_history_
+
+    def reduce(self, last: int | None = None) -> NDArray[np.float64]:
+        """Return the mean loss of each sample over its last epochs; see `LossRecorder.reduce`.
+
+        Parameters
+        ----------
+        last : int, optional
+            How many epochs to average. Default: all.
+
+        Returns
+        -------
+        losses : ndarray of shape (n,), float64
+        """
+        return self.recorder_.reduce(last)
+
+
+def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each sample, (batch,), float32: the default `loss_fn`."""
+    return cross_entropy(logits, labels.long())
+
+
+def check_dataset(owner: str, dataset: Any) -> int:
+    """Return the number of samples of a dataset, which must have a length and positions."""
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+        got = f"a {type(dataset).__name__}"
+        raise invalid_data(owner, "dataset", "map-style, with a length", got)
+    return len(dataset)
+
+
+class AppendIds:
+    """Collate ``(index, sample)`` pairs to the batch of the samples, with their indices added.
+
+    They become the entry ``"sample_id"`` of a dict and the last item of a list.
+
+    Parameters
+    ----------
+    collate : callable
+        Makes a batch of a list of samples, and keeps their order.
+    """
+
+    def __init__(self, collate: Callable[[list[Any]], Any] = default_collate) -> None:
+        self.collate = collate
+
+    def __call__(self, pairs: list[Any]) -> Any:
+        if not _is_pair(pairs[0]):
+            return self.collate(pairs)  # of another dataset, such as one to evaluate on
+        indices = torch.tensor([index for index, _ in pairs])
+        batch = self.collate([sample for _, sample in pairs])
+        if isinstance(batch, MutableMapping):
+            batch[SAMPLE_ID] = indices
+            return batch
+        if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
+            return [*batch, indices]
+        raise InvalidDataError(
+            "A batch must be a dict, list or tuple, so that the indices of its samples can be "
+            f"added. Got a {type(batch).__name__} instead: change what collate_fn returns."
+        )
+
+
+class Pair(tuple[int, Any]):
+    """An index and its sample; a type of its own, because users' samples may be pairs too."""
+
+    __slots__ = ()
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, Pair)
+
+
+class PairDataset(Dataset[Pair]):
+    """A view of a map-style dataset that yields each sample with its index."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # map-style: checked at the border
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair((int(index), self.dataset[index]))
+
+    def __getitems__(self, indices: list[int]) -> list[Pair]:
+        """Return the samples of a batch; torch's loader calls it where it exists."""
+        many = getattr(self.dataset, "__getitems__", None)
+        if not callable(many):
+            return [self[index] for index in indices]
+        pairs = zip(indices, many(indices), strict=True)
+        return [Pair((int(index), sample)) for index, sample in pairs]
+
+
+def take_ids(batch: Any) -> Tensor | None:
+    """Take the indices out of a batch, in place; None where it has none that could be theirs."""
+    found: Any = None
+    if is_mapping(batch):
+        found = batch.pop(SAMPLE_ID, None)
+    elif isinstance(batch, MutableSequence) and len(batch) > 2:
+        found = batch.pop()
+    return found if isinstance(found, Tensor) else None
+
+
+def labels_of(owner: str, batch: Any) -> Tensor:
+    """Return the labels in a batch: its last item, or the entry of a usual name."""
+    if is_mapping(batch):
+        found = next((batch[name] for name in LABEL_NAMES if name in batch), None)
+    else:
+        found = batch[-1] if len(batch) > 1 else None
+    if isinstance(found, Tensor):
+        return found
+    raise InvalidDataError(
+        f"{owner} finds no labels in the batch: they must be its last item, or an entry "
+        f"{', '.join(map(repr, LABEL_NAMES))} of a dict."
+    )

@@ -1,0 +1,118 @@
+"""Hugging Face's own trainer, two epochs on the CPU, and every loss worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from lossnoise import BetaMixtureNoiseDetector, audit
+from lossnoise.exceptions import InvalidDataError
+
+# What the framework warns of, such as processors without a GPU, is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+N = 22  # five batches of four and one of two
+
+
+@pytest.fixture
+def hf(load):
+    return load("run_huggingface", "transformers", "accelerate", "datasets")
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({}, 2 * N),
+        ({"dataloader_drop_last": True}, 2 * 20),
+        ({"dataloader_num_workers": 2}, 2 * N),
+        ({"gradient_accumulation_steps": 4}, 2 * N),
+        ({"remove_unused_columns": False}, 2 * N),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_every_loss_is_the_one_worked_out_by_hand(hf, tmp_path, settings, seen):
+    keeps_all = not settings.get("remove_unused_columns", True)
+    data = hf.make_data(N).remove_columns("text") if keeps_all else hf.make_data(N)
+    _, recorder, by_hand = hf.run(tmp_path, N, dataset=data, **settings)
+    assert recorder.loss_history_.shape == (N, 2)
+    assert by_hand.check(recorder.loss_history_) == seen
+
+
+def test_a_dataset_of_torch_and_what_comes_of_its_losses(hf, tmp_path):
+    samples = list(hf.make_data(N))
+    _, recorder, by_hand = hf.run(tmp_path, N, dataset=samples)
+    by_hand.check(recorder.loss_history_)
+    np.testing.assert_array_equal(recorder.losses_, recorder.loss_history_[:, -1])
+    np.testing.assert_allclose(recorder.reduce(), recorder.loss_history_.mean(axis=1), rtol=1e-6)
+    detector = BetaMixtureNoiseDetector().fit(recorder.losses_)
+    assert detector.predict_proba(recorder.losses_).shape == (N, 2)
+    assert len(audit(hf.make_labels(N), losses=recorder.losses_).table) == N
+
+
+def check_same_weights(found, expected):
+    for name, value in expected.model.state_dict().items():
+        torch.testing.assert_close(found.model.state_dict()[name], value, msg=name)
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing_factor": 0.1}], ids=["plain", "smooth"])
+def test_training_is_what_it_is_without_a_recorder(hf, tmp_path, settings):
+    plain = hf.make_trainer(tmp_path, N, **settings)
+    plain.train()
+    recorded, _, _ = hf.run(tmp_path, N, **settings)
+    check_same_weights(recorded, plain)
+
+
+def test_accumulated_batches_weigh_as_much_as_one_large_batch(hf, tmp_path):
+    settings = {"dropout": 0.0, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
+    large, _, _ = hf.run(tmp_path, N, per_device_train_batch_size=12, **settings)
+    accumulated, _, _ = hf.run(tmp_path, N, gradient_accumulation_steps=3, **settings)
+    check_same_weights(accumulated, large)
+
+
+def test_a_loss_of_ones_own_is_called_and_may_know_the_samples(hf, tmp_path):
+    calls = []
+
+    def own_loss(outputs, labels, num_items_in_batch=None):
+        calls.append((recorder.batch_ids_, int(num_items_in_batch)))
+        return torch.nn.functional.cross_entropy(outputs.logits, labels)
+
+    trainer = hf.make_trainer(tmp_path, N, compute_loss_func=own_loss, num_train_epochs=1)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.train()
+    assert sorted(torch.cat([ids for ids, _ in calls]).tolist()) == list(range(N))
+    assert [items for _, items in calls] == [4, 4, 4, 4, 4, 2]
+    calls.clear()
+    trainer.evaluate()  # whose samples are none of the recorder's
+    assert [ids for ids, _ in calls] == [None]
+    assert recorder.loss_history_.shape == (N, 1)
+
+
+def test_evaluation_between_epochs_is_not_recorded(hf, tmp_path):
+    trainer, recorder, by_hand = hf.run(tmp_path, N, eval_strategy="epoch")
+    assert sum("eval_loss" in entry for entry in trainer.state.log_history) == 2
+    assert by_hand.check(recorder.loss_history_) == 2 * N
+
+
+def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypatch):
+    def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
+        return model(**inputs).loss
+
+    trainer = hf.make_trainer(tmp_path, N)
+    monkeypatch.setattr(type(trainer), "compute_loss", compute_loss)
+    hf.HuggingFaceLossRecorder().attach(trainer)
+    message = (
+        r"^HuggingFaceLossRecorder saw no losses in this run: a trainer whose compute_loss is its "
+        r"own has to call compute_loss_func\.$"
+    )
+    with pytest.raises(InvalidDataError, match=message):
+        trainer.train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [32, 27], ids=["even", "padded"])
+def test_each_of_two_ranks_has_all_losses(hf, on_two_ranks, samples):
+    first, second = on_two_ranks("run_huggingface.py", samples)
+    np.testing.assert_array_equal(first["history"], second["history"])
+    assert np.isfinite(first["history"]).all()
+    rows = [first["by_hand"], second["by_hand"]]
+    by_hand = hf.ByHand.merged(hf.make_labels(samples), rows)
+    assert by_hand.check(first["history"]) == 2 * samples

@@ -1,0 +1,129 @@
+"""What the recorders have in common, without any of the frameworks."""
+
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset, TensorDataset
+
+from lossnoise.exceptions import InvalidDataError, MissingExtraError
+from lossnoise.integrations import _recording as recording
+from lossnoise.integrations._lazy import RECORDERS
+
+
+@pytest.mark.parametrize("extra", RECORDERS)
+def test_a_missing_framework_is_named_with_its_extra(extra, monkeypatch):
+    framework, name = RECORDERS[extra]
+    monkeypatch.setitem(sys.modules, framework, None)
+    message = (
+        rf"^{name} needs {framework}, which is not installed: pip install 'lossnoise\[{extra}\]'$"
+    )
+    with pytest.raises(MissingExtraError, match=message):
+        exec(f"from lossnoise.integrations.{extra} import {name}")
+
+
+@pytest.mark.parametrize("extra", RECORDERS)
+def test_public_modules_have_one_name(extra):
+    module = sys.modules.get(f"lossnoise.integrations.{extra}") or __import__(
+        f"lossnoise.integrations.{extra}", fromlist=["_"]
+    )
+    assert RECORDERS[extra][1] in dir(module)
+    message = rf"^module 'lossnoise.integrations.{extra}' has no attribute 'nothing'$"
+    with pytest.raises(AttributeError, match=message):
+        _ = module.nothing
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+
+def make_log(n=4):
+    log = recording.EpochLog("Recorder")
+    log.hold(n)
+    return log
+
+
+def test_losses_are_recorded_when_an_epoch_ends():
+    log = make_log()
+    log.begin(1)
+    log.add(torch.tensor([2, 0]), torch.tensor([1.0, 2.0], requires_grad=True))
+    log.add(torch.tensor([3]), torch.tensor([3.0], dtype=torch.bfloat16))
+    assert log.held().epoch_ == 0
+    log.end()
+    log.end()  # nothing came since: no further column
+    np.testing.assert_array_equal(log.held().loss_history_, [[2.0], [np.nan], [1.0], [3.0]])
+
+
+def test_a_second_run_goes_on_counting_epochs_and_a_resumed_one_leaves_gaps():
+    log = make_log(1)
+    for epoch in (1, 1, 5):
+        log.begin(epoch)
+        log.add(torch.tensor([0]), torch.tensor([float(epoch)]))
+        log.end()
+    np.testing.assert_array_equal(log.held().loss_history_, [[1, 1, np.nan, np.nan, 5]])
+
+
+def test_an_epoch_that_was_broken_off_is_not_recorded():
+    log = make_log(1)
+    log.begin(1)
+    log.add(torch.tensor([0]), torch.tensor([1.0]))
+    log.begin(1)
+    log.end()
+    assert log.held().epoch_ == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda: make_log().add(torch.tensor([0, 1]), torch.tensor(1.0)),
+            r"^The 'loss_fn' parameter of Recorder must be a function that returns one loss a "
+            r"sample, shape \(2,\)\. Got losses of shape \(\) instead\.$",
+        ),
+        (
+            lambda: make_log().hold(5),
+            r"^The 'dataset' parameter of Recorder must be the one of 4 samples that was recorded "
+            r"before\. Got one of 5 samples instead: a new dataset needs a new recorder\.$",
+        ),
+        (
+            lambda: recording.check_dataset("Recorder", Stream()),
+            r"^The 'dataset' parameter of Recorder must be map-style, with a length\. Got a "
+            r"Stream instead\.$",
+        ),
+        (
+            lambda: recording.labels_of("Recorder", {"x": torch.ones(1)}),
+            r"^Recorder finds no labels in the batch: they must be its last item, or an entry "
+            r"'labels', 'label', 'targets', 'target', 'y' of a dict\.$",
+        ),
+        (
+            lambda: recording.AppendIds()([recording.Pair((0, torch.ones(2)))]),
+            r"^A batch must be a dict, list or tuple, so that the indices of its samples can be "
+            r"added\. Got a Tensor instead: change what collate_fn returns\.$",
+        ),
+    ],
+    ids=["one-loss", "other-dataset", "stream", "no-labels", "bare-batch"],
+)
+def test_what_cannot_be_used_is_named(act, message):
+    with pytest.raises(InvalidDataError, match=message):
+        act()
+
+
+def test_ids_are_added_to_batches_and_taken_out_again():
+    data = recording.PairDataset(TensorDataset(torch.arange(6) * 10, torch.arange(6)))
+    batch = recording.AppendIds()(data.__getitems__([4, 1]))
+    assert recording.take_ids(batch).tolist() == [4, 1]
+    assert [part.tolist() for part in batch] == [[40, 10], [4, 1]]
+    pairs = [recording.Pair((i, {"x": i})) for i in (5, 2)]
+    batch = recording.AppendIds()(pairs)
+    assert recording.take_ids(batch).tolist() == [5, 2]
+    assert list(batch) == ["x"]
+    assert recording.take_ids(batch) is None
+
+
+def test_named_tuples_are_refused_because_their_fields_would_be_lost():
+    point = namedtuple("point", ["x", "y"])
+    with pytest.raises(InvalidDataError, match=r"Got a point instead"):
+        recording.AppendIds()([recording.Pair((0, point(1, 2)))])
