@@ -28,6 +28,8 @@ def build_table(columns: dict[str, Any], ranking: NDArray[np.intp], ids: RowIds)
 
 def _column(name: str, values: np.ndarray) -> pl.Series:
     """Return a column; objects that polars has no type for stay Python objects."""
+    if values.dtype.kind in "mM" and np.datetime_data(values.dtype)[0] not in ("D", "us", "ns"):
+        values = values.astype(f"{values.dtype.kind}8[us]")  # polars knows few units
     if values.dtype.kind != "O":
         return pl.Series(name, values, nan_to_null=values.dtype.kind == "f")
     entries = values.tolist()

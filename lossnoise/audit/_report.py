@@ -386,7 +386,7 @@ class AuditReport:
         with atomic_open(path, "wb") as file:
             try:
                 table.to_parquet(file, engine="pyarrow")
-            except (ValueError, TypeError) as error:  # of Arrow, which subclasses them
+            except (ValueError, TypeError, NotImplementedError) as error:  # Arrow subclasses them
                 got = f"labels that Arrow cannot hold ({error})"
                 raise invalid_data(owner, "self", "a report of labels of one type", got) from error
 

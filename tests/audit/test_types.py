@@ -229,3 +229,19 @@ def test_rows_with_nan_are_named_and_can_be_dropped(name, row, expected):
         "instead: on_nan='drop' leaves out rows with NaN."
     )
     assert audit(["a", "b", "b"], **given, on_nan="drop").summary["dropped"] == 1
+
+
+def test_dates_in_seconds_go_into_polars():
+    dates = np.array(["2020-01-01T10:00:00", "2021-01-01"], dtype="datetime64[s]")
+    frame = audit(dates, noise_proba=[0.1, 0.9]).to_frame("polars")
+    assert [str(day) for day in frame["given_label"]] == [
+        "2021-01-01 00:00:00",
+        "2020-01-01 10:00:00",
+    ]
+
+
+def test_labels_that_arrow_has_no_type_for_are_refused(tmp_path):
+    report = audit(np.array([1j, 2.0]), noise_proba=[0.1, 0.9])
+    with pytest.raises(InvalidDataError, match="a report of labels of one type"):
+        report.to_parquet(tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
