@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from quickstart import NoisyDigits, load_noisy_digits
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from lossnoise.data import replace_inputs
 
 Noise = tuple[float, str, bool]  # share of samples, kind, whether the true class may be drawn
+
+REVIEWED = 100  # training samples whose true label is known, to methods that need some
 
 
 def load_digits_with(noise: Noise, seed: int) -> NoisyDigits:
@@ -21,6 +24,15 @@ def load_digits_with(noise: Noise, seed: int) -> NoisyDigits:
     digits = load_noisy_digits(0.0, seed)
     train, replaced = replace_inputs(digits.train, photograph_tiles(), rate, random_state=seed)
     return digits._replace(train=train, changed=replaced)
+
+
+def reviewed_samples(digits: NoisyDigits, seed: int) -> TensorDataset:
+    """Return some of the training samples with the given and the true label of each."""
+    target = load_digits().target[digits.index]
+    replaced = digits.changed & (digits.labels == target)  # a picture of no digit has no true label
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(~replaced))[:REVIEWED]
+    pictures = torch.stack([digits.train[row][0] for row in rows])
+    return TensorDataset(pictures, torch.tensor(digits.labels[rows]), torch.tensor(target[rows]))
 
 
 def photograph_tiles() -> Tensor:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the quickstart's data 
 import _results
 import numpy as np
 import torch
-from _digits import Noise, load_digits_with
+from _digits import Noise, load_digits_with, reviewed_samples
 from _reporting import environment, rounded
 from joblib import Parallel, delayed
 from quickstart import measure, train
@@ -36,7 +36,8 @@ from lossnoise.exceptions import NonFiniteLossError
 
 SYMMETRIC: list[Noise] = [(rate, "symmetric", True) for rate in (0.0, 0.2, 0.5, 0.8, 0.9)]
 # "instance" mistakes depend on the picture; "open-set" puts another picture under the label.
-NOISES = [*SYMMETRIC, *((0.4, kind, True) for kind in ("pair", "instance", "open-set"))]
+OTHERS: list[Noise] = [(0.4, kind, True) for kind in ("pair", "instance", "open-set")]
+NOISES = [*SYMMETRIC, (0.4, "symmetric", False), *OTHERS]
 CLEAN_SEEDS = 5  # at least: without noise the methods differ by little
 PLAIN = "cross-entropy"
 
@@ -70,7 +71,9 @@ def train_one(correction: str, noise: Noise, seed: int, epochs: int) -> dict[str
     """Train one correction with one kind of noise and one seed."""
     torch.set_num_threads(1)
     digits = load_digits_with(noise, seed)
-    method = VARIANTS[correction]() if correction in VARIANTS else correction
+    method = VARIANTS[correction]() if correction in VARIANTS else CORRECTIONS[correction]()
+    if method.needs_clean_batch:
+        method.clean_set = reviewed_samples(digits, seed)
     trainer = train(digits, method, seed, epochs=epochs)
     accuracies = [epoch["val_accuracy"] for epoch in trainer.history_]
     warmup = None
@@ -105,7 +108,7 @@ def against_plain(cells: list[dict[str, Any]]) -> None:
 
 def show(cell: dict[str, Any]) -> None:
     summary = cell["summary"]
-    line = f"{cell['noise_name']:<16}{cell['correction']:<23}"
+    line = f"{cell['noise_name']:<20}{cell['correction']:<23}"
     for name in ("last", "best", "after_warmup", "noise_rate", "auroc", "precision", "recall"):
         if name in summary:
             line += f"{name} {summary[name]['mean']:.3f} ±{summary[name]['std']:.3f}  "
@@ -148,8 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def name_of(noise: Noise) -> str:
     """Return how a kind of noise is called on the command line."""
-    rate, kind, _ = noise
-    return f"{kind}-{rate:g}"
+    rate, kind, include_true = noise
+    return f"{kind}-{rate:g}{'' if include_true else '-excl'}"
 
 
 if __name__ == "__main__":

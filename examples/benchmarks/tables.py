@@ -142,6 +142,7 @@ NOISE_NAMES = {
     "symmetric-0.5": "50 %",
     "symmetric-0.8": "80 %",
     "symmetric-0.9": "90 %",
+    "symmetric-0.4-excl": "40 % others",
     "pair-0.4": "40 % pair",
     "instance-0.4": "40 % instance",
     "open-set-0.4": "40 % open-set",

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_digits
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -69,6 +70,20 @@ def test_digits_with_open_set_noise_keep_their_labels(monkeypatch):
     ):
         assert label == right
         assert bool((picture != own).any()) == replaced
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "open-set"])
+def test_reviewed_samples_have_the_given_and_the_true_label(monkeypatch, kind):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    import _digits
+
+    digits = _digits.load_digits_with((0.4, kind, False), 0)
+    target = load_digits().target[digits.index]
+    pictures, given, true = _digits.reviewed_samples(digits, 0).tensors
+    known = {x.numpy().tobytes(): (y, t) for (x, y), t in zip(digits.train, target, strict=True)}
+    assert [known[x.numpy().tobytes()] for x in pictures] == list(zip(given, true, strict=True))
+    assert len(given) == 100
+    assert bool((given != true).any()) == (kind == "symmetric")
 
 
 def test_every_noise_of_the_digits_benchmark_has_a_column(monkeypatch):
