@@ -189,7 +189,8 @@ class Viewer:
             return self._show(*row.values())
         picture, problem, cells = None, "", {}
         for name, value in row.items():
-            shown = Shown() if isinstance(value, (str, Number, Mapping)) else self._show(value)
+            is_cell = isinstance(value, (str, Number, Mapping)) and not _is_stored_file(value)
+            shown = Shown() if is_cell else self._show(value)
             problem = problem or shown.problem
             if shown.picture is None:
                 cells[name] = value
@@ -231,6 +232,11 @@ def cell_text(value: Any) -> str:
         return "NA"
     array = None if isinstance(value, (str, Number)) else _as_array(value)
     return _describe(array) if array is not None and array.ndim > 1 else str(value)
+
+
+def _is_stored_file(value: Any) -> bool:
+    """Tell whether a cell is a file as Hugging Face datasets keep pictures in tables."""
+    return isinstance(value, Mapping) and value.keys() == {"bytes", "path"}
 
 
 def _show_file(source: Any) -> Shown:

@@ -295,3 +295,17 @@ def test_arrays_need_no_torch(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "report.html")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "False", result.stderr
+
+
+@pytest.mark.parametrize("others", [{}, {"id": [1, 2], "note": ["x", "y"]}])
+def test_pictures_of_hugging_face_are_shown_in_rows_of_a_table(files, others):
+    stored = {"bytes": files[0].read_bytes(), "path": "a.png"}
+    for shown in show({"image": [stored, stored], **others}):
+        assert np.array_equal(pixels_of(shown.picture), RED)
+        assert len(shown.fields) == max(len(others), 1)
+
+
+def test_bytes_beside_other_cells_need_not_be_pictures():
+    (shown, _) = show(pd.DataFrame({"raw": [b"\xff", b"\xff"], "id": [1, 2]}))
+    assert shown.picture is None
+    assert dict(shown.fields)["id"] == "1"
