@@ -56,6 +56,17 @@ def test_one_file_under_two_names_is_named_twice(folder, capsys):
     assert found == "a.csv: is named twice: the table and the report are two files"
 
 
+def test_links_stay_and_what_they_lead_to_is_written(folder):
+    (folder / "shared").mkdir()
+    for name in ("issues.csv", "audit.html", "new.csv"):
+        (folder / name).symlink_to(folder / "shared" / name)
+    assert main(["audit", "rows.csv", "--csv", "issues.csv", "-o", "audit.html", "--quiet"]) == 0
+    assert main(["review", "issues.csv", "--labels", "rows.csv", "-o", "new.csv"]) == 0
+    for name in ("issues.csv", "audit.html", "new.csv"):
+        assert (folder / name).is_symlink()
+        assert (folder / "shared" / name).stat().st_size > 0
+
+
 def test_what_is_no_file_is_not_replaced(folder, capsys):
     os.mkfifo("pipe")
     found = refused(capsys, "rows.csv", "--csv", "pipe")

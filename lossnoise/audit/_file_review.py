@@ -192,7 +192,7 @@ def _write(
     source: Source, name: str, output: Path, labels: np.ndarray, changed: np.ndarray
 ) -> None:
     """Write the file again with other labels."""
-    with atomic_open(output, "wb") as file, reading(source.path):
+    with atomic_open(output.resolve(), "wb") as file, reading(source.path):
         if isinstance(source, CsvSource):
             new = dict(zip(changed.tolist(), map(str, labels[changed].tolist()), strict=True))
             _write_csv(source, name, file, new, compress=output.suffix.lower() == ".gz")

@@ -300,7 +300,7 @@ class AuditReport:
         path : str or path-like
             Where to write; a file there is replaced.
         """
-        with atomic_open(path, newline="", encoding="utf-8-sig") as file:
+        with atomic_open(os.path.realpath(path), newline="", encoding="utf-8-sig") as file:
             header, rows = self._rows_known.ids.header, self.iter_rows()
             write_issues(file, header, rows, self.fingerprint, self._names)
 
@@ -345,7 +345,7 @@ class AuditReport:
         page = render_report(
             self, inputs, budget=check_int(owner, "budget", budget, 1), title=title
         )
-        with atomic_open(path, encoding="utf-8") as file:
+        with atomic_open(os.path.realpath(path), encoding="utf-8") as file:
             file.write(page)
 
     def find_conflicts(self, inputs: Any) -> list[list[int]]:
@@ -383,7 +383,7 @@ class AuditReport:
         owner = "AuditReport.to_parquet"
         require_extra("pyarrow", "audit", owner)
         table = self._pandas(self._ranking, owner)
-        with atomic_open(path, "wb") as file:
+        with atomic_open(os.path.realpath(path), "wb") as file:
             try:
                 table.to_parquet(file, engine="pyarrow")
             except (ValueError, TypeError, NotImplementedError) as error:  # Arrow subclasses them
