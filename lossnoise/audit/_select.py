@@ -212,10 +212,12 @@ def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[st
 def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] | None:
     """Return the labels that the names of columns end with; None where they are other names."""
     labels = {_name_of(label): label for label in classes}
-    for cut in _shared(texts):
-        ends = [text[cut:] for text in texts]
-        if set(labels) <= set(ends):
-            return [labels.get(end, _like(end, classes)) for end in ends]
+    folded = {text.casefold(): label for text, label in labels.items()}
+    for known, alike in ((labels, str), (folded, str.casefold)):  # p_cat is also that of CAT
+        for cut in _shared(texts):
+            ends = [text[cut:] for text in texts]
+            if len(known) == len(classes) and set(known) <= set(map(alike, ends)):
+                return [known.get(alike(end), _like(end, classes)) for end in ends]
     found = sorted(set(labels) & set(texts))
     if found:
         missing = next(text for text in labels if text not in texts)

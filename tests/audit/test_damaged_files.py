@@ -109,3 +109,14 @@ def test_columns_beside_the_audit_may_be_of_any_type(tmp_path):
     found = audit_file(tmp_path / "a.parquet", pred_probs="p_*")
     found.report.to_html(tmp_path / "a.html", inputs=found.inputs(10), budget=10)
     assert "[&#39;a&#39;, &#39;b&#39;]" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_columns_are_matched_whatever_the_case(tmp_path):
+    data = make_frame()
+    data["label"] = data["label"].map({0: "CAT", 1: "DOG", 2: "Owl"})
+    data = data.rename(columns={"p_0": "p_cat", "p_1": "p_dog", "p_2": "p_owl"})
+    data[["label", "p_owl", "p_cat", "p_dog"]].to_csv(tmp_path / "a.csv", index=False)
+    table = audit_file(tmp_path / "a.csv", pred_probs="p_*").report.table.sort_index()
+    scores = [data.loc[i, f"p_{label.lower()}"] for i, label in enumerate(data["label"])]
+    assert table["label_score"].to_numpy() == pytest.approx(scores)
+    assert set(table["suggested_label"]) <= {"CAT", "DOG", "Owl"}
