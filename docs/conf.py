@@ -14,8 +14,23 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
+
+# The examples that are written in cells are run, and become pages with what they print.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "tutorials",
+    "filename_pattern": r"/audit_(table|images)\.py$",
+    "ignore_pattern": r"^(?!(.*/)?audit_(table|images)\.py$)",
+    "image_scrapers": (),
+    "min_reported_time": 1e9,
+    "show_memory": False,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "abort_on_example_error": True,
+}
 
 # No intersphinx: the build needs no network.
 myst_enable_extensions = ["dollarmath", "deflist"]
