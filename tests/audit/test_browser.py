@@ -334,6 +334,20 @@ def test_a_review_by_keys_alone(report, inputs, open_page, tmp_path):
     assert changes_of(report, review(page, tmp_path)) == {0: "dog", 2: "dog"}
 
 
+def test_a_key_pressed_as_the_list_closes_is_not_undone(report, inputs, open_page):
+    page = open_page(report, inputs)
+    page.keyboard.press("j")
+    page.keyboard.press("o")
+    on_second = """() => {
+        document.getElementById("chooser").close();
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "j", bubbles: true}));
+        return new Promise((done) => setTimeout(() => {
+            done([...document.querySelectorAll(".card")].indexOf(document.activeElement));
+        }, 100));
+    }"""
+    assert page.evaluate(on_second) == 1
+
+
 def test_every_control_is_reached_by_tab(report, inputs, open_page):
     page = open_page(report, inputs)
     page.locator("#sort").focus()

@@ -300,7 +300,10 @@
   find("options").addEventListener("click", (event) => answer(event.target.closest("button")));
   find("chooser-undo").addEventListener("click", () => { takeBack(asking); chooser.close(); });
   chooser.addEventListener("keydown", moveInList);
-  chooser.addEventListener("close", () => cards[asking]?.focus({ preventScroll: true }));
+  chooser.addEventListener("close", () => {
+    // The event comes late: a quick key may have gone on to another row, which keeps the focus.
+    if (current() < 0 || current() === asking) cards[asking]?.focus({ preventScroll: true });
+  });
   document.querySelectorAll("[data-given]").forEach((button) => {
     button.addEventListener("click", () => showPair(button.dataset));
   });
