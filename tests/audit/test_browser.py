@@ -340,7 +340,8 @@ def test_a_key_pressed_as_the_list_closes_is_not_undone(report, inputs, open_pag
     page.keyboard.press("o")
     on_second = """() => {
         document.getElementById("chooser").close();
-        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "j", bubbles: true}));
+        const key = new KeyboardEvent("keydown", {key: "j", bubbles: true});
+        document.activeElement.dispatchEvent(key);
         return new Promise((done) => setTimeout(() => {
             done([...document.querySelectorAll(".card")].indexOf(document.activeElement));
         }, 100));
