@@ -21,9 +21,14 @@ def test_a_file_appears_as_a_whole(tmp_path):
 def test_after_an_error_nothing_has_changed(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_open(path) as file:
-        file.write("new")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_open(path) as file:
+            file.write("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
