@@ -34,7 +34,7 @@ PARTS = {
     "models": (set(), TORCH),
     "corrections": ({"noise"}, SCIENCE | TORCH),
     "training": ({"corrections", "detectors", "data"}, SCIENCE | TORCH),
-    "integrations": ({"corrections", "training"}, SCIENCE | TORCH),
+    "integrations": ({"corrections", "detectors", "training"}, SCIENCE | TORCH),
     "cross_val": ({"training"}, SCIENCE),
     "cli": ({"__version__", "audit"}, set()),
     "__main__": ({"cli"}, set()),

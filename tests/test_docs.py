@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-FENCED = re.compile(r"^```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+FENCED = re.compile(r"^```(?P<language>\S*)(?P<rest>[^\n]*)\n(?P<code>.*?)^```", re.M | re.S)
 
 
 def blocks(page, language):
@@ -28,13 +30,43 @@ def identify(page):
     return page.relative_to(ROOT).as_posix()
 
 
+def needs(page):
+    """Return the packages beyond ours that a snippet needs, by the line that it begins after."""
+    text = page.read_text("utf-8")
+    found = [match for match in FENCED.finditer(text) if match["language"] == "python"]
+    assert all(re.fullmatch(r"( needs=[\w,]+)?", match["rest"]) for match in found)
+    return {
+        text.count("\n", 0, match.start("code")): match["rest"].removeprefix(" needs=").split(",")
+        for match in found
+        if match["rest"].strip()
+    }
+
+
+def missing(packages):
+    return [name for name in packages if find_spec(name) is None]
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=identify)
 def test_snippets_run_one_after_another(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
+    needed = needs(page)
     for line, code in blocks(page, "python"):
-        # Blank lines in front make the line numbers of a traceback those of the page.
-        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+        with warnings.catch_warnings():
+            if line in needed:
+                warnings.simplefilter("ignore")  # what other packages warn of is theirs
+            if not missing(needed.get(line, [])):
+                # Blank lines in front make the line numbers of a traceback those of the page.
+                exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    if absent := missing(sorted(set().union(*needed.values()))):
+        pytest.skip(f"all snippets ran but those that need {', '.join(absent)}")
+
+
+def test_a_snippet_is_left_out_only_where_what_it_needs_is_missing(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\n```\n```python needs=numpy,no_such_package\n```\n")
+    assert needs(page) == {3: ["numpy", "no_such_package"]}
+    assert missing(["numpy", "no_such_package"]) == ["no_such_package"]
 
 
 def test_every_fenced_block_says_what_it_is():

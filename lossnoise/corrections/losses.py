@@ -103,6 +103,48 @@ def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     return -(1.0 - weights) * given - weights * (guesses * log_probs).sum(dim=1)
 
 
+def dynamic_bootstrap(
+    logits: Tensor, labels: Tensor, noise_proba: Tensor, hard: bool = True
+) -> Tensor:
+    """Return -((1 - w) y + w z) log h of each sample, with z what the logits themselves say.
+
+    The dynamic bootstrapping loss of Arazo et al. (2019) for a training loop of one's own: the
+    less probable it is that a label is right, the more the network learns from its own guess, the
+    most probable class (hard) or all probabilities (soft). The guess has no gradient. With mixup,
+    whose guesses are those of the unmixed inputs, take `hard_bootstrap` and `mix_losses`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (batch, num_classes)
+        Scores before the softmax, any float type.
+    labels : Tensor of shape (batch,), int64
+        The given class y.
+    noise_proba : Tensor of shape (batch,)
+        P(label wrong) w of each sample, in [0, 1]; 0 is the cross-entropy.
+    hard : bool, default=True
+        Whether the guess is one class.
+
+    Returns
+    -------
+    losses : Tensor of shape (batch,), float32
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, label = torch.tensor([[2.0, 0.0]]), torch.tensor([1])
+    >>> dynamic_bootstrap(logits, label, torch.tensor([0.0]))  # only the label
+    tensor([2.1269])
+    >>> dynamic_bootstrap(logits, label, torch.tensor([1.0]))  # only the guess
+    tensor([0.1269])
+    >>> dynamic_bootstrap(logits, label, torch.tensor([1.0]), hard=False)
+    tensor([0.3653])
+    """
+    if hard:
+        return hard_bootstrap(logits, labels, logits.detach().argmax(dim=1), noise_proba)
+    guesses = F.softmax(logits.detach().float(), dim=1)
+    return soft_bootstrap(logits, labels, guesses, noise_proba)
+
+
 def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
     """Return -log (T' h)[y] of each sample, T_ij = p(given = j | true = i).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, MutableMapping, MutableSequence, Sized
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from lossnoise._samples import LABEL_NAMES, is_mapping
-from lossnoise._validation import invalid_data
+from lossnoise._validation import check_int, invalid_data
 from lossnoise.corrections.losses import cross_entropy
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.detectors import BetaMixtureNoiseDetector
+from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 from lossnoise.training._distributed import gather_rows
+from lossnoise.training._run import evidence
+from lossnoise.training._wiring import TRAINING_HARD_FRACTION
 from lossnoise.training.recorder import LossRecorder
 
 SAMPLE_ID = "sample_id"  # the key of the ids in batches that are dicts
@@ -41,6 +45,8 @@ class EpochLog:
         self.recorder: LossRecorder | None = None
         self._epoch = 0
         self._pending: list[tuple[Tensor, Tensor]] = []
+        self._proba: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        self._proba_epoch = 0  # the epoch whose losses it is by
 
     def hold(self, n: int) -> None:
         """Have room for a dataset of n samples; losses of one of another size are refused."""
@@ -87,10 +93,32 @@ class EpochLog:
         self.held().update(indices, losses, self._epoch)
         self._pending = []
 
+    def noise_proba(self) -> NDArray[np.float32]:
+        """Return the w of M-DYR for each sample, by its newest loss; fitted once an epoch."""
+        recorder = self.held()
+        if self._proba_epoch != recorder.epoch_:
+            self._proba, self._proba_epoch = _noise_proba(recorder.losses_), recorder.epoch_
+        return self._proba
+
     def finish(self, advice: str) -> None:
         """Raise at the end of a run that no loss was recorded in."""
         if self.held().epoch_ == 0:
             raise InvalidDataError(f"{self.owner} saw no losses in this run: {advice}.")
+
+
+def _noise_proba(losses: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return P(wrong) times the evidence of the mixture; 0 where there is no loss."""
+    proba = np.zeros(len(losses), dtype=np.float32)
+    seen = ~np.isnan(losses)
+    if seen.sum() < 2 or losses[seen].min() == losses[seen].max():
+        return proba  # nothing to divide
+    detector = BetaMixtureNoiseDetector(hard_fraction=TRAINING_HARD_FRACTION)
+    with warnings.catch_warnings():  # in most epochs the losses look like one population
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        detector.fit(losses[seen])
+    posterior = detector.posterior(losses[seen])
+    proba[seen] = evidence(posterior) * posterior
+    return proba
 
 
 class RecordsLosses:
@@ -130,6 +158,32 @@ class RecordsLosses:
         losses : ndarray of shape (n,), float64
         """
         return self.recorder_.reduce(last)
+
+    def batch_noise_proba(self, warmup: int) -> Tensor:
+        """Return P(label wrong) of the samples of the present training batch, to train with.
+
+        A beta mixture is fitted to the newest losses once an epoch. As in `MDyrH`, its posterior
+        is multiplied by its evidence, which is small as long as losses hardly separate.
+
+        Parameters
+        ----------
+        warmup : int
+            Recorded epochs before it: as long as there are fewer, all are 0.
+
+        Returns
+        -------
+        noise_proba : Tensor of shape (batch,), float32
+            For `lossnoise.corrections.losses.dynamic_bootstrap`, on the device of `batch_ids_`. A
+            single 0 outside of training batches, as when the loop evaluates.
+        """
+        check_int(type(self).__name__, "warmup", warmup, 1)
+        if self.batch_ids_ is None:
+            return torch.zeros(())
+        ids = self.batch_ids_
+        if self.recorder_.epoch_ < warmup:
+            return torch.zeros(len(ids), device=ids.device)
+        proba = torch.from_numpy(self.log_.noise_proba())
+        return proba[ids.cpu()].to(ids.device)
 
 
 def class_losses(logits: Tensor, labels: Tensor) -> Tensor:

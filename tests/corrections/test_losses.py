@@ -13,6 +13,7 @@ from lossnoise.corrections.losses import (
     backward_corrected,
     class_prior_divergence,
     cross_entropy,
+    dynamic_bootstrap,
     forward_corrected,
     hard_bootstrap,
     soft_bootstrap,
@@ -250,3 +251,18 @@ def test_values_and_gradients_are_finite_for_extreme_logits(scale):
         value.backward()
         assert value.isfinite(), name
         assert leaf.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_dynamic_bootstrap_takes_its_guess_from_the_logits_without_gradient(hard):
+    logits, labels, _, weights = draw(16, 5)
+    logits.requires_grad_()
+    losses = dynamic_bootstrap(logits, labels, weights, hard=hard)
+    log_probs = log_softmax(logits.detach().double().numpy())
+    h = np.exp(log_probs)
+    y, w = np.eye(5)[labels], weights.double().numpy()[:, None]
+    targets = (1.0 - w) * y + w * (np.eye(5)[h.argmax(axis=1)] if hard else h)
+    expected = -(targets * log_probs).sum(axis=1)
+    np.testing.assert_allclose(losses.detach().numpy(), expected, rtol=1e-5)
+    losses.sum().backward()  # of fixed targets that sum to 1: h - t
+    np.testing.assert_allclose(logits.grad.numpy(), h - targets, atol=1e-5)

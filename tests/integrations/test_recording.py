@@ -127,3 +127,36 @@ def test_named_tuples_are_refused_because_their_fields_would_be_lost():
     point = namedtuple("point", ["x", "y"])
     with pytest.raises(InvalidDataError, match=r"Got a point instead"):
         recording.AppendIds()([recording.Pair((0, point(1, 2)))])
+
+
+class Recorder(recording.RecordsLosses):
+    def __init__(self, log):
+        self.log_ = log
+
+
+def test_noise_proba_of_a_batch_is_zero_in_warmup_and_outside_of_training():
+    rng = np.random.default_rng(0)
+    wrong = np.arange(400) % 4 == 0
+    losses = np.where(wrong, rng.gamma(30.0, 0.2, 400), rng.gamma(1.0, 0.1, 400))
+    recorder = Recorder(make_log(402))  # two are never seen
+    assert recorder.batch_noise_proba(1).shape == ()
+    recorder.batch_ids_ = torch.arange(402)
+    for epoch in (1, 2):
+        assert not recorder.batch_noise_proba(2).any()
+        recorder.log_.begin(epoch)
+        recorder.log_.add(torch.arange(400), torch.from_numpy(losses))
+        recorder.log_.end()
+    proba = recorder.batch_noise_proba(2).numpy()
+    assert proba[:400][wrong].min() > 0.8
+    assert proba[:400][~wrong].max() < 0.2
+    assert not proba[400:].any()
+    assert recorder.log_.noise_proba() is recorder.log_.noise_proba()  # one fit an epoch
+
+
+def test_equal_losses_say_that_nothing_is_wrong():
+    recorder = Recorder(make_log(8))
+    recorder.batch_ids_ = torch.arange(8)
+    recorder.log_.begin(1)
+    recorder.log_.add(torch.arange(8), torch.ones(8))
+    recorder.log_.end()
+    assert not recorder.batch_noise_proba(1).any()
