@@ -134,6 +134,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     arrays = load_arrays(options.arrays)
     n, m = options.limit, options.limit_test
+    if len(arrays.x_train) < (n or 0) or len(arrays.x_test) < (m or 0):
+        sys.exit(
+            f"{options.arrays} holds {len(arrays.x_train)} pictures to train on and "
+            f"{len(arrays.x_test)} to test on: lower --limit or --limit-test"
+        )
     arrays = ImageArrays(
         arrays.x_train[:n],
         arrays.y_train[:n].astype(np.int64),
