@@ -445,3 +445,14 @@ def test_the_report_shows_the_other_columns(table, tmp_path, capsys):
     assert f"wrote {page}\n" in capsys.readouterr().out
     text = page.read_text("utf-8")
     assert "0001" in text  # an id, which is another column here
+
+
+def test_the_command_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (line,) = re.findall(r"^lossnoise (audit .*)$", readme, re.M)
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{'ab'[i % 2]},{0.9 - 0.4 * (i % 2)},{0.1 + 0.4 * (i % 2)}" for i in range(40)]
+    Path("predictions.csv").write_text("\n".join(["label,p_a,p_b", *rows]) + "\n")
+    assert main(shlex.split(line)) in (0, 1, 3)
+    assert Path("audit.html").exists()
+    assert "40 rows, 2 classes" in capsys.readouterr().out

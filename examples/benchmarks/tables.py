@@ -204,6 +204,17 @@ def audit() -> str:
     return markdown(header, rows)
 
 
+def audit_cost() -> str:
+    """Return what a whole audit takes, beside cleanlab on the same rows."""
+    speed = result("audit_benchmark")["speed"]
+    ratio = speed["audit_over_cleanlab"]
+    times = [f"{speed['seconds'][name]['median']:.2f} s" for name in ("audit", "cleanlab")]
+    over = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+    rows = f"{speed['n']:,} x {speed['num_classes']}"
+    header = ["rows x classes", "audit", "`find_label_issues`", "ratio (quartiles)", "memory"]
+    return markdown(header, [[rows, *times, over, f"{speed['memory']['peak_mb']:.0f} MB"]])
+
+
 def _mean(values: list[float], form: str = ".3f") -> str:
     return f"{sum(values) / len(values):{form}}"
 
@@ -220,6 +231,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
     "epoch-cost": epoch_cost,
     "audit": audit,
+    "audit-cost": audit_cost,
 }
 
 

@@ -172,11 +172,11 @@ def judge(
         assert losses is not None  # one of the sources was given
         fitted = _fit(finder, losses, sources.groups)
         if in_rows and columns is not None:
-            wrong = _detect_in_rows(fitted, losses, sources.groups, columns)
+            wrong = wrong_in_rows(fitted, losses, sources.groups, columns)
         else:
             wrong = _detect(fitted, losses, sources.groups)
     single = np.full(len(given), np.nan) if losses is None else reduce_history(losses)
-    return AuditRows(labels, given, ids, wrong, single, *_suggestions(columns, single)), fitted
+    return AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single)), fitted
 
 
 # -- pure functions ---------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def suggest(pred_probs: FloatArray, codes: NDArray[np.intp]) -> NDArray[np.intp]
     return np.asarray(others.argmax(axis=1))
 
 
-def _suggestions(
+def suggestions(
     columns: Columns | None, losses: FloatArray
 ) -> tuple[np.ndarray | None, FloatArray | None, FloatArray]:
     """Return the suggested label, its probability, and that of the given label."""
@@ -214,7 +214,7 @@ def _detect(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
     return proba
 
 
-def _detect_in_rows(fitted: Any, losses: FloatArray, groups: Any, columns: Columns) -> FloatArray:
+def wrong_in_rows(fitted: Any, losses: FloatArray, groups: Any, columns: Columns) -> FloatArray:
     """Return P(wrong) where whole rows of probabilities are known.
 
     They say more than the losses alone: a label that the model itself would have given is not

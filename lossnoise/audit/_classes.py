@@ -76,14 +76,23 @@ def match_columns(
 def scale_rows(probs: FloatArray) -> FloatArray:
     """Return rows that sum to 1, and say so where they did not."""
     scaled = check_probability_rows(OWNER, "pred_probs", probs)
-    off = float(np.abs(probs.sum(axis=1) - 1.0).max())
+    warn_of_scaling(distance_from_one(probs), stacklevel=5)
+    return scaled
+
+
+def distance_from_one(probs: FloatArray) -> float:
+    """Return by how much the sum of a row misses 1, at most."""
+    return float(np.abs(probs.sum(axis=1) - 1.0).max())
+
+
+def warn_of_scaling(off: float, stacklevel: int) -> None:
+    """Say by how much rows missed a sum of 1, where that is more than rounding."""
     if off > ROUNDING:
         warnings.warn(
             f"Rows of 'pred_probs' miss a sum of 1 by up to {off:.2g}: they were scaled.",
             RenormalizedWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-    return scaled
 
 
 def read_class_names(class_names: Any) -> list[Any] | None:

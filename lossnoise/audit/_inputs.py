@@ -118,9 +118,10 @@ def softmax(logits: FloatArray | None) -> FloatArray | None:
     """Return probabilities of logits, row by row; a row with NaN or inf - inf gives NaN."""
     if logits is None:
         return None
+    from scipy.special import softmax as scipy_softmax  # slow to load
+
     with np.errstate(invalid="ignore"):  # inf - inf: said later, with the row
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return np.asarray(scipy_softmax(logits, axis=1))
 
 
 def is_pandas(values: object, *types: str) -> bool:

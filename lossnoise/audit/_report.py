@@ -143,17 +143,17 @@ class AuditReport:
         report._settings |= {"source": "trainer", "detector": repr(report.detector)}
         return report
 
-    @property
+    @cached_property
     def noise_proba(self) -> FloatArray:
         """Return the probability that each label is wrong; NaN in rows that were left out."""
         return self._spread(self._rows_known.noise_proba)
 
-    @property
+    @cached_property
     def losses(self) -> FloatArray:
         """Return the loss of each row; NaN where it is not known."""
         return self._spread(self._rows_known.losses)
 
-    @property
+    @cached_property
     def order(self) -> NDArray[np.intp]:
         """Return the positions of the audited rows, worst first."""
         return np.asarray(self._positions[self._ranking])

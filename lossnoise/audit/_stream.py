@@ -18,15 +18,22 @@ from numpy.typing import NDArray
 from lossnoise._labels import encode_labels, object_array
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import suggest
+from lossnoise.audit._audit import suggestions, wrong_in_rows
+from lossnoise.audit._classes import Columns, distance_from_one, warn_of_scaling
 from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk
-from lossnoise.audit._summary import THRESHOLD, Figures, cautious_proba, complete_summary
-from lossnoise.exceptions import NoSeparableNoiseWarning, RenormalizedWarning
+from lossnoise.audit._summary import (
+    THRESHOLD,
+    Figures,
+    cautious_proba,
+    complete_summary,
+    rank_pairs,
+)
+from lossnoise.exceptions import NoSeparableNoiseWarning
 
 if TYPE_CHECKING:
     from lossnoise.detectors._histogram import LossHistogram
@@ -214,14 +221,9 @@ def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes)
     off = 0.0
     for chunk in chunks:
         assert chunk.probs is not None
-        off = max(off, float(np.abs(chunk.probs.sum(axis=1) - 1.0).max()))
+        off = max(off, distance_from_one(chunk.probs))
         histogram.fill(losses_from_probs(_scaled(chunk.probs), classes.codes(chunk.labels)))
-    if off > 1e-5:  # more than rounding
-        warnings.warn(
-            f"Rows of 'pred_probs' miss a sum of 1 by up to {off:.2g}: they were scaled.",
-            RenormalizedWarning,
-            stacklevel=4,
-        )
+    warn_of_scaling(off, stacklevel=5)
 
 
 def _judge_all(
@@ -244,13 +246,11 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None) -> Judged:
     if classes is None or chunk.probs is None:
         assert chunk.losses is not None
         wrong = fitted.predict_proba(chunk.losses)[:, 1]
-        return Judged(*found, wrong, chunk.losses, None, None, np.exp(-chunk.losses))
-    probs, codes = _scaled(chunk.probs), classes.codes(chunk.labels)
-    losses = losses_from_probs(probs, codes)
-    wrong = np.where(probs.argmax(axis=1) == codes, 0.0, fitted.posterior(losses))
-    best, rows = suggest(probs, codes), np.arange(len(codes))
-    chosen = classes.labels[best], probs[rows, best], probs[rows, codes]
-    return Judged(*found, wrong, losses, *chosen)
+        return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses))
+    columns = Columns(classes.labels, classes.codes(chunk.labels), _scaled(chunk.probs))
+    losses = losses_from_probs(columns.probs, columns.codes)
+    wrong = wrong_in_rows(fitted, losses, None, columns)
+    return Judged(*found, wrong, losses, *suggestions(columns, losses))
 
 
 def _scaled(probs: FloatArray) -> FloatArray:
@@ -314,10 +314,7 @@ class Sums:
             expected_precision=self._wrong_in_issues / issues if issues else None,
             cautious_precision=self._cautious_in_issues / issues if issues else None,
             per_class=list(self._classes(census)),
-            given_to_suggested=[
-                {"given": given, "suggested": suggested, "count": count}
-                for (given, suggested), count in self._pairs.most_common()
-            ],
+            given_to_suggested=rank_pairs(self._pairs),
         )
 
     def _classes(self, census: Census) -> Iterator[dict[str, Any]]:

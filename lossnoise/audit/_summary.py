@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -10,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels
-
-FloatArray = NDArray[np.float64]
+from lossnoise.audit._inputs import FloatArray
 
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
@@ -119,10 +119,13 @@ def count_pairs(
     if suggested is None:
         return []
     # As labels, not as their numbers: given and suggested ones may be of different dtypes.
-    counts: dict[tuple[Any, Any], int] = {}
-    for pair in zip(given[issues].tolist(), suggested[issues].tolist(), strict=True):
-        counts[pair] = counts.get(pair, 0) + 1
-    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    pairs = zip(given[issues].tolist(), suggested[issues].tolist(), strict=True)
+    return rank_pairs(Counter(pairs))
+
+
+def rank_pairs(counts: Counter[tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """Return counted pairs of a given and a suggested label, most first."""
+    ranked = counts.most_common()
     return [{"given": g, "suggested": s, "count": count} for (g, s), count in ranked]
 
 
