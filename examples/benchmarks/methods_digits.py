@@ -3,8 +3,9 @@
     python examples/benchmarks/methods_digits.py
 
 Each run of one seed starts from the same first weights and the same noise for every correction,
-with the trainer's defaults; only `epochs` is set. About an hour on two cores; with ``--cache``
-the command can be stopped and started again. The result goes to ``results/methods_digits.json``.
+with the trainer's defaults; only `epochs` is set. About three hours on two cores; with ``--cache``
+the command can be stopped and started again, and ``--reuse`` fills the cache with the runs of an
+earlier result. The result goes to ``results/methods_digits.json``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def run_one(
     correction: str, noise: Noise, seed: int, epochs: int, cache: Path | None
 ) -> dict[str, Any]:
     """Train one correction with one kind of noise and one seed, or read that from the cache."""
-    path = None if cache is None else cache / f"{correction}_{name_of(noise)}_{seed}_{epochs}.json"
+    path = None if cache is None else cache / file_of(correction, name_of(noise), seed, epochs)
     if path is not None and path.exists():
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return kept
@@ -65,6 +66,21 @@ def run_one(
     if path is not None:
         _results.write(path, run)
     return run
+
+
+def file_of(correction: str, noise_name: str, seed: int, epochs: int) -> str:
+    return f"{correction}_{noise_name}_{seed}_{epochs}.json"
+
+
+def reuse(result: Path, cache: Path) -> None:
+    """Put the runs of an earlier result into the cache, where it has no others of their names."""
+    earlier = json.loads(result.read_text("utf-8"))
+    epochs = earlier["settings"]["epochs"]
+    for cell in earlier["cells"]:
+        for run in cell["runs"]:
+            path = cache / file_of(cell["correction"], cell["noise_name"], run["seed"], epochs)
+            if not path.exists():
+                _results.write(path, run)
 
 
 def train_one(correction: str, noise: Noise, seed: int, epochs: int) -> dict[str, Any]:
@@ -125,8 +141,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where finished runs are kept")
+    parser.add_argument("--reuse", type=Path, metavar="JSON", help="a result with runs to keep")
     parser.add_argument("--out", type=Path, default=_results.RESULTS / "methods_digits.json")
     options = parser.parse_args(arguments)
+    if options.reuse is not None:
+        if options.cache is None:
+            parser.error("--reuse needs --cache")
+        reuse(options.reuse, options.cache)
 
     cells = []
     named = {name_of(noise): noise for noise in NOISES}
