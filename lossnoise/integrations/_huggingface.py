@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_data
+from lossnoise.exceptions import CheckpointWarning
 from lossnoise.integrations._recording import (
     SAMPLE_ID,
     AppendIds,
@@ -21,6 +24,7 @@ from lossnoise.integrations._recording import (
     check_dataset,
     class_losses,
 )
+from lossnoise.training.checkpoint import read_state, write_state
 
 try:
     from transformers import TrainerCallback
@@ -28,6 +32,7 @@ except ImportError:  # the public module says so; the documentation is built wit
     TrainerCallback = object
 
 OWNER = "HuggingFaceLossRecorder"
+SAVED_NAME = "lossnoise_losses.pt"  # beside what the trainer saves in the folder of a checkpoint
 
 
 class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
@@ -69,6 +74,9 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
     several processes each has the losses of all. Not for models that one process spreads over
     several GPUs with `DataParallel`, nor for batches grouped by length without given lengths.
+
+    The trainer's checkpoints get a file ``lossnoise_losses.pt``, from which a run with
+    ``resume_from_checkpoint`` goes on recording; the checkpoint must lie in its `output_dir`.
 
     Examples
     --------
@@ -122,6 +130,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Have the ids taken out of what the model is called with."""
         self._remove_hook()
         self._hook = kwargs["model"].register_forward_pre_hook(self._take_ids, with_kwargs=True)
+        if state.global_step > 0:  # resumed
+            self._load(_checkpoint_folder(args, state))
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin a column of the history."""
@@ -131,10 +141,33 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Record the losses of the epoch."""
         self.log_.end()
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the losses so far into the checkpoint."""
+        saved = self.log_.state_dict()
+        folder = _checkpoint_folder(args, state)
+        if state.is_world_process_zero and folder.is_dir():
+            write_state(folder / SAVED_NAME, saved)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the model as it was."""
         self._remove_hook()
         self.log_.finish("a trainer whose compute_loss is its own has to call compute_loss_func")
+
+    def _load(self, folder: Path) -> None:
+        path = folder / SAVED_NAME
+        try:
+            state = read_state(path)
+        except MemoryError:
+            raise  # the file may be sound
+        except Exception as error:  # a damaged pickle may raise anything
+            message = (
+                f"{OWNER} cannot read the losses of the steps before in {path} "
+                f"({type(error).__name__}), and has none of them. It looks in the folder of the "
+                "checkpoint in the trainer's output_dir."
+            )
+            warnings.warn(message, CheckpointWarning, stacklevel=2)
+        else:
+            self.log_.load_state_dict(state)
 
     # -- the steps --------------------------------------------------------------------------
 
@@ -184,6 +217,11 @@ class CollateColumns(AppendIds):
         if columns is not None and is_mapping(samples[0]):
             samples = [{k: s[k] for k in s.keys() if k in columns} for s in samples]  # noqa: SIM118  # mapping-like
         return self._collator(samples)
+
+
+def _checkpoint_folder(args: Any, state: Any) -> Path:
+    """Return where the trainer saves what it has after the present step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
 def _columns_of(model: Any, label_names: list[str]) -> set[str]:

@@ -158,14 +158,12 @@ class LightningLossRecorder(RecordsLosses, Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is recorded, for a checkpoint."""
-        recorder = self.log_.recorder
-        return {} if recorder is None else {"n": recorder.n, **recorder.state_dict()}
+        return self.log_.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         if state_dict:
-            self.log_.hold(state_dict["n"])
-            self.recorder_.load_state_dict(state_dict)
+            self.log_.load_state_dict(state_dict)
 
     # -- the steps --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from lossnoise._samples import LABEL_NAMES, is_mapping
-from lossnoise._validation import check_int, invalid_data
+from lossnoise._validation import check_int, invalid_data, to_numpy
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.detectors import BetaMixtureNoiseDetector
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
@@ -26,6 +26,11 @@ from lossnoise.training.recorder import LossRecorder
 SAMPLE_ID = "sample_id"  # the key of the ids in batches that are dicts
 
 LossFunction = Callable[[Any, Any], Tensor]
+
+_NOTHING: tuple[NDArray[np.int64], NDArray[np.float32]] = (
+    np.zeros(0, dtype=np.int64),
+    np.zeros(0, dtype=np.float32),
+)
 
 
 class EpochLog:
@@ -45,6 +50,7 @@ class EpochLog:
         self.recorder: LossRecorder | None = None
         self._epoch = 0
         self._pending: list[tuple[Tensor, Tensor]] = []
+        self._earlier = _NOTHING  # of the present epoch, before the run was killed
         self._proba: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
         self._proba_epoch = 0  # the epoch whose losses it is by
 
@@ -69,8 +75,10 @@ class EpochLog:
 
     def begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1; a run after the first one goes on counting."""
-        self._epoch = max(epoch, self.held().epoch_ + 1)
         self._pending = []
+        if epoch > self._epoch:
+            self.end()  # an epoch that was saved after its last batch
+        self._epoch = max(epoch, self.held().epoch_ + 1)
 
     def add(self, indices: Tensor, losses: Tensor) -> None:
         """Keep the losses of a batch."""
@@ -85,13 +93,38 @@ class EpochLog:
 
     def end(self) -> None:
         """Record what was kept since the epoch began, on all processes."""
-        if not self._pending:  # such as the rest of an epoch that a resumed run has behind it
-            return
+        indices, losses = self._collected()
+        if len(indices):  # none: the rest of an epoch that a resumed run has behind it
+            self.held().update(indices, losses, self._epoch)
+        self._pending, self._earlier = [], _NOTHING
+
+    def _collected(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if not self._pending:  # of all processes or of none
+            return self._earlier
         indices, losses = (
-            gather_rows(torch.cat(part)) for part in zip(*self._pending, strict=True)
+            to_numpy(gather_rows(torch.cat(part))) for part in zip(*self._pending, strict=True)
         )
-        self.held().update(indices, losses, self._epoch)
-        self._pending = []
+        earlier_indices, earlier_losses = self._earlier
+        return np.append(earlier_indices, indices), np.append(earlier_losses, losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is recorded, and what was kept since the epoch began.
+
+        All processes call it together.
+        """
+        if self.recorder is None:
+            return {}
+        indices, losses = (torch.from_numpy(part) for part in self._collected())
+        present = {"epoch": self._epoch, "indices": indices, "losses": losses}
+        return {"n": self.recorder.n, **self.recorder.state_dict(), **present}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.hold(int(state["n"]))
+        self.held().load_state_dict(state)
+        self._epoch = int(state["epoch"])
+        self._pending, self._proba_epoch = [], 0
+        self._earlier = to_numpy(state["indices"]), to_numpy(state["losses"])
 
     def noise_proba(self) -> NDArray[np.float32]:
         """Return the w of M-DYR for each sample, by its newest loss; fitted once an epoch."""

@@ -96,7 +96,8 @@ def run(folder, n, **settings):
 
 
 def main(folder, samples):
-    _, recorder, by_hand = run(folder, int(samples), gradient_accumulation_steps=2)
+    saving = {"save_strategy": "steps", "save_steps": 1}  # in the middle of epochs
+    _, recorder, by_hand = run(folder, int(samples), gradient_accumulation_steps=2, **saving)
     out = Path(folder) / f"rank{os.environ['RANK']}.npz"
     np.savez(out, history=recorder.loss_history_, by_hand=by_hand.rows())
 

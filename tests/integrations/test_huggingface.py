@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lossnoise import BetaMixtureNoiseDetector, audit
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
 # What the framework warns of, such as processors without a GPU, is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -105,6 +105,29 @@ def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypa
     )
     with pytest.raises(InvalidDataError, match=message):
         trainer.train()
+
+
+@pytest.mark.parametrize("step", [4, 6, 9], ids=["inside", "at the end", "in the second"])
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(hf, tmp_path, step):
+    settings = {"save_strategy": "steps", "save_steps": step, "dataloader_num_workers": 0}
+    _, whole, by_hand = hf.run(tmp_path, N, **settings)
+    assert (tmp_path / f"checkpoint-{step}" / "lossnoise_losses.pt").exists()
+    trainer = hf.make_trainer(tmp_path, N, **settings)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert by_hand.check(recorder.loss_history_) == 2 * N
+    np.testing.assert_array_equal(recorder.loss_history_, whole.loss_history_)
+
+
+def test_a_checkpoint_without_losses_is_told(hf, tmp_path):
+    settings = {"save_strategy": "epoch"}
+    hf.make_trainer(tmp_path, N, **settings).train()
+    trainer = hf.make_trainer(tmp_path, N, **settings)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    with pytest.warns(CheckpointWarning, match=r"^HuggingFaceLossRecorder cannot read the losses"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert np.isnan(recorder.loss_history_[:, 0]).all()
+    assert np.isfinite(recorder.losses_).all()
 
 
 @pytest.mark.slow

@@ -106,6 +106,20 @@ def test_a_run_that_goes_on_from_a_checkpoint_goes_on_recording(li, tmp_path):
     np.testing.assert_array_equal(second.loss_history_[:, :1], first.loss_history_)
 
 
+def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_the_losses_before(li, tmp_path):
+    checkpoints = li.lightning.pytorch.callbacks.ModelCheckpoint
+    saving = checkpoints(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
+    module, first = li.Module(N), li.LightningLossRecorder()
+    trainer = li.make_trainer(tmp_path, first, saving, enable_checkpointing=True)
+    trainer.fit(module, first.loader(li.make_data(N), batch_size=4))
+    second = li.LightningLossRecorder()
+    # Lightning goes on with the first batches of the loader: here with the samples not yet seen.
+    loader = second.loader(li.make_data(N), batch_size=4, sampler=range(N - 1, -1, -1))
+    li.make_trainer(tmp_path, second).fit(module, loader, ckpt_path=tmp_path / "step=3.ckpt")
+    assert np.isfinite(second.loss_history_).all()
+    np.testing.assert_array_equal(second.loss_history_[:10, 0], first.loss_history_[:10, 0])
+
+
 def fit(li, tmp_path, recorder, loader, module=None):
     li.make_trainer(tmp_path, recorder).fit(module or li.Module(N), loader)
 

@@ -75,6 +75,47 @@ def test_an_epoch_that_was_broken_off_is_not_recorded():
     assert log.held().epoch_ == 0
 
 
+def record(log, losses):
+    for sample, loss in losses.items():
+        log.add(torch.tensor([sample]), torch.tensor([loss]))
+
+
+def saved_and_read(log):
+    other = recording.EpochLog("Recorder")
+    other.load_state_dict(log.state_dict())
+    return other
+
+
+def test_an_epoch_under_way_is_part_of_the_state():
+    log = make_log()
+    log.begin(1)
+    record(log, {0: 1.0, 1: 2.0})
+    other = saved_and_read(log)
+    assert other.held().epoch_ == log.held().epoch_ == 0
+    other.begin(1)
+    record(other, {2: 3.0})
+    other = saved_and_read(other)  # saved a second time in the same epoch
+    other.begin(1)
+    record(other, {3: 4.0})
+    other.end()
+    np.testing.assert_array_equal(other.held().loss_history_, [[1.0], [2.0], [3.0], [4.0]])
+
+
+def test_an_epoch_saved_after_its_last_batch_is_recorded_when_the_next_begins():
+    log = make_log(1)
+    log.begin(1)
+    record(log, {0: 1.0})
+    other = saved_and_read(log)
+    other.begin(2)
+    record(other, {0: 2.0})
+    other.end()
+    np.testing.assert_array_equal(other.held().loss_history_, [[1.0, 2.0]])
+
+
+def test_nothing_recorded_is_no_state():
+    assert recording.EpochLog("Recorder").state_dict() == {}
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
