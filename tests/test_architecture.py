@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import pytest
 
+import lossnoise
+
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "lossnoise"
+PACKAGE = Path(lossnoise.__file__).parent  # also where the tests run on an installed wheel
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PYTHON_FILES = [
-    path for folder in ("lossnoise", "tests", "examples") for path in (ROOT / folder).rglob("*.py")
+    path for folder in (PACKAGE, ROOT / "tests", ROOT / "examples") for path in folder.rglob("*.py")
 ]
 
 FRAMEWORKS = {"lightning", "skorch", "transformers"}
@@ -54,7 +56,7 @@ def part_of(module):
 
 
 def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -87,7 +89,8 @@ def _imported_from(node):
 
 
 def identify(path):
-    return path.relative_to(ROOT).as_posix()
+    folder = PACKAGE.parent if path.is_relative_to(PACKAGE) else ROOT
+    return path.relative_to(folder).as_posix()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=identify)

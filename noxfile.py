@@ -1,0 +1,102 @@
+"""What a release has to pass beyond `.ci/run`: `nox` runs it, `nox --list` says what there is."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv"  # pip cannot resolve to the lowest versions
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["oldest", "newest", "integrations", "package"]
+
+OLDEST, NEWEST = "3.10", "3.13"
+
+FRAMEWORKS = ["huggingface", "lightning", "skorch"]
+
+# The oldest versions stand in one place: they are the lower bounds in pyproject.toml.
+LOWEST = "--resolution=lowest-direct"
+
+# An old release calls what later releases of its own dependencies have deprecated.
+TOLERANT = ["-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"]
+
+
+@nox.session(python=OLDEST)
+def oldest(session: nox.Session) -> None:
+    """Run the tests with the oldest version of everything that pyproject.toml allows."""
+    session.install(LOWEST, "-e.[test]")
+    session.run("pytest", *TOLERANT, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest version of everything."""
+    session.install("-e.[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=[OLDEST, NEWEST])
+@nox.parametrize("framework", FRAMEWORKS, ids=FRAMEWORKS)
+def integrations(session: nox.Session, framework: str) -> None:
+    """Run the recorder for a framework in the oldest release that we allow, or in the newest."""
+    old = session.python == OLDEST
+    session.install(*[LOWEST] * old, f"-e.[test,{framework}]", "datasets>=3.0")
+    tests = ["tests/integrations", "tests/examples/test_other_loops.py", "-m", "not gpu"]
+    session.run("pytest", *TOLERANT * old, *tests, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def package(session: nox.Session) -> None:
+    """Build the last commit into dist/, twice the same; test the wheel without the sources."""
+    session.install("build", "check-sdist", "twine")
+    with tempfile.TemporaryDirectory() as temporary:
+        sdist, wheel = build(session, Path(temporary, "first"))
+        for again in build(session, Path(temporary, "second")):
+            if not filecmp.cmp(again, sdist.with_name(again.name), shallow=False):
+                session.error(f"two builds of {again.name} differ")
+        session.run("check-sdist", "--source-dir", str(Path(temporary, "first")))
+        session.run("twine", "check", "--strict", str(sdist), str(wheel))
+        session.install(f"lossnoise[test] @ {wheel.as_uri()}")
+        shutil.unpack_archive(sdist, temporary)
+        elsewhere = Path(temporary, sdist.name.removesuffix(".tar.gz"))
+        shutil.rmtree(elsewhere / "lossnoise")
+        with session.chdir(elsewhere):
+            session.run("pytest", "tests", *session.posargs)
+            session.run("pytest", "--pyargs", "lossnoise", *session.posargs)
+        for built in (sdist, wheel):
+            Path("dist").mkdir(exist_ok=True)
+            shutil.copy(built, "dist")
+
+
+def build(session: nox.Session, clone: Path) -> tuple[Path, Path]:
+    """Build the sdist of the last commit, and the wheel from that, in a fresh clone."""
+    session.run("git", "clone", "--quiet", ".", str(clone), external=True)
+    time = session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)
+    env = {"SOURCE_DATE_EPOCH": str(time).strip()}
+    session.run("python", "-m", "build", str(clone), env=env, silent=True)
+    (sdist,), (wheel,) = (list(clone.glob(f"dist/*{kind}")) for kind in (".tar.gz", ".whl"))
+    return sdist, wheel
+
+
+@nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """Build the docs into docs/_build/html."""
+    session.install("-e.[all,docs]")
+    sphinx(session, "html")
+
+
+@nox.session(python=NEWEST)
+def linkcheck(session: nox.Session) -> None:
+    """Follow the links in the docs; needs the network, and other people's servers."""
+    session.install("-e.[all,docs]")
+    sphinx(session, "linkcheck")
+
+
+def sphinx(session: nox.Session, builder: str) -> None:
+    """Run Sphinx, which runs the tutorials: a warning is an error."""
+    options = ["-W", "--keep-going", "-b", builder]
+    session.run("python", "-m", "sphinx", *options, "docs", f"docs/_build/{builder}")
