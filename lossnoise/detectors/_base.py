@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,6 +54,7 @@ FORGOTTEN = (
     "noise_rate_interval_",
     "group_report_",
 )
+Detector = TypeVar("Detector", bound="LossMixtureDetector")
 DOCUMENTATION = "https://lossnoise.readthedocs.io/en/stable/api.html#lossnoise.{estimator_name}"
 
 
@@ -93,7 +94,9 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         self.percentiles = percentiles
         self.history_reduction = history_reduction
 
-    def fit(self, X: ArrayLike, y: object = None, groups: ArrayLike | None = None) -> Any:
+    def fit(
+        self: Detector, X: ArrayLike, y: object = None, groups: ArrayLike | None = None
+    ) -> Detector:
         """Fit the mixture to losses.
 
         Parameters
@@ -137,7 +140,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             self.group_report_ = report_groups(self._parts, fit.scaling)
         return self._finish(stacklevel=3)
 
-    def partial_fit(self, X: ArrayLike, y: object = None) -> Any:
+    def partial_fit(self: Detector, X: ArrayLike, y: object = None) -> Detector:
         """Add losses to those that were fitted so far, and fit again.
 
         Parameters
@@ -169,7 +172,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         self._histogram = histogram
         return self
 
-    def fit_histogram(self, histogram: LossHistogram) -> Any:
+    def fit_histogram(self: Detector, histogram: LossHistogram) -> Detector:
         """Fit the mixture to counted losses: a stream, or the sum of histograms of many machines.
 
         Parameters
@@ -406,7 +409,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             histogram.fill(part.losses, part.weights.astype(np.int64))
         return histogram
 
-    def _fit_histogram(self, histogram: LossHistogram, settings: FitSettings) -> Any:
+    def _fit_histogram(self: Detector, histogram: LossHistogram, settings: FitSettings) -> Detector:
         sample = LossSample.of_histogram(histogram)
         if self.loss_scale == "cross-entropy" and sample.values[0] < 0.0:
             raise InvalidDataError(
@@ -418,7 +421,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         self._histogram = histogram
         return self._finish(stacklevel=4)
 
-    def _finish(self, stacklevel: int) -> Any:
+    def _finish(self: Detector, stacklevel: int) -> Detector:
         """Store the noise rate, and say where the losses cannot tell."""
         curves = [part.curve for part in self._parts.values()]
         wrong = sum(float(curve.grid @ curve.proba) for curve in curves)

@@ -135,6 +135,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     (3, 2)
     """
 
+    losses_: NDArray[np.float32]
+    noise_proba_: NDArray[np.float64]
+    labels_: NDArray[np.int64]
+    suggested_labels_: NDArray[np.int64]
+
     def __init__(
         self,
         model: nn.Module,
