@@ -1,8 +1,13 @@
 """Sphinx configuration. Build: python -m sphinx -W --keep-going -b html docs docs/_build/html."""
 
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import lossnoise
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gallery_order import ORDER
 
 project = "lossnoise"
 author = "lossnoise developers"
@@ -18,14 +23,17 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
-# The examples that are written in cells are run, and become pages with what they print.
+# The examples that are written in cells are run, and become pages with what they print and draw.
+TUTORIALS = rf"({'|'.join(ORDER)})\.py$"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "tutorials",
-    "filename_pattern": r"/audit_(table|images)\.py$",
-    "ignore_pattern": r"^(?!(.*/)?audit_(table|images)\.py$)",
-    "image_scrapers": (),
+    "filename_pattern": f"/{TUTORIALS}",
+    "ignore_pattern": f"^(?!(.*/)?{TUTORIALS})",
+    "within_subsection_order": "gallery_order.place",
+    "image_scrapers": ("matplotlib",),
     "min_reported_time": 1e9,
+    "remove_config_comments": True,
     "show_memory": False,
     "write_computation_times": False,
     "download_all_examples": False,

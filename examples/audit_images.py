@@ -30,6 +30,7 @@ from lossnoise.noise import inject_noise
 # other digit, so that we know afterwards what was found. ``changed`` tells which labels are wrong:
 # in real life nobody knows.
 
+# sphinx_gallery_thumbnail_path = '_static/audit_report.png'
 digits = load_digits()
 given, changed = inject_noise(digits.target, 1 / 3, include_true=False, random_state=0)
 pictures = torch.tensor(digits.images[:, None] / 16, dtype=torch.float32)

@@ -8,7 +8,8 @@ scikit-learn and without a neural network::
 
     python examples/audit_table.py
 
-It needs pandas (``pip install 'lossnoise[audit]'``), no download, and a few seconds.
+It needs pandas and matplotlib (``pip install 'lossnoise[audit,plot]'``), no download, and a few
+seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lossnoise import audit, cross_val_losses
+from lossnoise import LossMixtureDisplay, audit, cross_val_losses
 from lossnoise.noise import inject_noise
 
 # %%
@@ -69,6 +70,12 @@ print(f"median loss of wrong labels {np.median(losses[changed]):.2f}\n")
 
 report = audit(given, pred_probs=pred_probs)
 print(report)
+
+# %%
+# The losses, and the two distributions that were fitted to them: what P(label wrong) comes from.
+
+display = LossMixtureDisplay.from_estimator(report.detector, losses)
+display.figure_.savefig("audit_table.png")
 
 # %%
 # Was it right?

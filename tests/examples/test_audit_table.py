@@ -12,6 +12,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "audit_table.py"
 
 def test_wrong_rows_of_a_table_come_first(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pandas")
+    pytest.importorskip("matplotlib").use("agg")
     monkeypatch.chdir(tmp_path)
     found = runpy.run_path(str(EXAMPLE))
     printed = capsys.readouterr().out
@@ -26,11 +27,3 @@ def test_wrong_rows_of_a_table_come_first(tmp_path, monkeypatch, capsys):
     assert rows[0]["scan"] == found["names"][found["report"].order[0]]
     wrong = {name for name, wrong in zip(found["names"], found["changed"], strict=True) if wrong}
     assert len({row["scan"] for row in rows[:100]} & wrong) > 90
-
-
-def test_the_example_is_written_in_cells():
-    cells = EXAMPLE.read_text("utf-8").split("# %%\n")
-    assert len(cells) > 5
-    for cell in cells[1:]:
-        title, underline = (line.removeprefix("# ") for line in cell.splitlines()[:2])
-        assert underline == "-" * len(title)
