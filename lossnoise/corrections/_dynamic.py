@@ -72,6 +72,7 @@ class DynamicBootstrap(Correction):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters; warn where batches are too small for the class balance."""
         owner = type(self).__name__
+        self._usual_spread, self._suspended, self._warmed_up = None, False, None
         if self.warmup != "auto":
             resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})

@@ -65,7 +65,8 @@ class MentorNet(WeightingCorrection):
         """
 
     def setup(self, context: EpochContext) -> None:
-        """Check the parameters."""
+        """Check the parameters; begin afresh."""
+        super().setup(context)
         owner = type(self).__name__
         self._device, self._average = context.device, None
         check_real(owner, "percentile", self.percentile, 0.0, 1.0)

@@ -56,7 +56,7 @@ class TransitionCorrection(Correction):
         """Check the parameters."""
         owner = type(self).__name__
         check_percentile(owner, self.percentile)
-        self._device = context.device
+        self._device, self._transition = context.device, None
         epochs = self._estimation_epochs(context)
         if self.transition is not None:
             self.use(read_transition(owner, self.transition, context))

@@ -22,6 +22,10 @@ class WeightingCorrection(Correction):
         """Mean weight of each sample in the last epoch, (num_samples,) on the host, or None."""
         return self._sample_weights
 
+    def setup(self, context: EpochContext) -> None:
+        """Begin afresh."""
+        self._sample_weights = None
+
     def begin_epoch(self, context: EpochContext) -> None:
         """Forget the weights of the epoch before."""
         self._sums = torch.zeros(context.num_samples, device=context.device)

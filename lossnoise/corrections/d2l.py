@@ -191,8 +191,9 @@ class D2L(Correction):
         return self._alpha
 
     def setup(self, context: EpochContext) -> None:
-        """Check the parameters."""
+        """Check the parameters; begin afresh."""
         owner = type(self).__name__
+        self._history, self._turned, self._alpha, self._snapshot = (), None, 1.0, None
         resolve_epochs(owner, "startup", self.startup, context.num_epochs)
         if not isinstance(self.window, float):
             check_int(owner, "window", self.window, SHORTEST_WINDOW)

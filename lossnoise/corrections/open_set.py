@@ -177,8 +177,9 @@ class OpenSet(Correction):
         return self._score
 
     def setup(self, context: EpochContext) -> None:
-        """Check the parameters."""
+        """Check the parameters; begin afresh."""
         owner = type(self).__name__
+        self._score, self._looks = None, 0
         self._epochs("warmup", self.warmup, context)
         self._epochs("every", self.every, context)
         _check_neighbors(owner, self.neighbors)

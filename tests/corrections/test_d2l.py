@@ -234,6 +234,13 @@ def test_state(follow, epochs):
     assert (first.state_dict()["snapshot"] is None) == (epochs == 6)
 
 
+def test_a_second_run_begins_afresh(follow, make_context):
+    for epochs in (4, 6):
+        correction, _ = follow(D2L(startup=0, window=3), RISING[:epochs])
+        correction.setup(make_context())
+        assert correction.state_dict() == D2L().state_dict()
+
+
 EPOCHS = "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]"
 
 

@@ -99,6 +99,8 @@ def test_the_end_of_a_warm_up_of_no_fixed_length_is_resumed(
     resumed.load_state_dict(correction.state_dict())
     assert bootstrapped_epochs(resumed, [0.1, 0.1], *tools, first=3) == [3, 4]
     assert resumed.state_dict() == correction.state_dict()
+    resumed.setup(make_context())  # for another run
+    assert resumed.state_dict() == make(method, warmup="auto").state_dict()
 
 
 # -- w ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from lossnoise import NoisyLabelTrainer
+from lossnoise import AuditReport, NoisyLabelTrainer
 from lossnoise.corrections import (
     CORRECTIONS,
     D2L,
@@ -117,6 +117,14 @@ def test_trains(name, train):
 
 
 @every_correction
+def test_its_findings_become_a_report(name, train, make_data):
+    trainer = train(name, epochs=2)
+    report = AuditReport.from_trainer(trainer, make_data())
+    np.testing.assert_array_equal(report.losses, trainer.losses_)
+    np.testing.assert_array_equal(report.noise_proba, trainer.noise_proba_)
+
+
+@every_correction
 def test_learns(name, train):
     """Three groups far apart: after a few epochs the clean labels are predicted."""
     assert train(name, epochs=12).history_[-1]["val_accuracy"] > 0.5
@@ -133,6 +141,13 @@ def test_the_same_seed_gives_the_same_bits(name, dropout, train):
 def test_another_seed_gives_another_run(name, train):
     first, second = (outcome(train(name, seed=seed)) for seed in (0, 1))
     assert not np.array_equal(first["losses"], second["losses"])
+
+
+@every_correction
+def test_a_correction_that_was_used_begins_afresh(name, train):
+    """What it found in one run is nothing to begin another one with."""
+    first = train(name)
+    assert_same(outcome(train(first.correction_)), outcome(first))
 
 
 @every_correction
