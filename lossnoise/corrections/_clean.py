@@ -17,7 +17,8 @@ from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise.corrections._labelled import check_labels, split_sample
 from lossnoise.corrections._logits import bare
-from lossnoise.corrections._nested import map_tensors
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.corrections.base import Correction, EpochContext
 
 CleanSet = Dataset[Any] | DataLoader[Any]
@@ -60,7 +61,8 @@ class TakesCleanSet(Correction):
     def __deepcopy__(self, memo: dict[int, Any]) -> TakesCleanSet:
         """Return a copy with state of its own, and the same set."""
         other = type(self).__new__(type(self))
-        memo |= {id(self): other, id(self.clean_set): self.clean_set}
+        kept = (self.clean_set, getattr(self.clean_set, "dataset", None))  # of a loader
+        memo |= {id(self): other} | {id(data): data for data in kept}
         vars(other).update(copy.deepcopy(vars(self), memo))
         return other
 
@@ -112,6 +114,22 @@ class CleanSamples:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._dataset)
+
+    def check_forward(self, context: EpochContext) -> None:
+        """Raise where the model does not take these inputs, by a forward pass of two of them.
+
+        In eval mode, without gradients; a method may first need them after an epoch of training.
+        """
+        batch = self._on_device(self._fetch(range(2)), context)
+        model = bare(context.engine.model)
+        try:
+            with eval_mode(model), torch.no_grad(), context.engine.autocast():
+                model(batch.inputs)
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            shapes = [f"{tuple(t.shape)} of {t.dtype}" for t in iter_tensors(batch.inputs)]
+            expected = "a dataset of inputs that the model takes, as those of the training set are"
+            got = f"a batch of {', '.join(shapes)}"
+            raise invalid_data(self._owner, "clean_set", expected, got, str(error)) from error
 
     def draw(self, size: int, context: EpochContext) -> CleanBatch:
         """Return a random batch of at most `size` samples, of each process its own.

@@ -153,10 +153,12 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
 
     def setup(self, context: EpochContext) -> None:
         """Check the parameters and the clean set."""
+        super().setup(context)
         owner = type(self).__name__
         if self.clean_batch_size is not None:
             check_int(owner, "clean_batch_size", self.clean_batch_size, 2)
         self._samples = CleanSamples(owner, self.clean_set, context.num_classes)
+        self._samples.check_forward(context)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the cross-entropy of each sample, shape (batch,), before it is weighted."""

@@ -112,6 +112,7 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         owner = type(self).__name__
         check_int(owner, "steps", self.steps, 1)
         self._samples = CleanSamples(owner, self.clean_set, context.num_classes)
+        self._samples.check_forward(context)
         self._mentor = Mentor(context.num_classes, _host_generator(context))
         self._acting = self._past = self._redrawn = None
 

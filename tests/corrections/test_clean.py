@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from lossnoise.corrections import LearningToReweight
+from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import LearningToReweight, MentorNetDD
 from lossnoise.corrections._clean import CleanSamples, forward_without_trace
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
@@ -223,6 +224,41 @@ def test_samples_without_a_label(data):
         read(data)
 
 
+class TakesPoints(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 3)
+
+    def forward(self, points):
+        return self.head(points)
+
+
+@pytest.mark.parametrize("method", [LearningToReweight, MentorNetDD])
+@pytest.mark.parametrize(
+    ("inputs", "shown"),
+    [
+        (torch.ones(7, 5), "(2, 5) of torch.float32"),
+        (INPUTS.double(), "(2, 2) of torch.float64"),
+        ([{"points": x, "more": x} for x in INPUTS], "(2, 2) of torch.float32, (2, 2) of"),
+    ],
+)
+def test_inputs_that_the_model_does_not_take_are_named_before_the_first_batch(
+    method, inputs, shown, make_data
+):
+    message = (
+        f"The 'clean_set' parameter of {method.__name__} must be a dataset of inputs that the "
+        f"model takes, as those of the training set are. Got a batch of {shown}"
+    )
+    pairs = [(x, int(y)) for x, y in zip(inputs, LABELS, strict=True)]
+    data = [x | {"label": y} for x, y in pairs] if isinstance(inputs, list) else pairs
+    net = TakesPoints()
+    before = net.head.weight.detach().clone()
+    trainer = NoisyLabelTrainer(net, correction=method(clean_set=data), epochs=3, device="cpu")
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
+        trainer.fit(make_data())
+    assert torch.equal(net.head.weight, before)
+
+
 # -- the correction that holds it -----------------------------------------------------------------
 
 
@@ -236,6 +272,8 @@ def test_the_set_is_shown_by_its_type_and_length_and_not_copied():
         copied = copy.deepcopy({"a": correction, "b": correction})
         assert copied["a"] is copied["b"] is not correction
         assert copied["a"].clean_set is data
+        loader._samples = read(loader.clean_set)  # as after a run
+        assert copy.deepcopy(loader)._samples._dataset is data
         assert len(pickle.loads(pickle.dumps(correction)).clean_set) == 7
 
 
