@@ -118,6 +118,7 @@ class JointOptimization(Correction):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters; warn where batches are too small for the class balance."""
         owner = type(self).__name__
+        self._kept, self._soft_labels = (), None
         self._check_stages(owner, context)
         check_int(owner, "average", self.average, 1)
         check_real(owner, "entropy", self.entropy, 0.0, math.inf, closed="left")
@@ -148,8 +149,7 @@ class JointOptimization(Correction):
         """Find the labels anew from the end of the warm-up on; start afresh after the stage."""
         if self._present is None:
             return
-        # A sample that two processes saw counts by its mean: means are scaled to sum to 1.
-        self._kept = (*self._kept, context.all_mean(self._present))[-self.average :]
+        self._kept = (*self._kept, _over_ranks(self._present, context))[-self.average :]
         if context.epoch >= self._epochs("warmup", context):
             self._soft_labels = mean_predictions(self._kept, self._soft_labels)
         if context.epoch == self._stage_epochs(context):
@@ -191,3 +191,11 @@ class JointOptimization(Correction):
         if self._epochs("warmup", context) > stage:
             expected = f"at most the {stage} epochs of the first stage"
             raise invalid_parameter(owner, "warmup", expected, self.warmup)
+
+
+def _over_ranks(predictions: Tensor, context: EpochContext) -> Tensor:
+    """Return the predictions of all processes; a sample that several of them saw has their mean."""
+    processes = context.shard[1]
+    total = processes * context.all_mean(predictions)
+    times = total.sum(dim=1, keepdim=True).round()  # each prediction sums to 1
+    return total / times.clamp_min(1.0)

@@ -170,19 +170,25 @@ def test_samples_that_were_never_seen_keep_their_given_label(make_batch, make_co
 
 
 def test_processes_share_their_predictions(make_batch, make_context):
-    """Each sees a part, and a sample that both saw counts by its mean."""
-    probs, others = probabilities(12, 1), probabilities(12, 2)
-    others[:5] = 0.0
-    correction = JointOptimization(warmup=1, class_balance=0.0)
-    context = make_context(
-        engine=Engine(), num_samples=12, all_mean=lambda own: (own + others) / 2.0
-    )
-    correction.setup(context)
-    correction.begin_epoch(context)
-    batch = make_batch(8)
-    correction.loss(lambda _: probs[:8].log(), batch, context)
-    correction.end_epoch(context)
-    expected = torch.cat([probs[:5], (probs[5:8] + others[5:8]) / 2.0, others[8:]])
+    """Each sees a part; a sample that both saw counts by its mean, and each epoch alike."""
+    correction, batch = JointOptimization(warmup=1, class_balance=0.0), make_batch(8)
+    correction.setup(make_context(engine=Engine(), num_samples=12))
+    expected = torch.zeros(12, 3)
+    for epoch, alone in ((1, 5), (2, 7)):  # how many the other process does not see
+        own, others = probabilities(12, epoch), probabilities(12, epoch + 2)
+        others[:alone] = 0.0
+        context = make_context(
+            epoch=epoch,
+            engine=Engine(),
+            num_samples=12,
+            all_mean=lambda tensor, others=others: (tensor + others) / 2.0,
+            shard=(0, 2),
+        )
+        correction.begin_epoch(context)
+        correction.loss(lambda _, own=own: own[:8].log(), batch, context)
+        correction.end_epoch(context)
+        both = (own[alone:8] + others[alone:8]) / 2.0
+        expected += torch.cat([own[:alone], both, others[8:]]) / 2.0
     torch.testing.assert_close(correction.soft_labels_, expected)
 
 
