@@ -266,7 +266,7 @@ def _fresh_copy(model: nn.Module) -> nn.Module:
     """Return a copy of `model` whose layers have drawn new parameters."""
     fresh = copy.deepcopy(model)
     for module in fresh.modules():
-        reset = getattr(module, "reset_parameters", None)
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(reset):
             reset()
     return fresh

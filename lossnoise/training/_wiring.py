@@ -83,6 +83,8 @@ def read_model_factory(
         if not isinstance(made, nn.Module) or made is trainer.model:
             expected = "a callable that returns a torch.nn.Module, another one than the trainer's"
             raise invalid_parameter(owner, "model_factory", expected, type(made))
+        if not made.training:  # as pretrained models come; of the trainer's own, fit sees to it
+            made.train()
         return made
 
     return make

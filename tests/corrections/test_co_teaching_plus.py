@@ -239,6 +239,13 @@ def test_a_factory_gives_the_second_network(fit):
     assert trainer.history_[-1]["val_accuracy"] > 0.95
 
 
+def test_a_second_network_in_eval_mode_is_trained_all_the_same(fit, make_net):
+    """As pretrained ones come; without a step in train mode BatchNorm would see no sample."""
+    correction = CoTeachingPlus(model_factory=lambda: make_net(seed=1).eval())
+    trainer = fit(correction=correction, epochs=1)
+    assert [int(m.module[1].num_batches_tracked) for m in trainer.engine_.models] == [30, 30]
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

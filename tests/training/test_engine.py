@@ -11,6 +11,7 @@ from lossnoise.corrections._logits import user_model
 from lossnoise.training._engine import (
     Precision,
     TrainingEngine,
+    _fresh_copy,
     default_scheduler,
     unchanged_where,
 )
@@ -179,6 +180,14 @@ def test_two_models_are_independent(make_engine):
     engine.step(second(torch.randn(8, 2)).square().mean(), 1)
     assert not torch.equal(other[0].weight, before["0.weight"])
     assert len(engine.optimizers) == len(engine.schedulers) == 2
+
+
+def test_attention_draws_new_parameters_in_the_second_model():
+    """It has torch's own `_reset_parameters`, and no public one."""
+    attention = torch.nn.MultiheadAttention(8, 2)
+    second = _fresh_copy(attention)
+    assert not torch.equal(second.in_proj_weight, attention.in_proj_weight)
+    assert not torch.equal(second.out_proj.weight, attention.out_proj.weight)
 
 
 def test_both_models_restart_and_step_their_schedules(make_engine):
