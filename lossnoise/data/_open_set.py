@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
@@ -42,7 +43,8 @@ def replace_inputs(
     foreign : Dataset, sequence, array or Tensor
         What belongs to none of the classes: samples like those of `dataset`, whose labels are not
         used, or inputs alone. Each is used at most once, so there must be ``round(rate * n)``.
-        Inputs must have the shape and the type of those that they stand for.
+        Inputs must have the shape and the type of those that they stand for; arrays become
+        tensors where those are.
     rate : float in [0, 1]
         The exact share of the n samples whose input is replaced: ``round(rate * n)``. Which ones,
         and by which, is drawn.
@@ -118,9 +120,9 @@ def with_input(sample: Any, other: Any) -> Any:
         return _with_entries(sample, other)
     if isinstance(sample, (tuple, list)) and len(sample) == 2 and not is_mapping(other):
         if not isinstance(other, (tuple, list)):
-            return _pair_like(sample, other)
+            return _pair_like(sample, _in_place_of(sample[0], other))
         if len(other) in (1, 2):
-            return _pair_like(sample, other[0])
+            return _pair_like(sample, _in_place_of(sample[0], other[0]))
     raise InvalidDataError(
         "The datasets of replace_inputs must yield pairs (input, label), or both of them dicts; "
         "'foreign' may yield inputs alone. "
@@ -142,7 +144,23 @@ def _with_entries(sample: Any, other: Any) -> dict[Any, Any]:
         expected = f"of dicts with the entries {', '.join(map(repr, inputs))}"
         got = f"one without {', '.join(map(repr, missing))}"
         raise invalid_data(_OWNER, "foreign", expected, got)
-    return {name: (other if name in inputs else sample)[name] for name in names}
+    return {
+        name: _in_place_of(sample[name], other[name]) if name in inputs else sample[name]
+        for name in names
+    }
+
+
+def _in_place_of(own: Any, other: Any) -> Any:
+    """Return a foreign input as a tensor where the sample's own is one, of the same type.
+
+    Collating would not say anything: bytes of 0 to 255 among floats of 0 to 1 become floats.
+    """
+    if isinstance(own, Tensor) and isinstance(other, (np.ndarray, np.generic)):
+        other = torch.as_tensor(other)
+    if hasattr(own, "dtype") and hasattr(other, "dtype") and own.dtype != other.dtype:
+        expected = f"of inputs of type {own.dtype}, as those of 'dataset' are"
+        raise invalid_data(_OWNER, "foreign", expected, f"{other.dtype}")
+    return other
 
 
 def _describe(sample: Any) -> str:

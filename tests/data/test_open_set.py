@@ -84,7 +84,9 @@ IMAGE, OTHER = torch.zeros(2), torch.ones(2)
         ((IMAGE, 7), (OTHER, 9), (OTHER, 7)),
         ((IMAGE, 7), (OTHER,), (OTHER, 7)),
         ((IMAGE, 7), OTHER, (OTHER, 7)),
-        ((IMAGE, 7), OTHER.numpy(), (OTHER.numpy(), 7)),
+        ((IMAGE, 7), OTHER.numpy(), (OTHER, 7)),
+        ((IMAGE.numpy(), 7), OTHER.numpy(), (OTHER.numpy(), 7)),
+        ((IMAGE, 7), "a picture", ("a picture", 7)),
         ([IMAGE, 7], (OTHER, 9), [OTHER, 7]),
         (Pair(IMAGE, 7), [OTHER, 9], Pair(OTHER, 7)),
         (((IMAGE, IMAGE), 7), ((OTHER, OTHER), 9), ((OTHER, OTHER), 7)),
@@ -116,6 +118,16 @@ def test_foreign_inputs_alone(foreign):
         image, label = noisy[row]
         assert torch.as_tensor(image).tolist() == [float(replaced[row])] * 2
         assert label == row
+
+
+def test_foreign_arrays_are_collated_with_tensors():
+    noisy, replaced = replace_inputs(
+        TensorDataset(torch.zeros(10, 2), torch.arange(10)), np.ones((6, 2), np.float32), 0.5, 0
+    )
+    assert not replaced[0]  # collating goes by the first
+    ((inputs, _),) = DataLoader(noisy, batch_size=10)
+    assert inputs.dtype == torch.float32
+    assert inputs[:, 0].tolist() == replaced.astype(float).tolist()
 
 
 def test_positions_from_the_end_and_beyond():
@@ -212,6 +224,7 @@ KINDS = (
     "The datasets of replace_inputs must yield pairs (input, label), or both of them dicts; "
     "'foreign' may yield inputs alone. Got {}, to be replaced by {}, instead."
 )
+TYPES = PARAMETER.format("foreign", "of inputs of type {}, as those of 'dataset' are", "{}")
 ENTRIES = PARAMETER.format("foreign", "of dicts with the entries 'a', 'b'", "one without 'b'")
 
 
@@ -224,6 +237,13 @@ ENTRIES = PARAMETER.format("foreign", "of dicts with the entries 'a', 'b'", "one
         ((IMAGE, 7, 8), (OTHER, 9, 8), KINDS.format("a tuple of 3", "a tuple of 3")),
         (IMAGE, OTHER, KINDS.format("a Tensor", "a Tensor")),
         ({"a": 0, "b": 1, "y": 7}, {"a": 2, "y": 3}, ENTRIES),
+        ((IMAGE, 7), OTHER.byte(), TYPES.format("torch.float32", "torch.uint8")),
+        ((IMAGE, 7), (OTHER.double().numpy(), 9), TYPES.format("torch.float32", "torch.float64")),
+        (
+            {"x": IMAGE.numpy(), "y": 7},
+            {"x": OTHER.double().numpy()},
+            TYPES.format("float32", "float64"),
+        ),
     ],
 )
 def test_samples_that_do_not_fit_are_named(sample, other, text):
