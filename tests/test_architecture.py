@@ -155,6 +155,12 @@ def run_fresh(code):
     return result.stdout.strip()
 
 
+def test_the_package_itself_loads_only_numpy():
+    packages = sorted(SCIENCE | TORCH | OPTIONAL)
+    code = f"import sys, lossnoise\nprint([name for name in {packages} if name in sys.modules])"
+    assert run_fresh(code) == "['numpy']"
+
+
 def test_using_the_detector_never_imports_torch_or_optional_packages():
     code = (
         "import sys, numpy as np\n"
