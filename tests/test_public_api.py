@@ -1,8 +1,12 @@
-"""What is public: importable, documented, and in the API reference exactly once."""
+"""What is public: importable, documented, in the API reference exactly once, and frozen.
+
+`python tests/test_public_api.py` writes its names and signatures to tests/public_api.txt.
+"""
 
 import inspect
 import re
 from collections import Counter
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -23,6 +27,7 @@ import lossnoise.noise
 import lossnoise.training
 
 API_PAGE = Path(__file__).parents[1] / "docs" / "api.rst"
+FROZEN = Path(__file__).with_name("public_api.txt")
 
 TOP_LEVEL = {f"lossnoise.{name}": getattr(lossnoise, name) for name in lossnoise.__all__}
 CORRECTIONS = {
@@ -171,3 +176,80 @@ def test_errors_are_built_in_ones_too_and_warnings_have_one_base(error):
         assert issubclass(error, UserWarning)
     else:
         assert issubclass(error, lossnoise.exceptions.LossNoiseError)
+
+
+# -- frozen: who changes a name, a parameter or a default also changes a file, seen in review -----
+
+
+class AsItIs(str):
+    """A text that stands in a signature without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def described(value):
+    """Return a default or a constant in words that are the same in every version of Python."""
+    if value is inspect.Parameter.empty:
+        return value
+    if isinstance(value, tuple):
+        return AsItIs(f"({', '.join(map(described, value))})")
+    plain = (bool, int, float, str, type(None))
+    return AsItIs(repr(value) if isinstance(value, plain) else f"<{type(value).__name__}>")
+
+
+def signature_of(function):
+    """Return parameters and defaults as text; not types, whose spelling breaks nobody's code."""
+    parameters = [
+        p.replace(annotation=p.empty, default=described(p.default))
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in ("self", "cls")
+    ]
+    return str(inspect.Signature(parameters))
+
+
+def members_of(cls):
+    """Return methods with their signatures, properties, and constants with their values."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("lossnoise")]
+    members = {name: value for base in reversed(ours) for name, value in vars(base).items()}
+    found = {f".{name}{signature_of(f)}" for name, f in public_methods(cls).items()}
+    for name, value in members.items():
+        if name[0] != "_" and isinstance(value, (property, cached_property)):
+            found.add(f".{name}")
+        elif name[0] != "_" and isinstance(value, (bool, int, float, str)):
+            found.add(f".{name} = {described(value)}")
+    return found
+
+
+def lines_for_class(name, cls):
+    """Return the constructor, and what the public bases of a class do not have already."""
+    bases = [base for base in cls.__mro__[1:] if base in PUBLIC.values()]
+    if issubclass(cls, Exception):
+        head = ": " + ", ".join(base.__name__ for base in cls.__bases__)
+    elif getattr(cls, "_is_protocol", False):
+        head = ": Protocol"  # nobody calls it
+    else:
+        head = signature_of(cls)
+    inherited = set().union(*map(members_of, bases))
+    return [f"{name}{rest}" for rest in [head, *sorted(members_of(cls) - inherited)]]
+
+
+def api():
+    lines = [
+        f"lossnoise.corrections.CORRECTIONS[{name!r}]"
+        for name in sorted(lossnoise.corrections.CORRECTIONS)
+    ]
+    for name in sorted(set(PUBLIC) - DATA):
+        value = PUBLIC[name]
+        is_class = inspect.isclass(value)
+        lines += lines_for_class(name, value) if is_class else [f"{name}{signature_of(value)}"]
+    return lines
+
+
+def test_names_and_signatures_are_the_frozen_ones():
+    frozen = FROZEN.read_text("utf-8").splitlines()
+    assert api() == frozen, "where this is meant, run: python tests/test_public_api.py"
+
+
+if __name__ == "__main__":
+    FROZEN.write_text("\n".join(api()) + "\n", "utf-8")
