@@ -83,7 +83,7 @@ class DynamicBootstrap(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
-        self._guesses = torch.zeros(context.num_classes, device=context.device)
+        self._guesses = torch.zeros(context.num_classes, dtype=torch.float32, device=context.device)
         if self.warmup == "auto" and self._warmed_up is None:
             ready = context.noise_proba is not None and context.evidence >= AUTO_EVIDENCE
             if ready or context.epoch > AUTO_LATEST * context.num_epochs:

@@ -63,6 +63,7 @@ class Mentor(nn.Module):
             for parameter in self.parameters():
                 bound = parameter.shape[-1] ** -0.5
                 parameter.uniform_(-bound, bound, generator=generator)
+        self.float()  # as the losses are, whatever torch's default type
 
     def forward(self, losses: Tensor, diffs: Tensor, labels: Tensor, parts: Tensor) -> Tensor:
         """Return the logit of v of each sample, shape (n,)."""

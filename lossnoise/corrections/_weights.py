@@ -28,8 +28,8 @@ class WeightingCorrection(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Forget the weights of the epoch before."""
-        self._sums = torch.zeros(context.num_samples, device=context.device)
-        self._times = torch.zeros(context.num_samples, device=context.device)
+        zeros = torch.zeros(context.num_samples, dtype=torch.float32, device=context.device)
+        self._sums, self._times = zeros, zeros.clone()
 
     def keep_weights(self, indices: Tensor, weights: Tensor) -> None:
         """Keep the weights of a batch, without waiting for the device."""

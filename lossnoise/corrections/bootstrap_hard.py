@@ -41,5 +41,5 @@ class BootstrapHard(Correction):
         logits = model(batch.inputs)
         context.record(batch.indices, cross_entropy(logits.detach(), batch.labels))
         guesses = logits.detach().argmax(dim=1)
-        weights = torch.full((len(logits),), self.weight, device=logits.device)
+        weights = torch.full((len(logits),), self.weight, dtype=torch.float32, device=logits.device)
         return hard_bootstrap(logits, batch.labels, guesses, weights)

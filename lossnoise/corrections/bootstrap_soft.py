@@ -46,5 +46,5 @@ class BootstrapSoft(Correction):
         context.record(batch.indices, cross_entropy(logits.detach(), batch.labels))
         probs = logits.float().softmax(dim=1)
         guesses = probs.detach() if self.detach else probs
-        weights = torch.full((len(logits),), self.weight, device=logits.device)
+        weights = torch.full((len(logits),), self.weight, dtype=torch.float32, device=logits.device)
         return soft_bootstrap(logits, batch.labels, guesses, weights)

@@ -132,7 +132,7 @@ class JointOptimization(Correction):
         if context.epoch <= self._stage_epochs(context):
             context.engine.hold_schedules()
             shape = (context.num_samples, context.num_classes)
-            self._present = torch.zeros(shape, device=context.device)
+            self._present = torch.zeros(shape, dtype=torch.float32, device=context.device)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,)."""

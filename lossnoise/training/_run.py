@@ -286,8 +286,8 @@ class RunningLosses:
     """Losses that the training steps of an epoch gave, on the training device."""
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
-        self._losses = torch.zeros(num_samples, device=device)
-        self._times = torch.zeros(num_samples, device=device)
+        self._losses = torch.zeros(num_samples, dtype=torch.float32, device=device)
+        self._times = torch.zeros(num_samples, dtype=torch.float32, device=device)
 
     def reset(self) -> None:
         """Begin an epoch."""

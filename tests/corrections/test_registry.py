@@ -224,3 +224,15 @@ def test_trains_in_bfloat16(name, train):
     assert trainer.losses_.dtype == np.float32
     assert np.isfinite(trainer.losses_).all()
     assert next(trainer.model.parameters()).dtype == torch.float32
+
+
+@every_correction
+def test_trains_where_float64_is_the_default_type(name, train):
+    torch.set_default_dtype(torch.float64)
+    try:
+        trainer = train(name, epochs=3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert trainer.losses_.dtype == np.float32
+    assert np.isfinite(trainer.losses_).all()
+    assert next(trainer.model.parameters()).dtype == torch.float64
