@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossnoise.training._engine import Precision
-    from lossnoise.training.callbacks import BestModel, Callback, CSVLogger, EarlyStopping
+    from lossnoise.training.callbacks import BestModel, Callback, EarlyStopping
     from lossnoise.training.checkpoint import Checkpoints
     from lossnoise.training.history import LossHistoryDisplay
+    from lossnoise.training.loggers import CSVLogger, TensorBoardLogger
     from lossnoise.training.recipes import paper_recipe
     from lossnoise.training.recorder import LossRecorder
     from lossnoise.training.trainer import NoisyLabelTrainer
 
 _HOME = {
     "BestModel": "lossnoise.training.callbacks",
-    "CSVLogger": "lossnoise.training.callbacks",
+    "CSVLogger": "lossnoise.training.loggers",
     "Callback": "lossnoise.training.callbacks",
     "Checkpoints": "lossnoise.training.checkpoint",
     "EarlyStopping": "lossnoise.training.callbacks",
@@ -27,6 +28,7 @@ _HOME = {
     "LossRecorder": "lossnoise.training.recorder",
     "NoisyLabelTrainer": "lossnoise.training.trainer",
     "Precision": "lossnoise.training._engine",
+    "TensorBoardLogger": "lossnoise.training.loggers",
     "paper_recipe": "lossnoise.training.recipes",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "LossRecorder",
     "NoisyLabelTrainer",
     "Precision",
+    "TensorBoardLogger",
     "paper_recipe",
 ]
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sklearn.exceptions import NotFittedError
 
-from lossnoise._files import atomic_open
 from lossnoise._progress import make_bar
 from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
 from lossnoise.exceptions import InvalidDataError
@@ -93,59 +89,6 @@ def describe(record: dict[str, Any], num_epochs: int) -> str:
     if record["noise_rate"] is not None:
         parts.append(f"noise rate {record['noise_rate']:.3f}")
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
-
-
-class CSVLogger(Callback):
-    """Write the history of a run to a CSV file: one row an epoch, complete after each.
-
-    The file is written anew from `history_` after every epoch and takes the old one's place at
-    once. So whoever reads it sees whole rows, and a resumed run goes on in the same table without
-    an epoch missing or there twice. A new run replaces the file of an earlier one.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file; folders on the way to it are made. In a distributed run only the first process
-        writes.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import torch
-    >>> from torch.utils.data import TensorDataset
-    >>> from lossnoise import NoisyLabelTrainer
-    >>> from lossnoise.training import CSVLogger
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> path = Path(folder.name) / "run.csv"
-    >>> train_set = TensorDataset(torch.randn(40, 2), torch.arange(40) % 2)
-    >>> trainer = NoisyLabelTrainer(torch.nn.Linear(2, 2), epochs=3, callbacks=[CSVLogger(path)])
-    >>> _ = trainer.fit(train_set)
-    >>> rows = path.read_text().splitlines()
-    >>> rows[0].split(",")[:3], len(rows)
-    (['epoch', 'train_loss', 'val_accuracy'], 4)
-    >>> folder.cleanup()
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
-
-    def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
-        """Make the folder of the file, or find out now that it cannot be written."""
-        if not isinstance(self.path, (str, os.PathLike)) or Path(self.path).is_dir():
-            raise invalid_parameter("CSVLogger", "path", "the path of a file", self.path)
-        if rank_and_size()[0] == 0:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-
-    def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
-        """Write all epochs so far."""
-        if rank_and_size()[0] != 0:
-            return
-        names = list(dict.fromkeys(name for entry in trainer.history_ for name in entry))
-        with atomic_open(self.path, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(trainer.history_)
 
 
 class _Monitor(Callback):

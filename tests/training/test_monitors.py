@@ -3,6 +3,7 @@
 import copy
 import csv
 import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,16 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
-from lossnoise.training import BestModel, CSVLogger, EarlyStopping
-from lossnoise.training import callbacks as module
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
+from lossnoise.training import (
+    BestModel,
+    CSVLogger,
+    EarlyStopping,
+    LossRecorder,
+    TensorBoardLogger,
+    callbacks,
+    loggers,
+)
 
 
 class Trainer(SimpleNamespace):
@@ -21,6 +29,7 @@ class Trainer(SimpleNamespace):
 
     def __init__(self, verbose=0):
         super().__init__(history_=[], model=nn.Linear(1, 1), stopped=False, verbose=verbose)
+        self.recorder_ = LossRecorder(1)  # records nothing
 
     def request_stop(self):
         self.stopped = True
@@ -112,8 +121,15 @@ def test_a_number_that_appears_later_gets_a_column(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "rank_and_size", lambda: (1, 2))
+    monkeypatch.setattr(loggers, "rank_and_size", lambda: (1, 2))
     Trainer().run(CSVLogger(tmp_path / "folder" / "run.csv"), [0.1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_process_writes_for_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr(loggers, "rank_and_size", lambda: (1, 2))
+    Trainer().run(TensorBoardLogger(tmp_path), [0.1])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,6 +140,58 @@ def test_the_path_is_that_of_a_file(tmp_path):
         )
         with pytest.raises(InvalidParameterError, match=exactly(message)):
             Trainer().run(CSVLogger(path), [0.1])
+
+
+# -- TensorBoardLogger ----------------------------------------------------------------------------
+
+
+def read_events(folder):
+    """Return {name: {epoch: value}} as TensorBoard shows it, and the same of histograms' counts."""
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    everything = {"scalars": 0, "histograms": 0}
+    events = loader.EventAccumulator(str(folder), everything).Reload()
+    tags = events.Tags()
+    scalars = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in tags["scalars"]}
+    counts = {
+        tag: {e.step: e.histogram_value.num for e in events.Histograms(tag)}
+        for tag in tags["histograms"]
+    }
+    return scalars, counts
+
+
+def test_tensorboard_shows_the_history_and_the_losses_that_are_known(build, make_data, tmp_path):
+    pytest.importorskip("tensorboard")
+    train, val = make_data(), make_data(60, seed=1)
+    logger = TensorBoardLogger(tmp_path / "runs" / "first")
+    trainer = build(correction="dyr-h", epochs=3, callbacks=[logger]).fit(train, val)
+    scalars, counts = read_events(tmp_path / "runs" / "first")
+    for record in trainer.history_:
+        shown = {name: curve.get(record["epoch"]) for name, curve in scalars.items()}
+        assert shown == pytest.approx({name: float(record[name]) for name in scalars})
+    assert {"train_loss", "val_accuracy", "seconds"} <= set(scalars)
+    assert counts == {"losses": {epoch: len(train) for epoch in (1, 2, 3)}}
+
+
+def test_tensorboard_shows_an_epoch_once_after_a_resume(tmp_path):
+    pytest.importorskip("tensorboard")
+    trainer = Trainer().run(TensorBoardLogger(tmp_path), [0.1, 0.2, 0.3])
+    trainer.history_.pop()  # its checkpoint was not written
+    trainer.resumed().run(TensorBoardLogger(tmp_path), [0.7])
+    assert read_events(tmp_path)[0]["val_accuracy"] == pytest.approx({1: 0.1, 2: 0.2, 3: 0.7})
+
+
+def test_tensorboard_needs_a_folder_and_its_package(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for wrong in (None, tmp_path / "file"):
+        with pytest.raises(InvalidParameterError, match=r"^The 'log_dir' parameter of TensorBoar"):
+            Trainer().run(TensorBoardLogger(wrong), [0.1])
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    message = (
+        "TensorBoardLogger needs tensorboard, which is not installed: "
+        "pip install 'lossnoise[tensorboard]'"
+    )
+    with pytest.raises(MissingExtraError, match=exactly(message)):
+        Trainer().run(TensorBoardLogger(tmp_path), [0.1])
 
 
 # -- EarlyStopping --------------------------------------------------------------------------------
@@ -303,7 +371,7 @@ def test_a_new_run_forgets_the_old_model():
 @pytest.mark.parametrize("verbose", [0, 1])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_it_says_on_which_data_it_chose(monkeypatch, capsys, name, values, chosen, verbose, rank):
-    monkeypatch.setattr(module, "rank_and_size", lambda: (rank, 2))
+    monkeypatch.setattr(callbacks, "rank_and_size", lambda: (rank, 2))
     keeper = BestModel(name)
     Trainer(verbose).run(keeper, values, name)
     assert keeper.chosen_on_ == chosen
