@@ -91,7 +91,8 @@ class CoTeachingPlus(Correction):
         200.
     model_factory : callable, optional
         Returns the second network, a `torch.nn.Module` for the same inputs and classes. Default:
-        a copy of the model, whose layers draw new parameters with their ``reset_parameters``.
+        a copy of the model, whose layers draw new parameters with their ``reset_parameters``,
+        unless they are frozen.
 
     Examples
     --------
@@ -123,6 +124,9 @@ class CoTeachingPlus(Correction):
             check_real(owner, "noise_rate", self.noise_rate, 0.0, 1.0, closed="left")
         for name in ("warmup", "ramp"):
             self._epochs(name, context)
+        if _share_parameters(*context.engine.models):
+            expected = "a callable that returns a network that trains no parameter of the model's"
+            raise invalid_parameter(owner, "model_factory", expected, self.model_factory)
         if _are_alike(*context.engine.models):
             expected = "a callable that returns a network with other parameters than the model's"
             if self.model_factory is None:
@@ -174,6 +178,12 @@ def _taught(losses: Tensor, chosen: Tensor, context: EpochContext) -> Tensor:
     """Return losses whose mean is that of the chosen ones, over all processes."""
     count = context.all_mean(chosen.sum().float())
     return losses * chosen * (len(losses) / count)
+
+
+def _share_parameters(first: nn.Module, second: nn.Module) -> bool:
+    """Tell whether two networks would both train the same parameter."""
+    own = {id(p) for p in first.parameters() if p.requires_grad}
+    return any(id(p) in own for p in second.parameters())
 
 
 def _are_alike(first: nn.Module, second: nn.Module) -> bool:

@@ -263,9 +263,12 @@ def _make_optimizer(optimizer: OptimizerFactory | Optimizer | None, model: nn.Mo
 
 
 def _fresh_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` whose layers have drawn new parameters."""
+    """Return a copy of `model` whose layers have drawn new parameters, unless they are frozen."""
     fresh = copy.deepcopy(model)
     for module in fresh.modules():
+        own = list(module.parameters(recurse=False)) or list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            continue  # what never learns is of use as it is
         reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(reset):
             reset()

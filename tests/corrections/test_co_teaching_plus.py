@@ -279,6 +279,24 @@ def test_the_trainers_own_model_is_no_second_one(fit):
         fit(correction=CoTeachingPlus(model_factory=3))
 
 
+def test_a_second_network_that_trains_a_part_of_the_first_is_refused(fit):
+    """A part that is not trained may be the same."""
+    body = nn.Linear(2, 8)
+
+    def make():
+        return nn.Sequential(body, nn.ReLU(), nn.Linear(8, 3))
+
+    message = (
+        "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns a network "
+        "that trains no parameter of the model's. Got <function"
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}"):
+        fit(make(), CoTeachingPlus(model_factory=make), epochs=1)
+    body.requires_grad_(False)
+    first, second = fit(make(), CoTeachingPlus(model_factory=make), epochs=1).engine_.models
+    assert first.module[0] is second.module[0]
+
+
 def test_the_second_network_has_the_same_classes(fit):
     message = "All 2 models must return logits of one shape. Got (32, 3), (32, 4) instead."
     correction = CoTeachingPlus(model_factory=lambda: nn.Linear(2, 4))

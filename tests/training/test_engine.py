@@ -190,6 +190,18 @@ def test_attention_draws_new_parameters_in_the_second_model():
     assert not torch.equal(second.out_proj.weight, attention.out_proj.weight)
 
 
+def test_frozen_layers_are_the_same_in_the_second_model(make_net):
+    """A pretrained body that is not trained would be lost without a trace."""
+    net = make_net()
+    net(torch.randn(8, 2))
+    for parameter in net[:3].parameters():
+        parameter.requires_grad_(False)
+    second = _fresh_copy(net)
+    for name, tensor in second.state_dict().items():
+        assert torch.equal(tensor, net.state_dict()[name]) == (not name.startswith("4.")), name
+    assert not any(p.requires_grad for p in second[:3].parameters())
+
+
 def test_both_models_restart_and_step_their_schedules(make_engine):
     engine = make_engine(num_models=2, scheduler=lambda optimizer: ExponentialLR(optimizer, 0.5))
     initial, start = flat(engine.state_dict()), rate(engine)
