@@ -77,6 +77,7 @@ class JointOptimization(Correction):
     soft_labels_ : Tensor of shape (num_samples, num_classes), float32, or None
         The labels t that were found, on the training device; None until the warm-up ends. One
         minus the entry of the given label is what the method itself thinks of P(label wrong).
+        Rows of samples that no training step has met are 0.
 
     Examples
     --------

@@ -210,6 +210,23 @@ def test_what_is_measured(make_net, make_batch, make_context, sizes, groups):
     np.testing.assert_allclose(correction.lid_, [expected.mean()], rtol=1e-4)
 
 
+def test_over_processes_it_is_the_mean_of_all_samples(make_net, make_batch, make_context):
+    """Here those of the others have a sum of 900 and are 60."""
+    own, correction = [], D2L(neighbors=7)
+
+    def all_mean(total):
+        own.append(total)
+        return (total + torch.tensor([900.0, 60.0])) / 2.0
+
+    context = make_context(engine=Engine(make_net()), all_mean=all_mean)
+    correction.setup(context)
+    correction.begin_epoch(context)
+    correction.loss(context.engine.model, make_batch(size=40), context)
+    correction.end_epoch(context)
+    ((added, number),) = own
+    assert correction.lid_ == pytest.approx([(float(added) + 900.0) / (float(number) + 60.0)])
+
+
 def test_a_collapsed_network_is_not_measured(make_net, make_batch, make_context):
     engine, correction = Engine(make_net()), D2L()
     context = make_context(engine=engine)
