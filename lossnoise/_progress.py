@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +24,9 @@ def make_bar(total: int, label: str, unit: str, *, brief: bool = False) -> Any:
     It shows where somebody watches; one that moves a few times only, `brief`, everywhere.
     """
     try:
-        tqdm = import_module("tqdm.auto").tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a notebook without widgets: its bars are text
+            tqdm = import_module("tqdm.auto").tqdm
     except ImportError:
         return NoBar()
     # A bar in a log file is thousands of lines; a notebook is no terminal, but shows bars.

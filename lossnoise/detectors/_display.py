@@ -177,7 +177,7 @@ class LossMixtureDisplay:
         return self
 
     def _draw_losses(self, bins: int) -> None:
-        heights, _, _ = self.ax_.hist(
+        heights, edges, _ = self.ax_.hist(
             self.losses, bins=bins, density=True, color="#cfd8dc", label="losses"
         )
         if self.densities is not None:
@@ -185,13 +185,13 @@ class LossMixtureDisplay:
                 self.densities, (RIGHT, WRONG), ("right labels", "wrong labels"), strict=True
             ):
                 self.ax_.plot(self.grid, density, color=color, lw=2, label=f"fit: {name}")
-        self._limit_height(heights)
+        self._limit_height(heights, edges)
         if self.separable is False:
             self.ax_.set_title("one population: cannot tell from these losses", fontsize="medium")
         self.ax_.set_xlabel("loss")
         self.ax_.set_ylabel("density")
 
-    def _limit_height(self, heights: FloatArray) -> None:
+    def _limit_height(self, heights: FloatArray, edges: FloatArray) -> None:
         """Let the histogram set the scale, and cut off the heap at 0 where it hides the rest.
 
         A density may be infinite at its border, and nine losses in ten may lie in one bar.
@@ -200,7 +200,8 @@ class LossMixtureDisplay:
         limit = min(heights.max(), TALLEST * rest) if rest > 0.0 else heights.max()
         self.ax_.set_ylim(0.0, 1.15 * limit)
         if limit < heights.max():
-            at = self.losses.min() + 0.02 * np.ptp(self.losses)
+            beside = edges[1:][heights > limit].max()
+            at = beside + 0.03 * np.ptp(self.losses)  # clear of the curve through the bar
             note = f"tallest bar reaches {heights.max():.3g}"
             self.ax_.annotate(note, (at, 1.08 * limit), fontsize="small", color=POSTERIOR)
 

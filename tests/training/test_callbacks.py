@@ -1,5 +1,6 @@
 """The base of callbacks, and the one that writes progress."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -91,6 +92,22 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     assert all(bar.moves == bar.settings["total"] == 4 for bar in made)
     assert all(bar.closed for bar in made)
     assert all(bar.settings["disable"] is not watched for bar in made)
+
+
+def test_a_notebook_without_widgets_gets_its_bars_without_a_warning():
+    """In a process of its own, because tqdm warns when it is imported."""
+    pytest.importorskip("tqdm")
+    code = (
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        "sys.modules['ipykernel.zmqshell'] = None\n"
+        "sys.modules['IPython'] = SimpleNamespace(get_ipython=object)\n"
+        "sys.modules['ipywidgets'] = None\n"
+        "from lossnoise._progress import make_bar\n"
+        "print(type(make_bar(2, 'epoch 1', 'batch')).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout) == ("", "tqdm_asyncio\n")
 
 
 def test_a_callback_has_no_state_until_it_says_so():
