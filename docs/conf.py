@@ -40,7 +40,9 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
 }
 
-# No intersphinx: the build needs no network.
+# No intersphinx: the build needs no network. Names of other packages are not links, ours must be.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!lossnoise\.).*")]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 

@@ -413,12 +413,12 @@ def test_an_empty_review_says_so(table, tmp_path, capsys):
     assert fixed.read_bytes() == table.read_bytes()
 
 
-# -- the page of the user guide ---------------------------------------------------------------
+# -- the page of the how-to guides -------------------------------------------------------------
 
-PAGE = ROOT / "docs" / "user_guide" / "command_line.md"
+PAGE = ROOT / "docs" / "how_to" / "command_line.md"
 
 
-def test_the_commands_of_the_user_guide_run(tmp_path, monkeypatch, capsys):
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
     exec(next(code for language, code in blocks if language == "python"), {})

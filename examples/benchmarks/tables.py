@@ -12,13 +12,23 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "user_guide" / "trust.md", DOCS / "methods" / "index.md"]
+PAGES = [DOCS / "explanation" / "benchmarks.md", DOCS / "methods" / "index.md"]
 TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
+QUOTED = (
+    "detector_rates",
+    "detector_training_losses",
+    "detector_calibration",
+    "detector_speed",
+    "audit_benchmark",
+    "methods_digits",
+    "epoch_cost",
+)
 METHODS = {
     "beta": "`BetaMixtureNoiseDetector`",
     "posterior": "its `posterior`",
@@ -65,25 +75,53 @@ def over_sets(figure: str) -> str:
     return markdown(["", *METHODS.values()], rows)
 
 
+def provenance() -> str:
+    """Return when, on what, with which seeds and versions the results were made."""
+    rows = []
+    for name in QUOTED:
+        content = result(name)
+        made, settings = content["environment"], content.get("settings", {})
+        experiments = settings.get("experiments", {"": settings})
+        seeds = [
+            f"{experiment} {', '.join(map(str, e['seeds']))}".strip()
+            for experiment, e in experiments.items()
+            if "seeds" in e
+        ]
+        versions = [made["versions"][name] for name in ("numpy", "scipy", "sklearn", "torch")]
+        hardware = f"{made['processor']}, {made['cores']} cores, {made['torch_threads']} used"
+        rows.append(
+            [f"`{name}.json`", made["date"], "; ".join(seeds), hardware, ", ".join(versions)]
+        )
+    versions_of = "NumPy, SciPy, scikit-learn, PyTorch"
+    return markdown(["result", "date", "seeds", "hardware", versions_of], rows)
+
+
 def errors() -> str:
-    """Return the detector's error of the rate by set and noise rate."""
-    cells = result("detector_rates")["summary"]["cells"]
+    """Return the detector's error of the rate by set and noise rate, with its spread."""
+    rates_result = result("detector_rates")
+    cells = rates_result["summary"]["cells"]
+    runs: dict[tuple[str, float], list[float]] = {}
+    for run in rates_result["runs"]:
+        error = run["methods"]["beta"]["error"]
+        runs.setdefault((run["set"], run["rate"]), []).append(error)
     rates = list(dict.fromkeys(cell["rate"] for cell in cells))
     rows = []
     for name in dict.fromkeys(cell["set"] for cell in cells):
         mine = {cell["rate"]: cell for cell in cells if cell["set"] == name}
         clean = mine[0.0]
         first = [SETS[name], f"{clean['n']:,}", f"{clean['accuracy']:.1%}"]
-        rows.append([*first, *(_error(mine[r]) if r in mine else "" for r in rates)])
+        errors_ = (_error(mine[r], runs[name, r]) if r in mine else "" for r in rates)
+        rows.append([*first, *errors_])
     header = ["", "samples", "accuracy", *(f"{rate:.0%}" for rate in rates)]
     return markdown(header, rows)
 
 
-def _error(cell: dict[str, Any]) -> str:
+def _error(cell: dict[str, Any], runs: list[float]) -> str:
     if cell["separable"] == 0.0:
         return "cannot tell"
     partly = "" if cell["separable"] == 1.0 else f" ({cell['separable']:.0%} told)"
-    return f"{cell['methods']['beta']['error']:+.3f}{partly}"
+    spread = f" ± {stdev(runs):.3f}" if len(runs) > 1 else ""
+    return f"{cell['methods']['beta']['error']:+.3f}{spread}{partly}"
 
 
 def averaging() -> str:
@@ -220,6 +258,7 @@ def _mean(values: list[float], form: str = ".3f") -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "provenance": provenance,
     "errors": errors,
     "mean-errors": lambda: over_sets("mean_abs_error"),
     "brier": lambda: over_sets("brier"),
