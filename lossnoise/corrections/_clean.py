@@ -161,7 +161,13 @@ class CleanSamples:
             return split_clean_sample(whole(positions), self._owner)
         many = getattr(self._dataset, "__getitems__", None)
         samples = many(positions) if callable(many) else [self._dataset[i] for i in positions]
-        return split_clean_sample(self._collate(samples), self._owner)
+        try:
+            batch = self._collate(samples)
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            expected = "a dataset whose samples collate, or a DataLoader with a function that does it"
+            got = f"samples like a {type(samples[0]).__name__} that do not"
+            raise invalid_data(self._owner, "clean_set", expected, got, str(error)) from error
+        return split_clean_sample(batch, self._owner)
 
     def _on_device(self, batch: CleanBatch, context: EpochContext) -> CleanBatch:
         """Return a batch on the training device, without waiting for it."""

@@ -224,6 +224,17 @@ def test_samples_without_a_label(data):
         read(data)
 
 
+def test_samples_that_do_not_collate():
+    """Such as texts of different lengths, for which the training set has a loader that pads."""
+    message = (
+        "The 'clean_set' parameter of LearningToReweight must be a dataset whose samples collate, "
+        "or a DataLoader with a function that does it. Got samples like a tuple that do not "
+        "instead: stack expects each tensor to be equal size"
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
+        read([(torch.ones(2 + n), n % 3) for n in range(4)])
+
+
 class TakesPoints(torch.nn.Module):
     def __init__(self):
         super().__init__()
