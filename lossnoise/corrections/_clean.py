@@ -164,7 +164,9 @@ class CleanSamples:
         try:
             batch = self._collate(samples)
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
-            expected = "a dataset whose samples collate, or a DataLoader with a function that does it"
+            expected = (
+                "a dataset whose samples collate, or a DataLoader with a function that does it"
+            )
             got = f"samples like a {type(samples[0]).__name__} that do not"
             raise invalid_data(self._owner, "clean_set", expected, got, str(error)) from error
         return split_clean_sample(batch, self._owner)
