@@ -92,6 +92,25 @@ def test_gradient_is_the_product_of_two_gradients(make_net, make_batch):
         assert found[i] == pytest.approx(float(own @ whole), rel=1e-4, abs=1e-6)
 
 
+def test_the_virtual_step_is_the_mean_of_all_processes():
+    """Here another process has a step of 3 on the second sample, and both halves count."""
+    theta = torch.tensor([1.0, 2.0], requires_grad=True)
+    met = []
+
+    def clean_loss(new):
+        met.append(new["theta"].detach())
+        return (new["theta"] * torch.tensor([1.0, 10.0])).sum()
+
+    found = example_gradients(
+        theta * theta,
+        {"theta": theta},
+        clean_loss,
+        all_mean=lambda step: (step + torch.tensor([0.0, 3.0])) / 2.0,
+    )
+    assert met[0].tolist() == [1.0, 0.5]
+    assert found.tolist() == [1.0, 20.0]
+
+
 def test_parameters_that_the_losses_do_not_depend_on():
     used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
     found = example_gradients(
@@ -189,6 +208,8 @@ def test_where_no_sample_helps_the_step_is_skipped(start):
     nn.init.zeros_(net.weight)  # with a third class that is far ahead, both labels would help
     nn.init.zeros_(net.bias)
     correction, engine, context = start(TensorDataset(inputs, labels), net=net)
+    correction.train_step(engine, Batch(inputs, labels, torch.arange(6)), context)
+    assert engine.model.state_dict()["module.weight"].any()  # or there is nothing to decay
     before = {name: t.clone() for name, t in engine.model.state_dict().items()}
     wrong = Batch(inputs, labels + 1, torch.arange(6))
     losses = correction.train_step(engine, wrong, context)
