@@ -220,6 +220,19 @@ def test_where_no_sample_helps_the_step_is_skipped(start):
     assert not torch.equal(engine.model.state_dict()["module.weight"], before["module.weight"])
 
 
+def test_weights_are_divided_by_the_sum_of_all_processes(start, make_batch):
+    """Where others have three times as much, these weigh half."""
+    shown = []
+    for factor in (1.0, 2.0):
+        correction, engine, context = start()
+        context.all_mean = lambda mean, f=factor: f * mean if mean.ndim == 0 else mean
+        correction.train_step(engine, make_batch(), context)
+        correction.end_epoch(context)
+        shown.append(correction.sample_weights_[:12])
+    assert shown[0].sum() == pytest.approx(12.0)
+    torch.testing.assert_close(shown[0], 2.0 * shown[1])
+
+
 def test_frozen_parameters_stay(start, make_batch):
     correction, engine, context = start()
     frozen = engine.model.module[0].weight
