@@ -169,6 +169,21 @@ def test_weights_of_an_epoch_are_shown(make_batch, make_context):
     assert torch.equal(resumed.sample_weights_[:12], shown[:12])
 
 
+def test_weights_are_those_of_all_processes(make_batch, make_context):
+    """Another one saw the first two samples, one of them beside this one, with a weight of 0."""
+    correction, context = MentorNetPD(warmup=10, **NO_DROPOUT), make_context(num_samples=14)
+    correction.begin_epoch(context)
+    batch = make_batch()
+    batch = type(batch)(batch.inputs, batch.labels, batch.indices + 1)
+    correction.loss(torch.nn.Linear(2, 3), batch, context)
+    others = iter((torch.zeros(14), (torch.arange(14) < 2).float()))  # sums, and how often
+    context.all_mean = lambda own: (own + next(others)) / 2.0
+    correction.end_epoch(context)
+    shown = correction.sample_weights_
+    assert shown[:13].tolist() == [0.0, 0.5] + [1.0] * 11
+    assert shown[13].isnan()
+
+
 # -- learnt ---------------------------------------------------------------------------------------
 
 
@@ -217,6 +232,18 @@ def test_mentor_learns_what_is_right():
     new = make_lesson(seed=1)
     answers = mentor(*new[:-1]).sigmoid()
     assert ((answers > 0.5) == (new.right > 0.5)).float().mean() > 0.98
+
+
+def test_mentor_learns_this_epoch_as_well_as_the_past():
+    """What is right has changed: the epochs are told apart by the part of the run."""
+    past, present = (
+        make_lesson()._replace(parts=torch.full((300,), part), right=torch.full((300,), right))
+        for part, right in ((4, 0.0), (5, 1.0))
+    )
+    mentor = Mentor(3, torch.Generator().manual_seed(0))
+    fit_mentor(mentor, past, present, 100, torch.Generator().manual_seed(0))
+    assert (mentor(*past[:-1]) < 0.0).all()
+    assert (mentor(*present[:-1]) > 0.0).all()
 
 
 @pytest.fixture
@@ -272,6 +299,20 @@ def test_lesson_of_a_set_with_given_labels(start, make_data, make_batch):
     torch.testing.assert_close(lesson.losses, expected.detach())
 
 
+def test_losses_of_a_lesson_are_the_mean_of_all_processes(start, make_data):
+    """Each process has a dropout of its own, and all must teach the same."""
+    losses = []
+    for shift in (0.0, 1.0):
+        inputs, given = make_data(24, 0.4).tensors
+        correction, context = start(TensorDataset(inputs, given, torch.arange(24) % 3))
+        context.all_mean = lambda own, s=shift: own + s if own.shape == (24,) else own
+        correction.begin_epoch(context)
+        lesson = past_of(correction)
+        torch.testing.assert_close(lesson.diffs, lesson.losses - 0.8)
+        losses.append(lesson.losses)
+    torch.testing.assert_close(losses[1], losses[0] + 1.0)
+
+
 @pytest.mark.parametrize("given", [None, "true"])
 @pytest.mark.parametrize(("rate", "wrong"), [(0.4, 12), (0.0, 2), (1.0, 28)])
 def test_noise_of_the_detectors_rate_where_all_labels_are_right(
@@ -321,6 +362,20 @@ def test_the_student_learns_the_copy_from_the_end_of_the_warm_up_on(start, make_
         assert torch.equal(own[4].weight, before[4].weight) == (epoch == 2)
     assert not torch.equal(redrawn[0], redrawn[1])
     assert torch.equal(redrawn[1], redrawn[2])
+
+
+def test_samples_of_the_copy_are_dropped_as_those_of_the_training_set(
+    start, make_data, monkeypatch
+):
+    """Where all of them are, the one step does no more than decay the weights."""
+    monkeypatch.setattr(MentorNetDD, "_drawn", lambda self, size, context: torch.zeros(size))
+    correction, context = start(make_data(20, 0.0), warmup=1)
+    own = context.engine.model.module
+    before = copy.deepcopy(own)
+    correction.begin_epoch(context)
+    rate = context.engine.optimizers[0].param_groups[0]["lr"]
+    expected = before[4].weight - rate * 1e-4 * before[4].weight
+    torch.testing.assert_close(own[4].weight, expected, rtol=1e-6, atol=0.0)
 
 
 def before_of(net, inputs, labels):

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ExponentialLR
+from torch.optim.lr_scheduler import ExponentialLR, LinearLR
 
 from lossnoise.corrections._logits import user_model
 from lossnoise.training._engine import (
@@ -164,6 +164,16 @@ def test_held_schedules_stay_until_a_restart(make_engine):
     engine.restart(3)
     train(engine)
     assert rate(engine) == start / 2
+
+
+def test_a_schedule_that_warms_up_does_so_once_more_after_a_restart(make_engine):
+    """It scales the rate as soon as it is made: what is scaled must be the first one."""
+    engine = make_engine(scheduler=lambda optimizer: LinearLR(optimizer, 0.1, 1.0, 3))
+    assert rate(engine) == pytest.approx(0.01)
+    train(engine, epochs=3)
+    assert rate(engine) == pytest.approx(0.1)
+    engine.restart(3)
+    assert rate(engine) == pytest.approx(0.01)
 
 
 def test_two_models_are_independent(make_engine):
