@@ -1,6 +1,9 @@
 """Sphinx configuration. Build: python -m sphinx -W --keep-going -b html docs docs/_build/html."""
 
+import re
 import sys
+import textwrap
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -16,12 +19,21 @@ version = release = lossnoise.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
+
+
+def format_warning(message, category, *place):
+    """Return a warning as the tutorials show it: without a path of this machine."""
+    return textwrap.fill(f"{category.__name__}: {message}", 88) + "\n"
+
+
+warnings.formatwarning = format_warning
 
 # The examples that are written in cells are run, and become pages with what they print and draw.
 TUTORIALS = rf"({'|'.join(ORDER)})\.py$"
@@ -49,9 +61,12 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings state types, shapes and units already
 numpydoc_show_class_members = False  # autodoc lists the members itself
+autosummary_generate = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "lossnoise"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 
 
@@ -59,6 +74,21 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     """Leave out what scikit-learn's base classes bring: it has references to its own manual."""
     foreign = str(getattr(obj, "__module__", "")).startswith("sklearn.")
     return True if foreign else None
+
+
+SECTION = re.compile(r"^(\S[^\n]*\n-+\n)(.*?)(?=^\S[^\n]*\n-+\n|\Z)", re.M | re.S)
+
+
+def list_names(app, docname, source):
+    """Begin each section of the reference with a table of the names in it."""
+    if docname == "api":
+        source[0] = SECTION.sub(_with_table, source[0])
+
+
+def _with_table(section):
+    names = re.findall(r"^\.\. auto\w+:: (\S+)", section[2], re.M)
+    rows = "".join(f"   ~{name}\n" for name in names)
+    return f"{section[1]}\n.. autosummary::\n   :nosignatures:\n\n{rows}\n{section[2]}"
 
 
 # The recorders for other people's loops, also where those packages are not installed.
@@ -73,3 +103,4 @@ for extra, name in (
 
 def setup(app):
     app.connect("autodoc-skip-member", skip_foreign_members)
+    app.connect("source-read", list_names)

@@ -33,18 +33,12 @@ def plain_losses(noise: float, epochs: int) -> tuple[np.ndarray, np.ndarray]:
     return trainer.loss_history_, digits.changed
 
 
-def draw(losses: np.ndarray, ax: plt.Axes, title: str) -> None:
+def draw(losses: np.ndarray, title: str, *, legend: bool) -> Figure:
+    figure, ax = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
     detector = BetaMixtureNoiseDetector().fit(losses)
     display = LossMixtureDisplay.from_estimator(detector, losses, ax=ax)
-    ax.set_title(title, fontsize=10)
-    display.proba_ax_.get_legend().set_visible(detector.separable_)
-
-
-def over_epochs(history: np.ndarray) -> Figure:
-    """Draw the losses of plain training at its beginning, on its way and at its end."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    for ax, epoch in zip(axes, EPOCHS, strict=True):
-        draw(history[:, epoch - 1], ax, f"after epoch {epoch}")
+    ax.set_title(title, fontsize="medium")
+    display.proba_ax_.get_legend().set_visible(legend)
     return figure
 
 
@@ -69,26 +63,21 @@ def turning_point() -> Figure:
     return figure
 
 
-def look_alike(history: np.ndarray) -> Figure:
-    """Draw the losses of right labels beside those of memorised wrong ones."""
-    clean, _ = plain_losses(0.0, 20)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-    draw(clean[:, 1], axes[0], "all labels right, after epoch 2")
-    draw(history[:, -1], axes[1], f"45 % of the labels wrong, after epoch {EPOCHS[-1]}")
-    axes[0].figure.axes[2].get_legend().set_visible(True)
-    return figure
-
-
 def main(folder: Path) -> None:
     plt.switch_backend("agg")  # no window
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LossNoiseWarning)  # that it cannot tell is what is shown
         history, _ = plain_losses(0.5, EPOCHS[-1])
+        clean, _ = plain_losses(0.0, 2)
+        memorised = f"45 % of the labels wrong, after epoch {EPOCHS[-1]}"
         figures = {
-            "how_losses_part": over_epochs(history),
             "how_posterior_turns": turning_point(),
-            "limits_look_alike": look_alike(history),
+            "limits_clean": draw(clean[:, -1], "all labels right, after epoch 2", legend=True),
+            "limits_memorised": draw(history[:, -1], memorised, legend=False),
         }
+        for epoch in EPOCHS:
+            title, two_heaps = f"after epoch {epoch}", epoch == EPOCHS[1]
+            figures[f"how_epoch_{epoch}"] = draw(history[:, epoch - 1], title, legend=two_heaps)
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=110)

@@ -13,6 +13,7 @@ It needs matplotlib (``pip install 'lossnoise[plot]'``), no download, and a few 
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 
 import matplotlib.pyplot as plt
@@ -81,14 +82,14 @@ plt.show()
 # ten labels above the cut are wrong; a recall of 90 %, that nine of ten wrong labels are above it.
 # A precision is met with caution: by a lower P(label wrong) than the one that is drawn.
 
-print("need             losses from   labels   expected precision, recall   true precision, recall")
+print("need            loss from   labels   precision, recall: expected     true")
 for need in ({"precision": 0.9}, {"recall": 0.9}, {"budget": 100}):
     cut = detector.threshold_for(**need)
     above = losses >= cut.threshold
     true = changed[above].mean(), changed[above].sum() / changed.sum()
     print(
-        f"{', '.join(f'{k} {v}' for k, v in need.items()):<16} {cut.threshold:<13.2f} "
-        f"{cut.count:<8} {cut.precision:.2f}, {cut.recall:.2f}{'':<19}{true[0]:.2f}, {true[1]:.2f}"
+        f"{', '.join(f'{k} {v}' for k, v in need.items()):<15} {cut.threshold:<11.2f} "
+        f"{cut.count:<27} {cut.precision:.2f}, {cut.recall:.2f}   {true[0]:.2f}, {true[1]:.2f}"
     )
 
 # %%
@@ -117,7 +118,7 @@ with warnings.catch_warnings(
     record=True, action="always", category=NoSeparableNoiseWarning
 ) as said:
     detector = BetaMixtureNoiseDetector().fit(clean)
-print(said[0].message)
+print(textwrap.fill(str(said[0].message), 88))
 low, high = detector.noise_rate_interval_
 print(f"separable: {detector.separable_}, between {low:.1%} and {high:.1%} may be wrong")
 

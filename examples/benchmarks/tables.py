@@ -76,8 +76,8 @@ def over_sets(figure: str) -> str:
 
 
 def provenance() -> str:
-    """Return when, on what, with which seeds and versions the results were made."""
-    rows = []
+    """Return when, with which seeds, on what and with which versions the results were made."""
+    rows, machines = [], []
     for name in QUOTED:
         content = result(name)
         made, settings = content["environment"], content.get("settings", {})
@@ -87,13 +87,15 @@ def provenance() -> str:
             for experiment, e in experiments.items()
             if "seeds" in e
         ]
-        versions = [made["versions"][name] for name in ("numpy", "scipy", "sklearn", "torch")]
-        hardware = f"{made['processor']}, {made['cores']} cores, {made['torch_threads']} used"
-        rows.append(
-            [f"`{name}.json`", made["date"], "; ".join(seeds), hardware, ", ".join(versions)]
-        )
-    versions_of = "NumPy, SciPy, scikit-learn, PyTorch"
-    return markdown(["result", "date", "seeds", "hardware", versions_of], rows)
+        packages = ("numpy", "scipy", "sklearn", "torch")
+        versions = ", ".join(f"{package} {made['versions'][package]}" for package in packages)
+        machine = f"{made['processor']}, {made['cores']} cores; {versions}"
+        machines += [] if machine in machines else [machine]
+        number = str(machines.index(machine) + 1)
+        threads = str(made["torch_threads"])
+        rows.append([f"`{name}.json`", made["date"], "; ".join(seeds), threads, number])
+    table = markdown(["result", "date", "seeds", "cores used", "machine"], rows)
+    return "\n".join([table, *(f"{n}. {machine}" for n, machine in enumerate(machines, 1)), ""])
 
 
 def errors() -> str:
