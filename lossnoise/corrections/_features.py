@@ -13,6 +13,9 @@ from lossnoise.corrections._logits import user_model
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import InvalidDataError
 
+CAN_UNCOMPILE = hasattr(torch.compiler, "set_stance")  # from PyTorch 2.6 on
+OR_UNCOMPILED = "" if CAN_UNCOMPILE else ", or give it uncompiled"
+
 
 class Features(NamedTuple):
     """What one forward pass gave.
@@ -32,6 +35,7 @@ def forward_features(model: nn.Module, inputs: Any, features_at: str = "") -> Fe
     """Return the logits of a batch, and its features, from one forward pass.
 
     A compiled model runs as it was before: what its modules are called with is not seen otherwise.
+    PyTorch before 2.6 cannot do that, and where it hides the module an error says so.
 
     Parameters
     ----------
@@ -100,7 +104,7 @@ def _as_written(model: nn.Module) -> nn.Module:
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    if not hasattr(torch.compiler, "set_stance"):  # before torch 2.6
+    if not CAN_UNCOMPILE:
         return nullcontext()
     eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return eager
@@ -112,7 +116,7 @@ def _as_rows(met: list[Tensor], size: int, features_at: str) -> Tensor:
     if not met:
         raise InvalidDataError(
             f"The model of NoisyLabelTrainer must call {module} for its features. It does not: "
-            "name a module that it calls with them, by features_at."
+            f"name a module that it calls with them, by features_at{OR_UNCOMPILED}."
         )
     (features,) = met
     if features.ndim == 0 or len(features) != size:
