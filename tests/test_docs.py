@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+NAMED_FILE = re.compile(r"`(?:python )?((?:docs|examples|lossnoise|tests)/[\w/]+\.\w+)`")
 FENCED = re.compile(r"^```(?P<language>\S*)(?P<rest>[^\n]*)\n(?P<code>.*?)^```", re.M | re.S)
 
 
@@ -77,6 +80,37 @@ def test_every_fenced_block_says_what_it_is():
         assert found <= known, page
 
 
+def anchors(page):
+    """Return the anchors that GitHub and MyST make of the headings of a page."""
+    text = FENCED.sub("", page.read_text("utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=identify)
+def test_links_lead_somewhere(page):
+    """Sphinx knows the links from page to page, but not those of the README, nor files by name."""
+    text = FENCED.sub("", page.read_text("utf-8"))
+    for link in LINK.finditer(text):
+        target = page.parent / link["file"] if link["file"] else page
+        assert target.exists(), link[0]
+        if link["anchor"]:
+            assert link["anchor"] in anchors(target), link[0]
+    for name in NAMED_FILE.findall(text):
+        assert (ROOT / name).is_file(), name
+
+
+def test_a_link_that_leads_nowhere_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Two words, here\n\n[to](#two-words-here) [fro](other.md#end) [](x.png)\n")
+    assert [(m["file"], m["anchor"]) for m in LINK.finditer(page.read_text())] == [
+        ("", "two-words-here"),
+        ("other.md", "end"),
+        ("x.png", None),
+    ]
+    assert anchors(page) == {"two-words-here"}
+
+
 def test_readme_begins_with_the_two_commands():
     commands = [code.strip() for _, code in blocks(README, "sh")[:2]]
     assert commands == [
@@ -101,6 +135,25 @@ def test_docs_build_without_a_warning(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "html" / "api.html").is_file()
+    order = runpy.run_path(str(ROOT / "docs" / "gallery_order.py"))["ORDER"]
+    for name in order:
+        assert (tmp_path / "html" / "tutorials" / f"{name}.html").is_file()
+    index = (tmp_path / "html" / "tutorials" / "index.html").read_text("utf-8")
+    places = [index.index(f'href="{name}.html') for name in order]
+    assert places == sorted(places)
+
+
+def test_the_figures_of_the_explanations_are_made_by_a_command(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import make_figures
+
+    monkeypatch.setattr(make_figures, "EPOCHS", (1, 2, 3))
+    make_figures.main(tmp_path)
+    made = {re.sub(r"_\d+", "", path.stem) for path in tmp_path.iterdir()}
+    committed = (ROOT / "docs" / "_static").glob("*_*.png")
+    kept = {re.sub(r"_\d+", "", path.stem) for path in committed}
+    assert made == {name for name in kept if name.startswith(("how_", "limits_"))}
 
 
 def test_the_figures_in_the_readme_are_those_of_the_committed_results():
