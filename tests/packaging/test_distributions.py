@@ -87,6 +87,6 @@ def test_extras_are_those_that_the_readme_and_the_messages_name(wheel):
         text = archive.read(name).decode()
     described = metadata.PathDistribution(zipfile.Path(wheel) / name.partition("/")[0]).metadata
     extras = {"plot", "audit", "polars", "progress", "dask", "all", "test", "docs", "dev"}
-    extras |= {"huggingface", "lightning", "skorch"}
+    extras |= {"huggingface", "lightning", "skorch", "tensorboard"}
     assert set(described.get_all("Provides-Extra")) == extras
     assert 'lossnoise[audit,plot,progress]; extra == "all"' in text
