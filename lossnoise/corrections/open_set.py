@@ -56,8 +56,8 @@ def outlier_proba(
     >>> import numpy as np
     >>> points = np.random.default_rng(0).normal(size=(50, 2))
     >>> points[7] = [9.0, 9.0]
-    >>> outlier_proba(points, np.zeros(50, dtype=np.int64)).argmax()
-    np.int64(7)
+    >>> int(outlier_proba(points, np.zeros(50, dtype=np.int64)).argmax())
+    7
     """
     scores = np.zeros(len(labels))
     for label in np.unique(labels):
