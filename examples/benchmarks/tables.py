@@ -196,7 +196,8 @@ def digits(*figures: str) -> str:
     rows = []
     for correction in dict.fromkeys(cell["correction"] for cell in cells):
         mine = {c["noise_name"]: c["summary"] for c in cells if c["correction"] == correction}
-        rows.append([f"`{correction}`", *(_means(mine[name], figures) for name in noises)])
+        found = [_means(mine[name], figures) if name in mine else "" for name in noises]
+        rows.append([f"`{correction}`", *found])
     return markdown(["", *(NOISE_NAMES[name] for name in noises)], rows)
 
 
@@ -212,6 +213,51 @@ def _means(summary: dict[str, Any], figures: tuple[str, ...]) -> str:
     lost = f" ({summary['diverged']} diverged)" if summary["diverged"] else ""
     means = [f"{first['mean']:.3f}{spread}", *(f"{other['mean']:.3f}" for other in others)]
     return " / ".join(means) + lost
+
+
+# What a correction needs, and when to choose it.
+CHOICES = {
+    "cross-entropy": ("", "the labels are right"),
+    "bootstrap-soft": ("", "as a baseline"),
+    "bootstrap-hard": ("", "as a baseline"),
+    "forward": ("", "the matrix of mistakes is known"),
+    "backward": ("", "as a baseline"),
+    "mixup": ("inputs to mix", "there may be no wrong labels at all"),
+    "dyr-s": ("", "inputs cannot be mixed"),
+    "dyr-h": ("", "inputs cannot be mixed"),
+    "m-dyr-s": ("inputs to mix", "up to half of the labels were redrawn"),
+    "m-dyr-h": ("inputs to mix", "nothing is known: the default"),
+    "md-dyr-h": ("inputs to mix", "one class is taken for another"),
+    "md-dyr-sh": ("inputs to mix", "one class is taken for another"),
+    "mentornet-pd": ("", "the share of wrong labels is known"),
+    "mentornet-dd": ("clean samples", "a hundred labels were checked"),
+    "learning-to-reweight": ("clean samples", "labels were checked, and time does not matter"),
+    "joint-optimization": ("", "classes are of about equal size"),
+    "co-teaching-plus": ("twice the memory", "two networks fit"),
+    "d2l": ("features", "as a baseline"),
+    "open-set": ("features", "inputs of none of the classes are suspected"),
+}
+
+
+def overview() -> str:
+    """Return each correction in a line: needs, accuracy, detection, cost, and when to choose it."""
+    cells = result("methods_digits")["cells"]
+    found = {(cell["correction"], cell["noise_name"]): cell["summary"] for cell in cells}
+    costs = result("epoch_cost")["models"]["small"]["summary"]
+    noises = ("symmetric-0", "symmetric-0.5", "symmetric-0.8", "pair-0.4")
+    rows = []
+    for name, (needs, choice) in CHOICES.items():
+        accuracies = [_figure(found.get((name, n)), "last") for n in noises]
+        detection = _figure(found.get((name, "symmetric-0.5")), "auroc")
+        cost = f"{costs[name]['over_bare_loop']['median']:.1f}" if name in costs else ""
+        rows.append([f"[`{name}`]({name}.md)", choice, needs, *accuracies, detection, cost])
+    names = [NOISE_NAMES[n] for n in noises]
+    return markdown(["", "choose it if", "needs", *names, "AUROC", "cost"], rows)
+
+
+def _figure(summary: dict[str, Any] | None, name: str) -> str:
+    """Return a mean to two places, or nothing where it was not measured."""
+    return "" if summary is None or name not in summary else f"{summary[name]['mean']:.2f}"
 
 
 def epoch_cost() -> str:
@@ -268,6 +314,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coverage": coverage,
     "false-alarms": false_alarms,
     "cost": cost,
+    "overview": overview,
     "digits-accuracy": lambda: digits("last", "best"),
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
     "epoch-cost": epoch_cost,
