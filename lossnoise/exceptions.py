@@ -20,6 +20,7 @@ __all__ = [
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
     "RenormalizedWarning",
+    "ScheduleWarning",
     "SmallBatchWarning",
     "SmallClassWarning",
     "UnattainableThresholdWarning",
@@ -80,6 +81,10 @@ class CollapseWarning(LossNoiseWarning):
 
 class CheckpointWarning(LossNoiseWarning):
     """A checkpoint cannot be read and is passed over."""
+
+
+class ScheduleWarning(LossNoiseWarning):
+    """A run ends before its method begins."""
 
 
 class InterruptedWarning(LossNoiseWarning):

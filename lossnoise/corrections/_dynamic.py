@@ -19,7 +19,7 @@ from lossnoise.corrections.losses import (
     hard_bootstrap,
     soft_bootstrap,
 )
-from lossnoise.exceptions import CollapseWarning
+from lossnoise.exceptions import CollapseWarning, ScheduleWarning
 
 AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
 AUTO_LATEST = 0.5  # of the run: where it ends at the latest
@@ -70,11 +70,19 @@ class DynamicBootstrap(Correction):
     # -- the correction ---------------------------------------------------------------------
 
     def setup(self, context: EpochContext) -> None:
-        """Check the parameters; warn where batches are too small for the class balance."""
+        """Check the parameters; warn where the run or the batches are too small for the method."""
         owner = type(self).__name__
         self._usual_spread, self._suspended, self._warmed_up = None, False, None
         if self.warmup != "auto":
-            resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
+            warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
+            if warmup >= context.num_epochs:
+                warnings.warn(
+                    f"{owner} learns from no guess of the network: its warmup is {warmup} epochs, "
+                    f"and the run has {context.num_epochs}. A warmup of less, or a float, which is "
+                    "a fraction of the run, leaves epochs for it.",
+                    ScheduleWarning,
+                    stacklevel=2,
+                )
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
             check_choice(owner, "compat", self.compat, {"published"})

@@ -10,7 +10,7 @@ import torch
 
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, Mixup
 from lossnoise.corrections._dynamic import DynamicBootstrap, PublishedLookup
-from lossnoise.exceptions import CollapseWarning, InvalidParameterError
+from lossnoise.exceptions import CollapseWarning, InvalidParameterError, ScheduleWarning
 
 METHODS = {n: m for n, m in CORRECTIONS.items() if issubclass(m, DynamicBootstrap)}
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
@@ -53,6 +53,18 @@ def test_during_warm_up_nothing_is_bootstrapped(
         for correction in (make(method, warmup=warmup), plain(method))
     )
     assert torch.equal(ours, theirs)
+
+
+@every_method
+@pytest.mark.parametrize(("warmup", "epochs"), [(10, 10), (30, 10), (1.0, 10)])
+def test_a_warm_up_that_outlasts_the_run_is_told(method, warmup, epochs, make_context):
+    message = (
+        f"^{method.__name__} learns from no guess of the network: its warmup is "
+        rf"{max(10, int(warmup))} epochs, and the run has 10\. A warmup of less, or a float"
+    )
+    with pytest.warns(ScheduleWarning, match=message):
+        set_up(make(method, warmup=warmup), make_context, num_epochs=epochs)
+    set_up(make(method, warmup=epochs - 1), make_context, num_epochs=epochs)
 
 
 def bootstrapped_epochs(correction, evidences, make_batch, make_context, reference, first=1):
