@@ -114,9 +114,8 @@ print(f"of the first {changed.sum()} rows {changed[worst[: changed.sum()]].mean(
 # That is not a proof that all labels are right.
 
 clean = held_out_losses(digits.target)
-with warnings.catch_warnings(
-    record=True, action="always", category=NoSeparableNoiseWarning
-) as said:
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always", NoSeparableNoiseWarning)
     detector = BetaMixtureNoiseDetector().fit(clean)
 print(textwrap.fill(str(said[0].message), 88))
 low, high = detector.noise_rate_interval_
