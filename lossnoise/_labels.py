@@ -139,3 +139,14 @@ def match_classes(
     if counting_labels(classes) and classes.max() < size:
         return counted_classes(classes, size), classes.astype(np.intp)[codes]
     return None
+
+
+def has_collapsed(predicted: np.ndarray, given: np.ndarray) -> bool:
+    """Tell whether a model predicts less than half of the classes that the labels have."""
+    return effective_classes(predicted) < effective_classes(given) / 2.0
+
+
+def effective_classes(classes: np.ndarray) -> float:
+    """Return the exponential of the entropy of how often each class, from 0 on, occurs."""
+    share = np.bincount(classes) / len(classes)
+    return float(np.exp(-np.sum(share * np.log(share, where=share > 0, out=np.zeros_like(share)))))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
-from lossnoise._labels import missing_values, one_dimensional
+from lossnoise._labels import has_collapsed, missing_values, one_dimensional
 from lossnoise._validation import (
     check_choice,
     check_int,
@@ -23,7 +23,7 @@ from lossnoise.audit._csv import fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray, as_list
 from lossnoise.audit._review import ReviewedLabels, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import cautious_proba, summarise
+from lossnoise.audit._summary import COLLAPSED, cautious_proba, summarise
 from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ class AuditReport:
         )
         report.detector = getattr(trainer, "detector_", None)
         report._settings |= {"source": "trainer", "detector": repr(report.detector)}
+        if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
+            report._settings[COLLAPSED] = True
         return report
 
     @cached_property

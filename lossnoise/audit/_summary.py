@@ -15,6 +15,8 @@ from lossnoise.audit._inputs import FloatArray
 
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
+FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
+COLLAPSED = "collapsed"  # setting: the losses are of a model that predicts few of the classes
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 
@@ -57,13 +59,16 @@ class Figures(NamedTuple):
 
 def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Return a summary: the figures, and what the detector and the words say."""
-    interval = None if detector is None else interval_of(detector, figures.noise_rate)
+    separable = interval = None
+    if detector is not None:
+        separable = bool(detector.separable_) and not settings.get(COLLAPSED, False)
+        interval = interval_of(detector, figures.noise_rate, separable)
     found: dict[str, Any] = {
         "n": figures.n,
         "dropped": 0,
         "noise_rate": figures.noise_rate,
         "noise_rate_interval": interval,
-        "separable": None if detector is None else bool(detector.separable_),
+        "separable": separable,
         "num_issues": figures.num_issues,
         "expected_precision": figures.expected_precision,
         "cautious_precision": figures.cautious_precision,
@@ -88,11 +93,11 @@ def cautious_proba(detector: Any, losses: FloatArray, noise_proba: FloatArray) -
     return np.asarray(np.minimum(noise_proba, detector.posterior(seen, cautious=True)))
 
 
-def interval_of(detector: Any, noise_rate: float) -> tuple[float, float]:
+def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[float, float]:
     """Return the detector's 90 % interval, moved by what the report knows beside the losses."""
     low, high = detector.noise_rate_interval_
     shift = noise_rate - detector.noise_rate_
-    if not detector.separable_:
+    if not separable:
         return 0.0, max(high, noise_rate)
     return max(0.0, min(low + shift, noise_rate)), min(1.0, max(high + shift, noise_rate))
 
@@ -139,13 +144,24 @@ def verdict(summary: dict[str, Any]) -> str:
     if summary["separable"]:
         interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
         return f"About {rate:.1f} % of the labels are probably wrong {interval}. {flagged}"
+    why = "they look like one population"
+    if summary["settings"].get(COLLAPSED):
+        why = "the trained model predicts few of the classes"
+    few = ", as is usual with so few rows" if summary["n"] < FEW_ROWS else ""
     cannot = (
-        "Cannot tell from these losses: they look like one population, which is no proof that the "
-        f"labels are right; up to {high:.1f} % could be wrong unnoticed."
+        f"Cannot tell from these losses: {why}{few}. That is no proof that the labels are right; "
+        f"up to {high:.1f} % could be wrong."
     )
     if not summary["num_issues"]:
         return f"{cannot} Rows are ranked by their loss."
-    return f"{cannot} {flagged}"
+    return f"{cannot} {_unsure(summary)}"
+
+
+def _unsure(summary: dict[str, Any]) -> str:
+    """Return how many rows are flagged by losses that cannot tell how many of them are wrong."""
+    count, n = summary["num_issues"], summary["n"]
+    rows = f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
+    return f"{rows}: if labels are wrong, most likely these, but all may be errors of the model."
 
 
 def _flagged(summary: dict[str, Any]) -> str:

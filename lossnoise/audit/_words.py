@@ -44,8 +44,8 @@ def can_tell(summary: dict[str, Any]) -> bool:
 def tiles(summary: dict[str, Any], mean_proba: float, shown: int) -> list[tuple[str, str, str]]:
     """Return name, figure and explanation of what matters most."""
     on_page = f"worst rows, of which {percent(mean_proba)} are expected to be wrong"
-    if not can_tell(summary):
-        on_page = "rows with the highest losses"
+    if summary["separable"] is False:
+        on_page = "worst rows" if summary["num_issues"] else "rows with the highest losses"
     return [
         _flagged(summary),
         _rate(summary),
@@ -65,6 +65,8 @@ def _precision(summary: dict[str, Any]) -> tuple[str, str, str]:
     name = "Expected precision"
     if not summary["num_issues"]:
         return name, "unknown", "no row is flagged"
+    if summary["separable"] is False:
+        return name, "unknown", "because these losses cannot tell"
     share = precision_range(summary).replace(" %", f"{SPACE}%")
     return name, share, "of the flagged labels are wrong; with the others, the model errs"
 
@@ -77,4 +79,4 @@ def _rate(summary: dict[str, Any]) -> tuple[str, str, str]:
     low, high = map(percent, interval)
     if summary["separable"]:
         return name, percent(summary["noise_rate"]), f"90{SPACE}% interval: {low} to {high}"
-    return name, "unknown", f"up to {high} could be wrong unnoticed"
+    return name, "unknown", f"up to {high} could be wrong"

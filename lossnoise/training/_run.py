@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lossnoise._labels import effective_classes, has_collapsed
 from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
@@ -384,7 +385,7 @@ def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> 
     and wrong labels, and are not.
     """
     spread, usual = effective_classes(predicted), effective_classes(given)
-    if spread < usual / 2.0:
+    if has_collapsed(predicted, given):
         warnings.warn(
             f"The trained model predicts {spread:.1f} classes (effective number), where the labels "
             f"have {usual:.1f}: its losses and noise_proba_ say nothing about single labels. A "
@@ -392,12 +393,6 @@ def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> 
             CollapseWarning,
             stacklevel=3,
         )
-
-
-def effective_classes(classes: NDArray[np.int64]) -> float:
-    """Return the exponential of the entropy of how often each class occurs."""
-    share = np.bincount(classes) / len(classes)
-    return float(np.exp(-np.sum(share * np.log(share, where=share > 0, out=np.zeros_like(share)))))
 
 
 def diverged(

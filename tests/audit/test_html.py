@@ -8,6 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import GaussianNB
 
 from lossnoise import BetaMixtureNoiseDetector, audit
 from lossnoise.audit._charts import BARS, HEIGHT, draw_losses, draw_matrix, nice_ticks, shade
@@ -111,12 +114,25 @@ def test_cards_have_labels_probability_loss_and_id(page_of):
     ]
 
 
+def test_flagged_rows_of_losses_that_cannot_tell_come_without_a_precision(page_of):
+    flowers, labels = load_iris(return_X_y=True)  # on some of which any model errs
+    probs = cross_val_predict(GaussianNB(), flowers, labels, method="predict_proba")
+    report = audit(labels, pred_probs=probs)
+    assert report.summary["num_issues"] > 0
+    text = page_of(report).text
+    assert "Expected precision unknown because these losses cannot tell" in text
+    assert "On this page 150 worst rows Review" in text
+    assert "expected to be wrong" not in text
+    assert "should be label errors" not in text
+
+
 def test_losses_that_cannot_tell_say_so_and_never_look_clean(page_of):
     losses = np.random.default_rng(0).gamma(1.0, 0.2, 300)
     with pytest.warns(UserWarning, match="Cannot tell"):
         report = audit(np.arange(300) % 3, losses=losses)
     text = page_of(report).text
-    assert "Cannot tell from these losses They look like one population, which is no proof" in text
+    verdict = "They look like one population, as is usual with so few rows. That is no proof"
+    assert f"Cannot tell from these losses {verdict}" in text
     assert "Wrong labels, estimated unknown up to" in text
     assert "Flagged rows none because these losses cannot tell" in text
     assert "not evidence of wrong labels" in text

@@ -5,6 +5,7 @@ import datetime
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.datasets import load_iris
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import GaussianNB
 
 from lossnoise import AuditReport, audit
-from lossnoise.exceptions import InvalidDataError, MissingExtraError, UnattainableThresholdWarning
+from lossnoise.exceptions import (
+    InvalidDataError,
+    MissingExtraError,
+    UnattainableThresholdWarning,
+)
 
 COLUMNS = [
     "given_label",
@@ -227,6 +235,43 @@ def test_the_verdict_gives_rate_interval_and_expected_precision(told):
         f"interval: {100 * low:.1f} to {100 * high:.1f} %). {summary['num_issues']} of 300 rows "
         "are flagged; nearly all of those should be label errors, the others errors of the model."
     )
+
+
+def test_no_precision_is_promised_where_losses_cannot_tell():
+    """A model errs on some flowers; nothing says how many of the flagged labels are wrong."""
+    flowers, labels = load_iris(return_X_y=True)
+    probs = cross_val_predict(GaussianNB(), flowers, labels, method="predict_proba")
+    summary = audit(labels, pred_probs=probs).summary
+    count, high = summary["num_issues"], 100.0 * summary["noise_rate_interval"][1]
+    assert count > 1
+    assert summary["verdict"] == (
+        "Cannot tell from these losses: they look like one population, as is usual with so few "
+        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong. "
+        f"{count} of 150 rows are flagged: if labels are wrong, most likely these, but all may be "
+        "errors of the model."
+    )
+
+
+def test_a_report_of_a_model_that_has_collapsed_cannot_tell(told):
+    """Samples inside and outside the one class that it predicts form two heaps of losses."""
+    trainer = SimpleNamespace(
+        labels_=np.arange(300) % 3,
+        num_classes_=3,
+        losses_=told.losses,
+        noise_proba_=told.noise_proba,
+        detector_=told.detector,
+        predict_proba=lambda dataset: predicted,
+    )
+    predicted = np.tile([0.8, 0.1, 0.1], (300, 1))
+    summary = AuditReport.from_trainer(trainer, None).summary
+    assert told.summary["separable"] is True
+    assert summary["separable"] is False
+    assert summary["noise_rate_interval"][0] == 0.0
+    assert summary["verdict"].startswith(
+        "Cannot tell from these losses: the trained model predicts few of the classes, as is "
+    )
+    predicted = np.roll(np.eye(3), 1, axis=1)[trainer.labels_]
+    assert AuditReport.from_trainer(trainer, None).summary["separable"] is True
 
 
 def test_expected_precision_is_a_range_where_it_hangs_on_hard_examples():
