@@ -7,6 +7,7 @@ instead.* Checks run once, where a public call begins; inside, the code trusts i
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import get_close_matches
 from importlib import import_module
 from numbers import Integral, Real
 from types import ModuleType
@@ -17,12 +18,24 @@ import numpy as np
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
 
 
-def invalid_parameter(owner: str, name: str, expected: str, got: object) -> InvalidParameterError:
+def invalid_parameter(
+    owner: str, name: str, expected: str, got: object, advice: str = ""
+) -> InvalidParameterError:
     """Return the error for a parameter whose value is not allowed."""
     shown = got if isinstance(got, type) else repr(got)
+    ending = f": {advice}" if advice else ""
     return InvalidParameterError(
-        f"The {name!r} parameter of {owner} must be {expected}. Got {shown} instead."
+        f"The {name!r} parameter of {owner} must be {expected}. Got {shown} instead{ending}."
     )
+
+
+def nearest_name(value: object, names: Collection[str]) -> str:
+    """Return advice for a name that is nearly one of `names`, or nothing."""
+    if not isinstance(value, str):
+        return ""
+    spelled = value.lower().replace("_", "-")
+    close = get_close_matches(spelled, names, n=1)
+    return f"the nearest name is {close[0]!r}" if close else ""
 
 
 def invalid_data(

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, IterableDataset
 
-from lossnoise._validation import check_int, invalid_data, invalid_parameter
+from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
@@ -83,7 +83,7 @@ def _check_name_or(name: str, value: object, names: Collection[str], kind: type)
     if not isinstance(value, kind) and not (isinstance(value, str) and value in names):
         listed = ", ".join(repr(n) for n in sorted(names))
         expected = f"one of {listed}, or an instance of {kind.__name__}"
-        raise invalid_parameter(OWNER, name, expected, value)
+        raise invalid_parameter(OWNER, name, expected, value, nearest_name(value, names))
 
 
 def _check_ready_or_factory(name: str, value: object, ready: type) -> None:

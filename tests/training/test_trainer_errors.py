@@ -40,7 +40,7 @@ BAD_SETTINGS = [
     ("batch_size", 0, "an int in the range [1, inf)"),
     ("precision", "int8", PRECISION),
     ("precision", Precision("half"), PRECISION),
-    ("correction", "m-dyr", CORRECTION),
+    ("correction", "divide and mix", CORRECTION),
     ("correction", CrossEntropy, CORRECTION),
     (
         "detector",
@@ -63,6 +63,16 @@ def test_settings_out_of_range(build, make_data, name, value, expected):
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build(**{name: value}).fit(make_data())
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("M-DYR-H", "m-dyr-h"), ("md_dyr_sh", "md-dyr-sh"), ("coteaching-plus", "co-teaching-plus")],
+)
+def test_a_correction_that_is_nearly_one_gets_its_name(build, make_data, name, nearest):
+    message = rf"Got '{name}' instead: the nearest name is '{nearest}'\.$"
+    with pytest.raises(InvalidParameterError, match=message):
+        build(correction=name).fit(make_data())
 
 
 def test_the_model_must_be_a_module(make_data):
