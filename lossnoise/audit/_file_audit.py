@@ -14,6 +14,7 @@ from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_so
 from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._select import (
+    DEFAULTS,
     Chunk,
     Selection,
     class_names,
@@ -208,7 +209,11 @@ def _width(source: Source, selection: Selection) -> int:
 
 
 def _others(source: Source, selection: Selection) -> list[str]:
-    """Return the columns that are no part of the audit, and have as many rows."""
+    """Return the columns that are no part of the audit, and have as many rows.
+
+    Losses beside probabilities are none of them: cards show the loss of the audit.
+    """
     names = [name for name in source.columns if source.columns.count(name) == 1]
-    names = [name for name in names if name not in selection.names]
+    known = {*selection.names, *DEFAULTS["--losses"]}
+    names = [name for name in names if name not in known]
     return source.of_length(names, selection.names[0])

@@ -82,7 +82,7 @@ def test_the_table_and_the_cards_hold_the_worst_rows(path, tmp_path):
     assert len(inputs) == len(everything["text"]) == N
     for position in pieces.report.order[:20].tolist():
         assert inputs[position]["text"] == everything["text"][position] == f"row {position}"
-        assert set(inputs[position]) == {"loss", "text"}
+        assert set(inputs[position]) == {"text"}
     pieces.report.to_html(tmp_path / "audit.html", inputs=inputs, budget=20)
     assert f"row {pieces.report.order[0]}" in (tmp_path / "audit.html").read_text("utf-8")
 
