@@ -183,7 +183,7 @@ NOISE_NAMES = {
     "symmetric-0.8": "80 %",
     "symmetric-0.9": "90 %",
     "symmetric-0.4-excl": "40 % others",
-    "pair-0.4": "40 % to the next class",
+    "pair-0.4": "40 % moved",
     "instance-0.4": "40 % instance",
     "open-set-0.4": "40 % open-set",
 }
@@ -222,7 +222,7 @@ CHOICES = {
     "bootstrap-hard": ("", "as a baseline"),
     "forward": ("", "the matrix of mistakes is known"),
     "backward": ("", "as a baseline"),
-    "mixup": ("inputs to mix", "there may be no wrong labels at all"),
+    "mixup": ("inputs to mix", "few labels are wrong, or none"),
     "dyr-s": ("", "inputs cannot be mixed"),
     "dyr-h": ("", "inputs cannot be mixed"),
     "m-dyr-s": ("inputs to mix", "up to half of the labels were redrawn"),
@@ -230,8 +230,8 @@ CHOICES = {
     "md-dyr-h": ("inputs to mix", "most classes are taken for a certain other one"),
     "md-dyr-sh": ("inputs to mix", "as a comparison with `md-dyr-h`"),
     "mentornet-pd": ("", "the share of wrong labels is known"),
-    "mentornet-dd": ("clean samples", "a hundred labels were checked"),
-    "learning-to-reweight": ("clean samples", "labels were checked, and time does not matter"),
+    "mentornet-dd": ("clean samples", "some labels were checked"),
+    "learning-to-reweight": ("clean samples", "time does not matter"),
     "joint-optimization": ("", "classes are of about equal size"),
     "co-teaching-plus": ("twice the memory", "two networks fit"),
     "d2l": ("features", "as a baseline"),
@@ -250,9 +250,10 @@ def overview() -> str:
         accuracies = [_figure(found.get((name, n)), "last") for n in noises]
         detection = _figure(found.get((name, "symmetric-0.5")), "auroc")
         cost = f"{costs[name]['over_bare_loop']['median']:.1f}" if name in costs else ""
-        rows.append([f"[`{name}`]({name}.md)", choice, needs, *accuracies, detection, cost])
-    names = [NOISE_NAMES[n] for n in noises]
-    return markdown(["", "choose it if", "needs", *names, "AUROC", "cost"], rows)
+        choice += f"; needs {needs}" if needs else ""
+        rows.append([f"[`{name}`]({name}.md)", choice, *accuracies, detection, cost])
+    names = [NOISE_NAMES[n].replace(" %", "\N{NO-BREAK SPACE}%") for n in noises]
+    return markdown(["", "choose it if", *names, "AUROC", "cost"], rows)
 
 
 def _figure(summary: dict[str, Any] | None, name: str) -> str:
