@@ -185,7 +185,7 @@ NOISE_NAMES = {
     "symmetric-0.4-excl": "40 % others",
     "pair-0.4": "40 % moved",
     "instance-0.4": "40 % instance",
-    "open-set-0.4": "40 % open-set",
+    "open-set-0.4": "40 % replaced",
 }
 
 
