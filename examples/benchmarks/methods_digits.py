@@ -3,7 +3,7 @@
     python examples/benchmarks/methods_digits.py
 
 Each run of one seed starts from the same first weights and the same noise for every correction,
-with the trainer's defaults; only `epochs` is set. About three hours on two cores; with ``--cache``
+with the trainer's defaults; only `epochs` is set. Some hours on two cores; with ``--cache``
 the command can be stopped and started again, and ``--reuse`` fills the cache with the runs of an
 earlier result. The result goes to ``results/methods_digits.json``.
 """

@@ -159,18 +159,23 @@ def verdict(summary: dict[str, Any]) -> str:
 
 def _unsure(summary: dict[str, Any]) -> str:
     """Return how many rows are flagged by losses that cannot tell how many of them are wrong."""
-    count, n = summary["num_issues"], summary["n"]
-    rows = f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
-    return f"{rows}: if labels are wrong, most likely these, but all may be errors of the model."
+    return (
+        f"{_rows(summary)}: if labels are wrong, most likely these, but all may be errors of the "
+        "model."
+    )
 
 
 def _flagged(summary: dict[str, Any]) -> str:
-    count, n = summary["num_issues"], summary["n"]
-    rows = f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
-    if not count:
-        return f"{rows}."
+    if not summary["num_issues"]:
+        return f"{_rows(summary)}."
     precision = precision_range(summary)
-    return f"{rows}; {precision} of those should be label errors, the others errors of the model."
+    ending = f"{precision} of those should be label errors, the others errors of the model."
+    return f"{_rows(summary)}; {ending}"
+
+
+def _rows(summary: dict[str, Any]) -> str:
+    count, n = summary["num_issues"], summary["n"]
+    return f"{count:,} of {n:,} rows {'is' if count == 1 else 'are'} flagged"
 
 
 def precision_range(summary: dict[str, Any]) -> str:
