@@ -33,9 +33,13 @@ def nearest_name(value: object, names: Collection[str]) -> str:
     """Return advice for a name that is nearly one of `names`, or nothing."""
     if not isinstance(value, str):
         return ""
-    spelled = value.lower().replace("_", "-")
-    close = get_close_matches(spelled, names, n=1)
-    return f"the nearest name is {close[0]!r}" if close else ""
+    spelled = {_loosely(name): name for name in names}
+    close = get_close_matches(_loosely(value), spelled, n=1)
+    return f"the nearest is {spelled[close[0]]!r}" if close else ""
+
+
+def _loosely(name: str) -> str:
+    return name.casefold().replace("_", "-")
 
 
 def invalid_data(
@@ -88,7 +92,7 @@ def check_choice(owner: str, name: str, value: object, choices: Collection[str])
     """Return `value`, which must be one of the strings in `choices`."""
     if not isinstance(value, str) or value not in choices:
         expected = "one of " + ", ".join(repr(c) for c in sorted(choices))
-        raise invalid_parameter(owner, name, expected, value)
+        raise invalid_parameter(owner, name, expected, value, nearest_name(value, choices))
     return value
 
 

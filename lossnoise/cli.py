@@ -73,7 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     status : int
         Exit status.
     """
-    options = vars(make_parser().parse_args(argv))
+    parser = make_parser()
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments:
+        _print(parser.format_help())
+        return BAD_INPUT
+    options = vars(parser.parse_args(arguments))
     try:
         return _run(**options)
     except KeyboardInterrupt:

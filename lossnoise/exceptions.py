@@ -15,6 +15,7 @@ __all__ = [
     "InvalidParameterError",
     "LossNoiseError",
     "LossNoiseWarning",
+    "LossScaleWarning",
     "MissingExtraError",
     "ModelOutputWarning",
     "NoSeparableNoiseWarning",
@@ -53,6 +54,10 @@ class MissingExtraError(LossNoiseError, ImportError):
 
 class LossNoiseWarning(UserWarning):
     """Base class of every warning of lossnoise."""
+
+
+class LossScaleWarning(LossNoiseWarning):
+    """Losses that were given as cross-entropy hardly are."""
 
 
 class NoSeparableNoiseWarning(LossNoiseWarning):

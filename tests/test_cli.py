@@ -60,6 +60,11 @@ def clean(tmp_path):
 # -- the interface ----------------------------------------------------------------------------
 
 
+def test_without_a_command_there_is_help(capsys):
+    assert main([]) == 2
+    assert capsys.readouterr().out.rstrip() == make_parser().format_help().rstrip()
+
+
 def actions_of(command):
     parser = make_parser()
     if command:
@@ -235,12 +240,31 @@ def test_many_classes_are_shortened(tmp_path, capsys):
 # -- errors -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("index", [[], ["--index", "id"]])
+def test_losses_alone_are_audited_without_labels(tmp_path, capsys, index):
+    _, _, losses = make_rows()
+    columns = {"id": [f"r{i}" for i in range(N)]} if index else {}
+    path = write_csv(tmp_path / "rows.csv", [*columns, "loss"], *columns.values(), losses)
+    assert main(["audit", str(path), *index]) == 0
+    worst = int(np.argmax(losses))
+    header, first = capsys.readouterr().out.split("worst rows:\n")[1].splitlines()[:2]
+    assert header.split() == ["index", "loss", "P(wrong)"]
+    assert first.split()[:2] == [f"r{worst}" if index else str(worst), f"{losses[worst]:.3f}"]
+
+
+def test_other_columns_may_be_labels_and_are_asked_for(tmp_path, capsys):
+    labels, _, losses = make_rows()
+    path = write_csv(tmp_path / "rows.csv", ["target", "loss"], labels, losses)
+    assert main(["audit", str(path)]) == 2
+    assert "name it with --labels COL; its columns are 'target', 'loss'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (
             ["--losses", "los"],
-            "no column is called 'los' (did you mean 'loss'?); its columns are 'id', 'label', "
+            "no column is called 'los': the nearest is 'loss'; its columns are 'id', 'label', "
             "'p_cat', 'p_dog', 'p_007', 'loss'",
         ),
         (

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
 from lossnoise._losses import losses_from_probs
+from lossnoise._warnings import warn
 from lossnoise.audit._classes import Columns, match_columns, read_class_names, shown_names
 from lossnoise.audit._inputs import (
     OWNER,
@@ -204,12 +205,11 @@ def _detect(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
     """Return P(wrong) from losses alone, and say where they cannot tell."""
     proba = np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
     if not fitted.separable_:
-        warnings.warn(
+        warn(
             "Cannot tell right from wrong labels from these losses: they look like one "
             "population, which is no proof that the labels are right. p_noisy is 0 throughout; "
             "rows are ranked by their loss.",
             NoSeparableNoiseWarning,
-            stacklevel=4,
         )
     return proba
 

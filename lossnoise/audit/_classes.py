@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from lossnoise._labels import (
     one_dimensional,
 )
 from lossnoise._validation import check_probability_rows, invalid_data
+from lossnoise._warnings import warn
 from lossnoise.audit._inputs import OWNER, FloatArray, as_list, is_pandas
 from lossnoise.exceptions import RenormalizedWarning
 
@@ -76,7 +76,7 @@ def match_columns(
 def scale_rows(probs: FloatArray) -> FloatArray:
     """Return rows that sum to 1, and say so where they did not."""
     scaled = check_probability_rows(OWNER, "pred_probs", probs)
-    warn_of_scaling(distance_from_one(probs), stacklevel=5)
+    warn_of_scaling(distance_from_one(probs))
     return scaled
 
 
@@ -85,13 +85,12 @@ def distance_from_one(probs: FloatArray) -> float:
     return float(np.abs(probs.sum(axis=1) - 1.0).max())
 
 
-def warn_of_scaling(off: float, stacklevel: int) -> None:
+def warn_of_scaling(off: float) -> None:
     """Say by how much rows missed a sum of 1, where that is more than rounding."""
     if off > ROUNDING:
-        warnings.warn(
+        warn(
             f"Rows of 'pred_probs' miss a sum of 1 by up to {off:.2g}: they were scaled.",
             RenormalizedWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossnoise._validation import require_extra
-from lossnoise.audit._csv import count_reviews
+from lossnoise.audit._csv import ReviewFile, count_reviews
 from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.audit._files import bad_file
@@ -145,6 +145,6 @@ def _check_outputs(read: list[Path], written: list[Path]) -> None:
 
 def _check_reviews(path: Path) -> None:
     """Refuse to write over what a person filled in."""
-    if path.is_file() and (reviewed := count_reviews(path)):
+    if path.is_file() and (reviewed := count_reviews(ReviewFile("audit", "--csv", path))):
         advice = "apply them with `lossnoise review`, or write to another file"
         raise bad_file(path, f"holds {reviewed:,} reviews that would be lost: {advice}")

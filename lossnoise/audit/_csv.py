@@ -42,14 +42,32 @@ _SEPARATORS = (",", ";", "\t")
 _LONGEST_CELL = (1 << 31) - 1  # the csv module stops at 128 KB, which is less than a long text
 
 
+class ReviewFile(NamedTuple):
+    """A review file, and what reads it: by which parameter of which owner."""
+
+    owner: str
+    parameter: str
+    path: Path
+
+    def refuse(self, expected: str, got: str, advice: str = "") -> InvalidDataError:
+        """Return the error for a file that is no review, or none of these labels."""
+        return invalid_data(self.owner, self.parameter, expected, got, advice)
+
+
 class ReviewRow(NamedTuple):
     """What a review file says of one row; the last two are empty where it has no such column."""
 
+    file: ReviewFile
     line: int
     position: int
     review: str
     given: str = ""
     suggested: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return where the row stands, in words."""
+        return f"line {self.line} of {self.file.path.name}"
 
 
 def harmless(cell: Any) -> str:
@@ -131,7 +149,7 @@ def write_issues(
         writer.writerow("" if c is None and n in numbers else harmless(c) for n, c in named)
 
 
-def read_review(owner: str, path: Path, mark: str) -> Iterator[ReviewRow]:
+def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
     """Yield the rows of a review file that hold a review.
 
     Raises
@@ -139,22 +157,22 @@ def read_review(owner: str, path: Path, mark: str) -> Iterator[ReviewRow]:
     InvalidDataError
         The file is no review of these labels.
     """
-    header, rows = _read_cells(owner, path)
+    header, rows = _read_cells(file)
     for line, cells in rows:
         row = dict(zip(header, cells, strict=False))
         key = row.get(KEY, "").strip()
         if not any(cell.strip() for cell in cells):
             continue  # spreadsheets leave empty lines
-        position = _position(owner, path, line, key, mark)
+        position = _position(file, line, key, mark)
         review = restore(row.get(REVIEW, ""))
         if review.strip():
             others = (restore(row.get(name, "")) for name in ("given_label", "suggested_label"))
-            yield ReviewRow(line, position, review, *others)
+            yield ReviewRow(file, line, position, review, *others)
 
 
-def read_mark(owner: str, path: Path) -> str:
+def read_mark(file: ReviewFile) -> str:
     """Return the fingerprint of the labels that a review file belongs to; empty without rows."""
-    header, rows = _read_cells(owner, path)
+    header, rows = _read_cells(file)
     for _, cells in rows:
         kind, _, rest = dict(zip(header, cells, strict=False)).get(KEY, "").strip().partition("-")
         if kind == "row":
@@ -162,37 +180,37 @@ def read_mark(owner: str, path: Path) -> str:
     return ""
 
 
-def count_reviews(path: Path) -> int:
+def count_reviews(file: ReviewFile) -> int:
     """Return how many rows of a file hold a review, whatever else is wrong with it."""
     try:
-        text = _decode("", path)
+        text = _decode(file)
     except InvalidDataError:  # a spreadsheet may save other than UTF-8
-        text = path.read_bytes().decode("latin-1")
+        text = file.path.read_bytes().decode("latin-1")
     header, rows = _parse(text)
     if not {REVIEW, KEY} <= set(header):
         return 0
     return sum(1 for _, row in rows if dict(zip(header, row, strict=False)).get(REVIEW, "").strip())
 
 
-def _position(owner: str, path: Path, line: int, key: str, mark: str) -> int:
+def _position(file: ReviewFile, line: int, key: str, mark: str) -> int:
     kind, _, rest = key.partition("-")
     found, _, number = rest.partition("-")
     if kind != "row" or not (number.isascii() and number.isdigit()):
         expected = f"a file of AuditReport.to_csv, with its {KEY!r} column as it was"
-        raise invalid_data(owner, "path", expected, f"{key!r} in line {line} of {path.name}")
+        raise file.refuse(expected, f"{key!r} in line {line} of {file.path.name}")
     if found != mark:
         expected = "a review of the labels that were audited"
-        got = f"one of other labels, or of these in another order (line {line} of {path.name})"
-        raise invalid_data(owner, "path", expected, got)
+        got = f"one of other labels, or of these in another order (line {line} of {file.path.name})"
+        raise file.refuse(expected, got)
     return int(number)
 
 
-def _read_cells(owner: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+def _read_cells(file: ReviewFile) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the header of a file and an iterator of its lines, however a spreadsheet saved it."""
-    header, rows = _parse(_decode(owner, path))
+    header, rows = _parse(_decode(file))
     if REVIEW not in header or KEY not in header:
         expected = f"a file of AuditReport.to_csv, with the columns {REVIEW!r} and {KEY!r}"
-        raise invalid_data(owner, "path", expected, f"{path.name} with the columns {header}")
+        raise file.refuse(expected, f"{file.path.name} with the columns {header}")
     return header, rows
 
 
@@ -214,12 +232,12 @@ def read_header(file: IO[str]) -> tuple[str, list[str]]:
     return max(headers, key=lambda header: (KEY in header[1], len(header[1])))
 
 
-def _decode(owner: str, path: Path) -> str:
-    raw = path.read_bytes()
+def _decode(file: ReviewFile) -> str:
+    raw = file.path.read_bytes()
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return raw.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         expected = "in UTF-8; spreadsheets call it 'CSV UTF-8' when they save"
-        got = f"other bytes in {path.name} (at {error.start})"
-        raise invalid_data(owner, "path", expected, got) from error
+        got = f"other bytes in {file.path.name} (at {error.start})"
+        raise file.refuse(expected, got) from error

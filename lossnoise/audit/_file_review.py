@@ -14,7 +14,7 @@ import numpy as np
 
 from lossnoise._files import atomic_open
 from lossnoise._validation import require_extra
-from lossnoise.audit._csv import ReviewRow, fingerprint, read_mark, read_review
+from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_mark, read_review
 from lossnoise.audit._files import (
     ArraySource,
     CsvSource,
@@ -28,7 +28,6 @@ from lossnoise.audit._files import (
 from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts, review_labels
 from lossnoise.audit._select import by_default, check_column, numbered_names
-from lossnoise.exceptions import InvalidDataError
 
 OWNER = "lossnoise review"
 
@@ -81,24 +80,25 @@ def review_file(review: Path, file: Path, *, column: str | None, output: Path) -
     source = open_source(file)
     name = _label_column(source, column)
     stored = _read_labels(source, name)
+    table = ReviewFile(OWNER, "CSV", review)
     labels = as_cells(stored)  # dates by their text, as the review has them
-    rows = _read_rows(review, labels, file)
+    rows = _read_rows(table, labels, file)
     known: list[Any] = list(set(labels.tolist()))
     names = numbered_names(source, known)
     if not names:  # else their numbers are known, and these texts are names
         occurring = set(map(str, known))  # of any type: dates have no other text
         texts = {text for row in rows for text in (row.given, row.suggested) if text}
         known += [_like(text, labels) for text in texts - occurring]
-    given = _as_audited(review, rows, labels, LabelTexts(known, names, allow_new=False), file)
+    given = _as_audited(table, rows, labels, LabelTexts(known, names, allow_new=False), file)
     at = np.array([row.position for row in rows], dtype=np.intp)
-    reviewed = review_labels(
-        review, given, known=known, names=names, ids=at, positions=at, allow_new=False
+    done = review_labels(
+        table, given, known=known, names=names, ids=at, positions=at, allow_new=False
     )
-    changed = np.flatnonzero(np.asarray(reviewed.labels != labels))
-    corrected = reviewed.labels if labels is stored else reviewed.labels.astype(stored.dtype)
+    changed = np.flatnonzero(np.asarray(done.labels != labels))
+    corrected = done.labels if labels is stored else done.labels.astype(stored.dtype)
     _write(source, name, output, corrected, changed)
-    done = len(reviewed.changes) - len(changed)
-    return FileReview(reviewed.num_reviewed, len(changed), done)
+    applied = len(done.changes) - len(changed)
+    return FileReview(done.num_reviewed, len(changed), applied)
 
 
 # -- what was audited -------------------------------------------------------------------------
@@ -130,19 +130,19 @@ def _read_labels(source: Source, name: str) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _read_rows(review: Path, labels: np.ndarray, file: Path) -> list[ReviewRow]:
+def _read_rows(review: ReviewFile, labels: np.ndarray, file: Path) -> list[ReviewRow]:
     """Return the rows with a review, whatever labels they belong to."""
-    rows = list(read_review(OWNER, review, read_mark(OWNER, review)))
+    rows = list(read_review(review, read_mark(review)))
     if any(row.position >= len(labels) for row in rows):
         raise _other_labels(review, file)
     return rows
 
 
 def _as_audited(
-    review: Path, rows: list[ReviewRow], labels: np.ndarray, texts: LabelTexts, file: Path
+    review: ReviewFile, rows: list[ReviewRow], labels: np.ndarray, texts: LabelTexts, file: Path
 ) -> np.ndarray:
     """Return the labels as they were audited: without what the review corrected before."""
-    mark = read_mark(OWNER, review)
+    mark = read_mark(review)
     if not rows or fingerprint(labels) == mark:
         return labels
     applied = (row for row in rows if row.given and _is_applied(row, labels, texts))
@@ -159,15 +159,12 @@ def _as_audited(
 
 
 def _is_applied(row: ReviewRow, labels: np.ndarray, texts: LabelTexts) -> bool:
-    try:
-        return bool(texts.label_of(row) == labels[row.position])
-    except InvalidDataError:  # no such label: these may be other labels altogether
-        return False
+    return texts.find(row.review) == {labels[row.position]}
 
 
-def _other_labels(review: Path, file: Path) -> Exception:
+def _other_labels(review: ReviewFile, file: Path) -> Exception:
     problem = f"a review of other labels than those of {file}, or of these in another order"
-    return bad_file(review, f"{problem}: give the file and the column that were audited")
+    return bad_file(review.path, f"{problem}: give the file and the column that were audited")
 
 
 def _like(text: str, labels: np.ndarray) -> Any:

@@ -16,12 +16,11 @@ from lossnoise._labels import encode_labels
 from lossnoise.audit._cards import Inputs, Shown, Viewer, open_inputs, show_inputs
 from lossnoise.audit._charts import HEIGHT, MAX_CLASSES, WIDTH, draw_losses, draw_matrix
 from lossnoise.audit._conflicts import find_conflicts
-from lossnoise.audit._csv import ReviewRow, harmless, row_key
+from lossnoise.audit._csv import harmless, row_key
 from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts
 from lossnoise.audit._rows import Row
 from lossnoise.audit._words import can_tell, explanation, headline, percent, tiles
-from lossnoise.exceptions import InvalidDataError
 
 if TYPE_CHECKING:
     from lossnoise.audit._report import AuditReport
@@ -156,12 +155,9 @@ def known_labels(report: AuditReport) -> list[Any]:
 def _choice(label: Any, text: str, texts: LabelTexts) -> dict[str, str]:
     """Return a label for the script; without `review` where no file could name it."""
     choice = {"text": text, "cell": harmless(label)}
-    try:
-        named = texts.label_of(ReviewRow(0, 0, text))
-    except InvalidDataError:  # two labels look like this
-        return choice
     can_be_written = text.strip() and not _UNPRINTABLE.search(text)
-    return choice | ({"review": harmless(text)} if can_be_written and named == label else {})
+    is_alone = texts.find(text) == {label}
+    return choice | ({"review": harmless(text)} if can_be_written and is_alone else {})
 
 
 def _suggestion(row: Row, show_label: Any) -> str | None:

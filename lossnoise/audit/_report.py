@@ -19,7 +19,7 @@ from lossnoise._validation import (
     invalid_data,
     require_extra,
 )
-from lossnoise.audit._csv import fingerprint, write_issues
+from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray, as_list
 from lossnoise.audit._review import ReviewedLabels, review_labels
 from lossnoise.audit._rows import AuditRows, Row
@@ -424,7 +424,7 @@ class AuditReport:
         known = as_list(occurring[~missing_values(occurring)])
         known += [] if rows.suggested is None else as_list(rows.suggested)
         return review_labels(
-            Path(path),
+            ReviewFile("AuditReport.apply_review", "path", Path(path)),
             self._all_labels,
             known=known,
             names=self._names,

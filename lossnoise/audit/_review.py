@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import object_array, one_dimensional
-from lossnoise._validation import invalid_data
-from lossnoise.audit._csv import ReviewRow, fingerprint, read_review, writable
+from lossnoise._validation import nearest_name
+from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
 from lossnoise.audit._inputs import as_cells, as_list, is_pandas
-
-OWNER = "AuditReport.apply_review"
 
 
 class LabelChange(NamedTuple):
@@ -57,7 +53,7 @@ class ReviewedLabels(NamedTuple):
 
 
 def review_labels(
-    path: Path,
+    file: ReviewFile,
     labels: Any,
     *,
     known: Iterable[Any],
@@ -71,15 +67,15 @@ def review_labels(
     texts = LabelTexts(known, names, allow_new=allow_new and _all_strings(given))
     index_of = dict(zip(positions.tolist(), ids.tolist(), strict=True))
     chosen: dict[int, Any] = {}
-    rows = read_review(OWNER, path, fingerprint(labels))
+    rows = read_review(file, fingerprint(labels))
     for row in rows:
         if row.position not in index_of:
-            got = f"row {row.position} in line {row.line}, which was not audited"
-            raise invalid_data(OWNER, "path", "a review of rows that were audited", got)
+            got = f"row {row.position} in {row.place}, which was not audited"
+            raise file.refuse("a review of rows that were audited", got)
         label = texts.label_of(row)
         if chosen.setdefault(row.position, label) != label:
-            got = f"{chosen[row.position]!r} and {label!r} for row {row.position} (line {row.line})"
-            raise invalid_data(OWNER, "path", "one label for a row", got)
+            got = f"{chosen[row.position]!r} and {label!r} for row {row.position} ({row.place})"
+            raise file.refuse("one label for a row", got)
     cells = as_list(given)
     changes = [
         LabelChange(at, index_of[at], cells[at], label)
@@ -105,21 +101,24 @@ class LabelTexts:
                 self._exact.setdefault(text, set()).add(label)
                 self._loose.setdefault(_loosely(text), set()).add(label)
 
+    def find(self, text: str) -> set[Any]:
+        """Return the labels that a text fits."""
+        exact = self._exact.get(text, set())
+        return exact if len(exact) == 1 else self._loose.get(_loosely(text), set())
+
     def label_of(self, row: ReviewRow) -> Any:
         """Return the label that a review names."""
-        loosely = self._loose.get(_loosely(row.review), set())
-        for found in (self._exact.get(row.review), loosely):
-            if found and len(found) == 1:
-                return next(iter(found))
-        if loosely:
-            got = f"{row.review!r} in line {row.line}, which fits {len(loosely)} labels"
-            raise invalid_data(OWNER, "path", "a review of labels that differ as text", got)
+        found = self.find(row.review)
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            got = f"{row.review!r} in {row.place}, which fits {len(found)} labels"
+            raise row.file.refuse("a review of labels that differ as text", got)
         if self._allow_new:
             return row.review.strip()
-        close = get_close_matches(row.review, self._exact, n=1)
-        advice = f"the nearest is {close[0]!r}" if close else f"labels are {_some(self._exact)}"
-        got = f"{row.review!r} in line {row.line}"
-        raise invalid_data(OWNER, "path", "a review with labels that occur", got, advice)
+        advice = nearest_name(row.review, self._exact) or f"labels are {_some(self._exact)}"
+        got = f"{row.review!r} in {row.place}"
+        raise row.file.refuse("a review with labels that occur", got, advice)
 
 
 def replace_labels(labels: Any, given: np.ndarray, changes: list[LabelChange]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
+from lossnoise._validation import nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
 
@@ -76,7 +76,7 @@ def select(
     if losses is None and pred_probs is None:
         losses, pred_probs = _values_by_default(source)
     names, texts = _columns_of_classes(source, pred_probs) if pred_probs is not None else ([], None)
-    if labels is None and not _losses_only(source, losses):
+    if labels is None and not _losses_only(source, losses, index):
         labels = by_default(source, "--labels")
     for name in (labels, losses, index):
         if name is not None:
@@ -102,9 +102,8 @@ def check_column(source: Source, name: str) -> None:
         raise bad_file(source.path, f"{count} columns are called {name!r}: rename all but one")
     if count or name.endswith(".npy"):
         return
-    close = get_close_matches(name, source.columns, n=1)
-    meant = f" (did you mean {close[0]!r}?)" if close else ""
-    raise bad_file(source.path, f"no column is called {name!r}{meant}; {columns_of(source)}")
+    advice = "; ".join(filter(None, [nearest_name(name, source.columns), columns_of(source)]))
+    raise bad_file(source.path, f"no column is called {name!r}: {advice}")
 
 
 def columns_of(source: Source) -> str:
@@ -181,9 +180,11 @@ def _values_by_default(source: Source) -> tuple[str | None, str | None]:
     raise bad_file(source.path, f"{problem}: {advice}; {columns_of(source)}")
 
 
-def _losses_only(source: Source, losses: str | None) -> bool:
-    """Tell whether the file is one array of losses, which comes without labels."""
-    return losses is not None and kind_of(source.path) == ".npy"
+def _losses_only(source: Source, losses: str | None, index: str | None) -> bool:
+    """Tell whether there is nothing in the file that could be labels."""
+    if losses is None:
+        return False
+    return kind_of(source.path) == ".npy" or set(source.columns) <= {losses, index}
 
 
 def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[str] | None]:

@@ -223,7 +223,7 @@ def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes)
         assert chunk.probs is not None
         off = max(off, distance_from_one(chunk.probs))
         histogram.fill(losses_from_probs(_scaled(chunk.probs), classes.codes(chunk.labels)))
-    warn_of_scaling(off, stacklevel=5)
+    warn_of_scaling(off)
 
 
 def _judge_all(

@@ -26,7 +26,8 @@ def report_text(report: AuditReport, source: str) -> str:
         parts.append(_classes(known, report))
     if summary["given_to_suggested"]:
         parts.append(_pairs(summary["given_to_suggested"], report.show_label))
-    parts.append(_worst(report, "worst rows:" if tells else "rows with the highest losses:"))
+    title = "worst rows:" if tells else "rows with the highest losses:"
+    parts.append(_worst(report, title, has_labels=bool(known)))
     return "\n\n".join(parts)
 
 
@@ -89,15 +90,16 @@ def _pairs(pairs: list[dict[str, Any]], show: Callable[[Any], str]) -> str:
     return "\n".join(["most frequent pairs:", *_align([header, *rows], left=2)])
 
 
-def _worst(report: AuditReport, title: str) -> str:
+def _worst(report: AuditReport, title: str, *, has_labels: bool) -> str:
     suggests = bool(report.summary["given_to_suggested"])
-    header = ("index", "given", *(["suggested"] if suggests else []), "loss", "P(wrong)")
+    labels = ["given"] * has_labels + ["suggested"] * suggests
+    header = ("index", *labels, "loss", "P(wrong)")
     rows = []
     for row in report.iter_rows(ROWS):
-        suggested = [plain(report.show_label(row.suggested_label))] if suggests else []
+        shown = [plain(report.show_label(row.given_label))] if has_labels else []
+        shown += [plain(report.show_label(row.suggested_label))] if suggests else []
         loss = "" if row.loss is None else f"{row.loss:.3f}"
-        given = plain(report.show_label(row.given_label))
-        rows.append((plain(row.index), given, *suggested, loss, f"{row.p_noisy:.3f}"))
+        rows.append((plain(row.index), *shown, loss, f"{row.p_noisy:.3f}"))
     return "\n".join([title, *_align([header, *rows], left=len(header) - 2)])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossnoise._validation import check_choice, check_real, invalid_parameter, to_numpy
+from lossnoise._warnings import warn
 from lossnoise.corrections.base import EpochContext
 from lossnoise.corrections.losses import class_prior_divergence
 from lossnoise.exceptions import SmallBatchWarning
@@ -30,12 +30,11 @@ def check_balance(owner: str, weight: Weight, context: EpochContext, usual: floa
         return
     batch_size = min(context.batch_size, context.num_samples)
     if batch_size < 2 * context.num_classes:
-        warnings.warn(
+        warn(
             f"Batches of {batch_size} samples are too small to balance "
             f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
             f"batch_size >= {2 * context.num_classes}, or set class_balance={usual} to have it.",
             SmallBatchWarning,
-            stacklevel=3,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from lossnoise._validation import check_choice
+from lossnoise._warnings import warn
 from lossnoise.corrections._balance import balance_term, check_balance, read_prior
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
@@ -76,12 +76,11 @@ class DynamicBootstrap(Correction):
         if self.warmup != "auto":
             warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
             if warmup >= context.num_epochs:
-                warnings.warn(
+                warn(
                     f"{owner} learns from no guess of the network: its warmup is {warmup} epochs, "
                     f"and the run has {context.num_epochs}. A warmup of less, or a float, which is "
                     "a fraction of the run, leaves epochs for it.",
                     ScheduleWarning,
-                    stacklevel=2,
                 )
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
@@ -114,13 +113,12 @@ class DynamicBootstrap(Correction):
             return
         collapsed = spread < self._usual_spread / 2.0
         if collapsed and not self._suspended:
-            warnings.warn(
+            warn(
                 f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
                 f"(effective number) in epoch {context.epoch}, after {self._usual_spread:.1f} "
                 "before bootstrapping: it is suspended until they spread again. A longer warmup "
                 "or a lower learning rate may help.",
                 CollapseWarning,
-                stacklevel=2,
             )
         self._suspended = collapsed
 

@@ -36,8 +36,21 @@ def split_sample(
     raise InvalidDataError(
         f"{owner} must yield pairs (input, label), or dicts with one of "
         f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "
-        f"labels. Got a batch that is {_describe_batch(sample)} instead."
+        f"labels. Got a batch that is {_describe_batch(sample)} instead{_advice(labels)}."
     )
+
+
+def _advice(labels: Any) -> str:
+    """Return how to make a vector of integers of labels that are none, where that is known."""
+    if isinstance(labels, Tensor) and labels.ndim == 2:
+        return ": " + (
+            "a column of labels becomes a vector by .squeeze(1)"
+            if labels.shape[1] == 1
+            else "labels with one column a class become integers by .argmax(dim=1)"
+        )
+    if isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels):
+        return ": names become integers by sklearn.preprocessing.LabelEncoder"
+    return ""
 
 
 def _describe_batch(sample: Any) -> str:
@@ -68,7 +81,8 @@ def check_labels(
         return
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InvalidDataError(
-            f"The labels of {owner} must be integers. Got {labels.dtype} instead."
+            f"The labels of {owner} must be integers. Got {labels.dtype} instead: whole numbers "
+            "become integers by .long(), or .astype(np.int64)."
         )
     labels = labels.to(torch.int64)  # not every integer type can be compared
     wrong = (labels < 0) | (labels >= num_classes)

@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from lossnoise._losses import MIN_PROBABILITY
 from lossnoise._validation import check_int, invalid_data, invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.cross_val._labels import OWNER, Labels
 from lossnoise.exceptions import SmallClassWarning
 
@@ -56,11 +57,10 @@ def _stratified(cv: Any, labels: Labels, seed: int) -> Iterable[Any]:
         raise invalid_parameter(OWNER, "cv", expected, cv)
     largest = int(np.bincount(labels.codes).max())
     if largest < cv:  # scikit-learn refuses to stratify
-        warnings.warn(
+        warn(
             f"No class has as many rows as there are folds ({cv}): the largest has {largest}. "
             "The folds are drawn without regard to the classes.",
             SmallClassWarning,
-            stacklevel=5,
         )
         drawn: Iterable[Any] = KFold(cv, shuffle=True, random_state=seed).split(labels.codes)
         return drawn
@@ -135,10 +135,9 @@ def _warn_of_unseen_classes(folds: list[Fold], labels: Labels) -> None:
         return
     rare = labels.classes[np.unique(labels.codes[unseen])].tolist()
     shown = ", ".join(map(repr, rare[:5])) + (", ..." if len(rare) > 5 else "")
-    warnings.warn(
+    warn(
         f"Labels that a model had not seen when it predicted rows that have them: {shown}. The "
         f"loss of these {len(unseen)} of {len(labels.codes)} rows is the largest there is "
         f"({-np.log(MIN_PROBABILITY):.1f}), whatever they look like.",
         SmallClassWarning,
-        stacklevel=4,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
 from lossnoise._validation import invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.cross_val._labels import OWNER
 from lossnoise.exceptions import CheckpointWarning
 
@@ -114,8 +114,7 @@ def _read_file(path: Path) -> SavedFold:
 
 
 def _warn_damaged(path: Path, why: str) -> None:
-    warnings.warn(
+    warn(
         f"The file {path} cannot be read as a fold ({why}), which is computed anew.",
         CheckpointWarning,
-        stacklevel=5,
     )

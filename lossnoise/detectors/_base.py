@@ -6,7 +6,6 @@ What is computed stands in the modules beside this one, as pure functions: ``_in
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +16,7 @@ from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._validation import invalid_data, invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.detectors._fit import (
     Part,
     SampleFit,
@@ -31,6 +31,7 @@ from lossnoise.detectors._input import (
     check_range,
     number_of_rows,
     read_losses,
+    warn_of_scale,
 )
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._results import FitResults
@@ -129,6 +130,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         -----
         NoSeparableNoiseWarning
             The losses look like one population: see `separable_`.
+        LossScaleWarning
+            The losses are hardly cross-entropy in nats.
         """
         settings = read_settings(self)
         if groups is not None:  # before anything of the detector changes
@@ -138,7 +141,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         if groups is not None:
             self._parts = fit_groups(losses, groups, fit, self._family, settings)
             self.group_report_ = report_groups(self._parts, fit.scaling)
-        return self._finish(stacklevel=3)
+        return self._finish()
 
     def partial_fit(self: Detector, X: ArrayLike, y: object = None) -> Detector:
         """Add losses to those that were fitted so far, and fit again.
@@ -379,6 +382,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
     def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
         """Fit to a sample, and store what it says."""
         check_range(type(self).__name__, sample)
+        if settings.loss_scale == "cross-entropy":
+            warn_of_scale(sample)
         for name in FORGOTTEN:
             self.__dict__.pop(name, None)
         fit = fit_sample(sample, self._family, settings)
@@ -419,15 +424,15 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             )
         self._fit(sample, settings)
         self._histogram = histogram
-        return self._finish(stacklevel=4)
+        return self._finish()
 
-    def _finish(self: Detector, stacklevel: int) -> Detector:
+    def _finish(self: Detector) -> Detector:
         """Store the noise rate, and say where the losses cannot tell."""
         curves = [part.curve for part in self._parts.values()]
         wrong = sum(float(curve.grid @ curve.proba) for curve in curves)
         self.noise_rate_ = wrong / sum(float(curve.grid.sum()) for curve in curves)
         if not self.separable_:
-            warnings.warn(CANNOT_TELL, NoSeparableNoiseWarning, stacklevel=stacklevel)
+            warn(CANNOT_TELL, NoSeparableNoiseWarning)
         return self
 
     def _predict_wrong(self, X: Any, groups: Any) -> FloatArray:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from lossnoise._validation import invalid_parameter
+from lossnoise._validation import invalid_parameter, nearest_name
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._beta import BetaMixtureNoiseDetector
 from lossnoise.detectors._gaussian import GaussianMixtureNoiseDetector
@@ -28,5 +28,7 @@ def make_detector(owner: str, detector: Any, **settings: Any) -> LossMixtureDete
     if not isinstance(detector, str) or detector not in DETECTORS:
         names = ", ".join(repr(name) for name in DETECTORS)
         expected = f"one of {names}, or an instance of LossMixtureDetector"
-        raise invalid_parameter(owner, "detector", expected, detector)
+        raise invalid_parameter(
+            owner, "detector", expected, detector, nearest_name(detector, DETECTORS)
+        )
     return DETECTORS[detector](**settings)

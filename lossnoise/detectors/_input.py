@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
 from lossnoise._validation import invalid_data, to_numpy
+from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._sample import LossSample
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.detectors._scaling import CEILING
+from lossnoise.exceptions import InvalidDataError, LossScaleWarning
 
 MIN_SAMPLES = 10
+USUAL_MEDIAN = 0.6  # at most, where the highest loss is 1: probabilities of labels are higher
 ROW_SUM_TOLERANCE = 1e-3
 
 
@@ -35,6 +39,8 @@ def read_losses(
     owner = type(detector).__name__
     X = _unmasked(X)
     table = to_numpy(X) if _is_ours(X) else X
+    if isinstance(table, Number) or getattr(table, "ndim", 1) == 0:
+        raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}")
     if getattr(table, "ndim", 2) == 1:
         losses = _check_vector(owner, table, minimum)
         if not reset:
@@ -158,6 +164,26 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
             f"{len(table)} rows of {table.shape[1]} numbers that sum to 1",
             "these look like predicted probabilities. Pass -log of the probability of each "
             "given label, or call lossnoise.audit(labels, pred_probs=...)",
+        )
+
+
+def warn_of_scale(sample: LossSample) -> None:
+    """Warn where losses are hardly cross-entropy in nats: another unit, or probabilities."""
+    median = float(sample.percentiles([50.0])[0])
+    lowest, highest = float(sample.values[0]), float(sample.values[-1])
+    if median > CEILING:
+        warn(
+            f"Half of the losses are above {median:.4g}, where cross-entropy in nats is seldom "
+            f"above {CEILING:.0f}. For other losses, where higher is worse, use a detector with "
+            "loss_scale='any'.",
+            LossScaleWarning,
+        )
+    elif lowest < highest <= 1.0 and median > USUAL_MEDIAN:
+        warn(
+            f"Half of the losses are above {median:.4g}, and none above 1: are they probabilities? "
+            "Of the given labels, pass -log of them; of mistakes, where higher is worse, use a "
+            "detector with loss_scale='any'.",
+            LossScaleWarning,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._validation import check_int, check_real, invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.detectors._fit import Part
 from lossnoise.detectors._grid import read_table
 from lossnoise.detectors._scaling import FloatArray, Scaling
@@ -148,11 +148,10 @@ def _cumulate(
 
 
 def _unattainable(owner: str, need: str, value: object, wrong: float) -> Threshold:
-    warnings.warn(
+    warn(
         f"No threshold of {owner.partition('.')[0]} gives {need}={value!r} on the fitted losses: "
         "the threshold is inf and calls no label wrong. Ask for less, or look at separable_ and "
         "at the noise rate.",
         UnattainableThresholdWarning,
-        stacklevel=4,
     )
     return Threshold(float("inf"), float("nan"), 0.0 if wrong > 0.0 else float("nan"), 0)

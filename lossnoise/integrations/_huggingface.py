@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from torch.nn import functional as F
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_data
-from lossnoise.exceptions import CheckpointWarning
+from lossnoise._warnings import warn
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 from lossnoise.integrations._recording import (
     SAMPLE_ID,
     AppendIds,
@@ -156,18 +156,16 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def _load(self, folder: Path) -> None:
         path = folder / SAVED_NAME
         try:
-            state = read_state(path)
-        except MemoryError:
-            raise  # the file may be sound
-        except Exception as error:  # a damaged pickle may raise anything
+            self.log_.load_state_dict(read_state(path))
+        except (MemoryError, InvalidDataError):
+            raise  # the file may be sound, or is that of another dataset
+        except Exception as error:  # a damaged pickle may raise anything; another one lacks a key
             message = (
                 f"{OWNER} cannot read the losses of the steps before in {path} "
                 f"({type(error).__name__}), and has none of them. It looks in the folder of the "
                 "checkpoint in the trainer's output_dir."
             )
-            warnings.warn(message, CheckpointWarning, stacklevel=2)
-        else:
-            self.log_.load_state_dict(state)
+            warn(message, CheckpointWarning)
 
     # -- the steps --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import check_int, invalid_data, to_numpy
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.detectors import BetaMixtureNoiseDetector
-from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
+from lossnoise.exceptions import InvalidDataError, LossScaleWarning, NoSeparableNoiseWarning
 from lossnoise.training._distributed import gather_rows
 from lossnoise.training._run import evidence
 from lossnoise.training._wiring import TRAINING_HARD_FRACTION
@@ -148,6 +148,7 @@ def _noise_proba(losses: NDArray[np.float32]) -> NDArray[np.float32]:
     detector = BetaMixtureNoiseDetector(hard_fraction=TRAINING_HARD_FRACTION)
     with warnings.catch_warnings():  # in most epochs the losses look like one population
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        warnings.simplefilter("ignore", LossScaleWarning)  # of a network that diverges
         detector.fit(losses[seen])
     posterior = detector.posterior(losses[seen])
     proba[seen] = evidence(posterior) * posterior

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lossnoise._labels import effective_classes, has_collapsed
+from lossnoise._warnings import warn
 from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
@@ -27,6 +28,7 @@ from lossnoise.detectors import LossMixtureDetector
 from lossnoise.exceptions import (
     CollapseWarning,
     InvalidDataError,
+    LossScaleWarning,
     ModelOutputWarning,
     NonFiniteLossError,
     NoSeparableNoiseWarning,
@@ -52,6 +54,12 @@ BatchHook = Callable[[int, int], None]
 Data = Dataset[Any] | DataLoader[Any]
 
 # The trainer's attributes that `found` gives, and those that its files keep.
+UNUSUAL = {  # types of inputs that most models do not take, and what to do
+    torch.float64: "convert them with .float(), or .astype(np.float32) before they become tensors",
+    torch.uint8: "images of bytes become floats in [0, 1] by .float() / 255",
+    torch.int64: "convert numbers with .float(); token ids need an embedding",
+}
+
 RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
 
 
@@ -96,7 +104,7 @@ class TrainingRun:
         self._proba: NDArray[np.float64] | None = None  # P(wrong) by that mixture
         self._given: NDArray[np.int64] | None = None
         self._suggested: NDArray[np.int64] | None = None
-        self._all_flagged = False  # whether that was warned of
+        self._told: set[str] = set()  # what was warned of, once in a run
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
@@ -136,13 +144,12 @@ class TrainingRun:
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
         if not getattr(self.detector, "separable_", True):
-            warnings.warn(
+            warn(
                 "The losses of the trained model look like one population: they cannot tell right "
                 "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
                 "many labels are wrong. Losses of earlier epochs may tell more: fit a "
                 "BetaMixtureNoiseDetector to loss_history_.",
                 NoSeparableNoiseWarning,
-                stacklevel=2,
             )
 
     def found(self) -> dict[str, Any]:
@@ -204,6 +211,7 @@ class TrainingRun:
             return
         with warnings.catch_warnings():  # in most epochs the losses look like one population
             warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+            warnings.simplefilter("ignore", LossScaleWarning)  # of a network that diverges
             self.detector.fit(losses)
         self._proba = self.detector.posterior(losses)
         self._watch_flags(float((self._proba > 0.5).mean()))
@@ -217,25 +225,27 @@ class TrainingRun:
 
     def _watch_flags(self, flagged: float) -> None:
         """Warn, once in a run, where P(wrong) of a method that lives by it chooses nothing."""
-        if self.correction.needs_detector and flagged == 1.0 and not self._all_flagged:
-            self._all_flagged = True
-            warnings.warn(
+        if self.correction.needs_detector and flagged == 1.0:
+            self._tell_once(
+                "all flagged",
                 f"All {self.context.num_samples} labels look wrong by the losses of epoch "
                 f"{self.context.epoch}: P(wrong) then chooses nothing. A network that has not "
                 "begun to learn, or whose predictions have collapsed, gives such losses; a lower "
                 "learning rate or a longer warmup may help.",
-                NoSeparableNoiseWarning,
-                stacklevel=2,
             )
+
+    def _tell_once(self, what: str, message: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            warn(message, NoSeparableNoiseWarning)
 
     def _cannot_tell(self) -> None:
         """Go on with the last mixture, or without one: equal losses have nothing to divide."""
-        warnings.warn(
+        self._tell_once(
+            "all equal",
             f"Cannot tell right from wrong labels from the losses of epoch {self.context.epoch}: "
             f"all {self.context.num_samples} are the same. The model may have memorised the "
             "labels, or there is one class only.",
-            NoSeparableNoiseWarning,
-            stacklevel=2,
         )
         assert self._losses is not None  # the caller has them
         fitted = self.context.noise_proba is not None
@@ -356,12 +366,14 @@ def _first_forward(model: nn.Module, inputs: Any) -> Tensor:
     try:
         logits: Tensor = model(inputs)
     except RuntimeError as error:
-        if not any(tensor.dtype == torch.float64 for tensor in iter_tensors(inputs)):
+        types = {tensor.dtype for tensor in iter_tensors(inputs)} & UNUSUAL.keys()
+        if not types or "type" not in str(error):  # of scalars: torch's errors on types name it
             raise
+        found = types.pop()
         raise InvalidDataError(
-            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got float64 "
-            "inputs, which most models do not: convert them with .float(), or "
-            f".astype(np.float32) before they become tensors. The model says: {error}"
+            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
+            f"{str(found).removeprefix('torch.')} inputs, which most models do not: "
+            f"{UNUSUAL[found]}. The model says: {error}"
         ) from error
     return logits
 
@@ -370,11 +382,10 @@ def warn_of_probabilities(logits: Tensor) -> None:
     """Warn where a model seems to end in a softmax."""
     sums = logits.float().sum(dim=1)
     if logits.shape[1] > 1 and bool((logits >= 0.0).all() & ((sums - 1.0).abs() < 1e-3).all()):
-        warnings.warn(
+        warn(
             "The model returns probabilities: its rows sum to 1. NoisyLabelTrainer needs logits, "
             "to which it applies the softmax itself; leave out the one at the end of the model.",
             ModelOutputWarning,
-            stacklevel=2,
         )
 
 
@@ -386,12 +397,11 @@ def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> 
     """
     spread, usual = effective_classes(predicted), effective_classes(given)
     if has_collapsed(predicted, given):
-        warnings.warn(
+        warn(
             f"The trained model predicts {spread:.1f} classes (effective number), where the labels "
             f"have {usual:.1f}: its losses and noise_proba_ say nothing about single labels. A "
             "lower learning rate, larger batches or a longer warmup may help.",
             CollapseWarning,
-            stacklevel=3,
         )
 
 

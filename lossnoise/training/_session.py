@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lossnoise._warnings import warn
 from lossnoise.exceptions import DistributedError, InterruptedWarning, NonFiniteLossError
 from lossnoise.training._distributed import (
     gather_objects,
@@ -147,10 +147,9 @@ def _resume_callbacks(callbacks: Sequence[Callback], states: list[tuple[str, Any
 
 
 def _warn_interrupted(epoch: int) -> None:
-    warnings.warn(
+    warn(
         f"Training was interrupted in epoch {epoch}. The trainer can be used as it is: losses_ and "
         "noise_proba_ are of the model as it was left. With checkpoint_dir, fit(resume=True) goes "
         "on from the last checkpoint.",
         InterruptedWarning,
-        stacklevel=4,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from lossnoise._files import atomic_open
 from lossnoise._validation import check_int, invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
 _NAME = re.compile(r"epoch-(\d+)\.pt")
@@ -118,12 +118,11 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except MemoryError:
             raise  # the file may be sound
         except Exception as error:  # a damaged pickle may raise anything
-            warnings.warn(
+            warn(
                 # not torch's own text, which advises to run the code in the file
                 f"The checkpoint {path} cannot be read as data ({type(error).__name__}) and was "
                 "skipped.",
                 CheckpointWarning,
-                stacklevel=2,
             )
     if paths:
         raise InvalidDataError(

@@ -191,7 +191,7 @@ def test_labels_that_do_not_exist_are_refused(tmp_path):
     labels = labels_of("text")
     write(tmp_path / "rows.csv", labels)
     review = issues_of(tmp_path / "issues.csv", labels, {0: "xy"})
-    with pytest.raises(InvalidDataError, match=r"'xy' in line 25 instead: .*'x,y'"):
+    with pytest.raises(InvalidDataError, match=r"'xy' in line 25 of issues.csv instead: .*'x,y'"):
         review_file(review, tmp_path / "rows.csv", column=None, output=tmp_path / "new.csv")
 
 

@@ -109,7 +109,7 @@ def test_what_fits_several_labels_loosely_is_refused(tmp_path):
         reviewed(report, tmp_path / "a.csv", {2: "7"})
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.apply_review must be a review of labels that differ "
-        "as text. Got '7' in line 4, which fits 2 labels instead."
+        "as text. Got '7' in line 4 of a.csv, which fits 2 labels instead."
     )
 
 
@@ -161,9 +161,8 @@ def test_rows_that_were_left_out_stay(tmp_path):
     assert found.labels.tolist() == ["a", "b", "b"]
     text = (tmp_path / "a.csv").read_text().replace("-2\n", "-1\n")
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(
-        InvalidDataError, match="Got row 1 in line 3, which was not audited instead"
-    ):
+    message = r"Got row 1 in line 3 of a\.csv, which was not audited instead"
+    with pytest.raises(InvalidDataError, match=message):
         report.apply_review(tmp_path / "a.csv")
 
 
@@ -172,7 +171,7 @@ def test_new_labels_are_typing_errors_unless_allowed(report, tmp_path):
         reviewed(report, tmp_path / "a.csv", {0: "cta"})
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.apply_review must be a review with labels that occur. "
-        "Got 'cta' in line 6 instead: the nearest is 'cat'."
+        "Got 'cta' in line 6 of a.csv instead: the nearest is 'cat'."
     )
     found = report.apply_review(tmp_path / "a.csv", allow_new=True)
     assert found.labels.tolist() == ["cta", *LABELS[1:]]
@@ -193,7 +192,7 @@ def test_a_review_that_contradicts_itself_is_refused(report, tmp_path):
         report.apply_review(tmp_path / "a.csv")
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.apply_review must be one label for a row. "
-        "Got 'cat' and 'owl' for row 1 (line 3) instead."
+        "Got 'cat' and 'owl' for row 1 (line 3 of a.csv) instead."
     )
 
 

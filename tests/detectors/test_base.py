@@ -30,7 +30,7 @@ TWO_GROUPS = np.concatenate([RNG.gamma(1.0, 0.2, 700), RNG.normal(4.0, 0.8, 300)
 
 each_detector = pytest.mark.parametrize("make", DETECTORS)
 each_scale = pytest.mark.parametrize("scale", SCALES)
-quietly = pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+quietly = pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
 
 
 def exactly(text):

@@ -154,7 +154,7 @@ def slow_fit(losses, scale, max_iter, tol=1e-6, n_bins=1000):
 @pytest.mark.parametrize("max_iter", [1, 20, 60])
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", DATA)
-@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
 def test_agrees_with_an_independent_fit(name, scale, max_iter):
     losses = DATA[name]
     detector = BetaMixtureNoiseDetector(loss_scale=scale, max_iter=max_iter).fit(losses)
@@ -258,7 +258,7 @@ def test_a_turn_at_the_end_of_the_scale_is_no_infinity(params):
 
 # -- what must always hold ------------------------------------------------------------------------
 
-quietly = pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+quietly = pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
 
 
 @quietly

@@ -9,8 +9,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from lossnoise import BetaMixtureNoiseDetector, LossHistogram
-from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
+from lossnoise import BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector, LossHistogram
+from lossnoise.exceptions import (
+    InvalidDataError,
+    LossScaleWarning,
+    NoSeparableNoiseWarning,
+)
 
 SCALES = ["cross-entropy", "any"]
 RNG = np.random.default_rng(0)
@@ -269,7 +273,6 @@ def test_negative_losses_are_no_cross_entropy(convert):
     [
         (np.zeros((10, 2, 2)), ValueError, "Found array with dim 3"),
         (np.zeros((9, 2)), ValueError, "Found array with 9 sample.* a minimum of 10 is required"),
-        (3.0, ValueError, "Expected 2D array, got scalar array"),
         (sparse.csr_array(np.eye(20)), TypeError, "Sparse data was passed"),
         ([[1.0, 2.0], [1.0]] * 10, ValueError, "inhomogeneous"),
     ],
@@ -277,6 +280,49 @@ def test_negative_losses_are_no_cross_entropy(convert):
 def test_tables_that_scikit_learn_refuses(losses, error, message):
     with pytest.raises(error, match=message):
         BetaMixtureNoiseDetector().fit(losses)
+
+
+@pytest.mark.parametrize("number", [3.0, np.float32(3.0), np.array(3.0)])
+def test_a_number_is_no_vector(number):
+    expected = f"a vector of losses, one a sample. Got {number!r} instead."
+    with pytest.raises(InvalidDataError, match=exactly(OWNER + expected)):
+        BetaMixtureNoiseDetector().fit(number)
+
+
+# -- losses that are hardly cross-entropy in nats --------------------------------------------------
+
+
+PROBABILITIES = np.exp(-TWO_GROUPS)  # of the given labels
+
+
+@pytest.mark.parametrize("make", [BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector])
+def test_probabilities_and_other_units_are_asked_about(make):
+    asked = "Half of the losses are above 0.7.*, and none above 1: are they probabilities"
+    with pytest.warns(LossScaleWarning, match=asked):
+        make().fit(PROBABILITIES)
+    asked = "Half of the losses are above 2.*, where cross-entropy in nats is seldom above 16"
+    with pytest.warns(LossScaleWarning, match=asked):
+        make().fit(1000.0 * TWO_GROUPS)
+    with pytest.warns(LossScaleWarning, match=asked):
+        make().fit_histogram(LossHistogram().fill(1000.0 * TWO_GROUPS))
+
+
+@pytest.mark.parametrize("losses", [PROBABILITIES, 1000.0 * TWO_GROUPS])
+def test_other_losses_have_any_unit(losses):
+    BetaMixtureNoiseDetector(loss_scale="any").fit(losses)  # warnings are errors
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        pytest.param(RNG.uniform(0.5, 1.1, 500), id="two classes, near chance"),
+        pytest.param(RNG.uniform(0.0, 1.0, 500), id="on a scale of their own"),
+        pytest.param(RNG.gamma(3.0, 4.0, 500), id="a model that is far off"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+def test_usual_losses_are_not_asked_about(losses):
+    BetaMixtureNoiseDetector().fit(losses)  # warnings are errors
 
 
 # -- what once went wrong silently ----------------------------------------------------------------

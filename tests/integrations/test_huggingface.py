@@ -119,9 +119,12 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(hf, tmp_path, step
     np.testing.assert_array_equal(recorder.loss_history_, whole.loss_history_)
 
 
-def test_a_checkpoint_without_losses_is_told(hf, tmp_path):
+@pytest.mark.parametrize("foreign", [False, True], ids=["no file", "another file"])
+def test_a_checkpoint_without_losses_is_told(hf, tmp_path, foreign):
     settings = {"save_strategy": "epoch"}
     hf.make_trainer(tmp_path, N, **settings).train()
+    if foreign:
+        torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint-6" / "lossnoise_losses.pt")
     trainer = hf.make_trainer(tmp_path, N, **settings)
     recorder = hf.HuggingFaceLossRecorder().attach(trainer)
     with pytest.warns(CheckpointWarning, match=r"^HuggingFaceLossRecorder cannot read the losses"):

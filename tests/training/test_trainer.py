@@ -327,8 +327,9 @@ def test_callbacks_see_the_run_in_order(build, make_data, stop_at, correction):
 def test_equal_losses_are_a_warning_and_no_lost_run(build, correction):
     """One class: every loss is 0, and nothing can be told from it."""
     data = TensorDataset(torch.randn(40, 2), torch.zeros(40, dtype=torch.int64))
-    with pytest.warns(NoSeparableNoiseWarning, match="all 40 are the same"):
+    with pytest.warns(NoSeparableNoiseWarning, match="all 40 are the same") as told:
         trainer = build(nn.Linear(2, 1), correction=correction).fit(data)
+    assert len([w for w in told if "all 40 are the same" in str(w.message)]) == 1
     assert not trainer.losses_.any()
     assert not trainer.noise_proba_.any()
     assert len(trainer.history_) == 2

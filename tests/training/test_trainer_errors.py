@@ -70,7 +70,7 @@ def test_settings_out_of_range(build, make_data, name, value, expected):
     [("M-DYR-H", "m-dyr-h"), ("md_dyr_sh", "md-dyr-sh"), ("coteaching-plus", "co-teaching-plus")],
 )
 def test_a_correction_that_is_nearly_one_gets_its_name(build, make_data, name, nearest):
-    message = rf"Got '{name}' instead: the nearest name is '{nearest}'\.$"
+    message = rf"Got '{name}' instead: the nearest is '{nearest}'\.$"
     with pytest.raises(InvalidParameterError, match=message):
         build(correction=name).fit(make_data())
 
@@ -130,6 +130,7 @@ def test_ready_objects_must_belong_to_the_model(build, make_data, make_net):
 
 LABELS = "The labels of NoisyLabelTrainer's datasets must be "
 IN_RANGE = "in the range [0, 3), as the model has 3 outputs. "
+WHOLE = ": whole numbers become integers by .long(), or .astype(np.int64)."
 FROM_0 = " instead: labels begin at 0, and the model needs an output for each class."
 
 
@@ -138,8 +139,8 @@ FROM_0 = " instead: labels begin at 0, and the model needs an output for each cl
     [
         (3, torch.int64, LABELS + IN_RANGE + "Got 3 at sample 40" + FROM_0),
         (-1, torch.int64, LABELS + IN_RANGE + "Got -1 at sample 40" + FROM_0),
-        (1, torch.float32, LABELS + "integers. Got torch.float32 instead."),
-        (1, torch.bool, LABELS + "integers. Got torch.bool instead."),
+        (1, torch.float32, LABELS + "integers. Got torch.float32 instead" + WHOLE),
+        (1, torch.bool, LABELS + "integers. Got torch.bool instead" + WHOLE),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "val"])
@@ -160,15 +161,25 @@ PAIRS = (
 
 
 @pytest.mark.parametrize(
-    ("tensors", "got"),
+    ("tensors", "got", "advice"),
     [
-        ((torch.zeros(20, 2),), "list of (Tensor (16, 2))"),
-        ((torch.zeros(20, 2), torch.zeros(20, 1)), "list of (Tensor (16, 2), Tensor (16, 1))"),
-        ((torch.zeros(20, 1),) * 3, f"list of ({', '.join(['Tensor (16, 1)'] * 3)})"),
+        ((torch.zeros(20, 2),), "(16, 2)", ""),
+        (
+            (torch.zeros(20, 2), torch.zeros(20, 1)),
+            "(16, 2), (16, 1)",
+            ": a column of labels becomes a vector by .squeeze(1)",
+        ),
+        (
+            (torch.zeros(20, 2), torch.zeros(20, 3)),
+            "(16, 2), (16, 3)",
+            ": labels with one column a class become integers by .argmax(dim=1)",
+        ),
+        ((torch.zeros(20, 1),) * 3, "(16, 1), (16, 1), (16, 1)", ""),
     ],
 )
-def test_samples_must_be_pairs(build, tensors, got):
-    with pytest.raises(InvalidDataError, match=exactly(f"{PAIRS}{got} instead.")):
+def test_samples_must_be_pairs(build, tensors, got, advice):
+    message = f"{PAIRS}list of ({got.replace('(', 'Tensor (')}) instead{advice}."
+    with pytest.raises(InvalidDataError, match=exactly(message)):
         build().fit(TensorDataset(*tensors))
 
 
@@ -178,6 +189,13 @@ def test_a_sample_that_is_no_tuple(build, make_data):
     with pytest.raises(
         InvalidDataError, match=exactly(f"{PAIRS}dict of (x: Tensor (16,)) instead.")
     ):
+        build().fit(data)
+
+
+def test_labels_that_are_names(build):
+    data = list(zip(torch.zeros(20, 2), ["cat", "dog"] * 10, strict=True))
+    message = "tuple) instead: names become integers by sklearn.preprocessing.LabelEncoder."
+    with pytest.raises(InvalidDataError, match=f"{re.escape(message)}$"):
         build().fit(data)
 
 
@@ -298,11 +316,28 @@ def test_devices_are_named(build, make_data, device, expected, monkeypatch):
         build(device=device).fit(make_data())
 
 
-def test_inputs_of_float64_are_explained(build, make_data):
-    data = make_data()
-    doubled = TensorDataset(data.tensors[0].double(), data.tensors[1])
-    with pytest.raises(InvalidDataError, match=r"Got float64 inputs, which most models do not: c"):
-        build().fit(doubled)
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [("float64", "convert them with"), ("uint8", "images of bytes"), ("int64", "convert numbers")],
+)
+def test_inputs_of_a_type_that_the_model_does_not_take_are_explained(
+    build, make_data, dtype, advice
+):
+    inputs, labels = make_data().tensors
+    data = TensorDataset(inputs.abs().to(getattr(torch, dtype)), labels)
+    message = f"Got {dtype} inputs, which most models do not: {advice}"
+    with pytest.raises(InvalidDataError, match=message):
+        build().fit(data)
+
+
+def test_errors_of_the_model_itself_are_left_alone(build, make_data):
+    class Broken(nn.Linear):
+        def forward(self, inputs):
+            raise RuntimeError("out of luck")
+
+    inputs, labels = make_data().tensors
+    with pytest.raises(RuntimeError, match=r"^out of luck$"):
+        build(Broken(2, 3)).fit(TensorDataset(inputs.to(torch.int64), labels))
 
 
 def test_a_softmax_at_the_end_of_a_model_is_warned_of(build, make_data, make_net):
