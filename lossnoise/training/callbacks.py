@@ -203,7 +203,8 @@ class EarlyStopping(_Monitor):
     best_value_ : float or None
         The value in it.
     stopped_epoch_ : int or None
-        The epoch after which the run was asked to end.
+        The epoch after which the run was asked to end. With ``verbose=1`` of the trainer this is
+        written to stderr.
 
     Notes
     -----
@@ -259,6 +260,17 @@ class EarlyStopping(_Monitor):
         """Compare the epoch with the best one, and end the run where the patience is at an end."""
         super().on_epoch_end(trainer, record)
         self._stop_if_due(trainer)
+
+    def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
+        """Say why the run ended early, if it did."""
+        if self.stopped_epoch_ is None:
+            return
+        best = "" if self.best_epoch_ is None else f", best in epoch {self.best_epoch_}"
+        _say(
+            trainer,
+            f"stopped after epoch {self.stopped_epoch_} of {trainer.epochs}: {self.monitor} has "
+            f"not improved for {self._waited} epochs{best}",
+        )
 
     def _check(self) -> None:
         super()._check()
@@ -372,8 +384,7 @@ class BestModel(_Monitor):
             f"epoch {self.best_epoch_} of {self._seen}, by {self.monitor} = "
             f"{self.best_value_:.4f} on {data}"
         )
-        if trainer.verbose and rank_and_size()[0] == 0:
-            print(f"best model: {self.chosen_on_}", file=sys.stderr)
+        _say(trainer, f"best model: {self.chosen_on_}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
@@ -395,6 +406,11 @@ class BestModel(_Monitor):
             self.best_epoch_, self.best_value_ = epoch, value
             state = trainer.model.state_dict()
             self.best_state_ = {name: _copy_to_host(value) for name, value in state.items()}
+
+
+def _say(trainer: NoisyLabelTrainer, line: str) -> None:
+    if trainer.verbose and rank_and_size()[0] == 0:
+        print(line, file=sys.stderr)
 
 
 def _copy_to_host(value: Any) -> Any:

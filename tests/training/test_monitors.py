@@ -28,7 +28,9 @@ class Trainer(SimpleNamespace):
     """What callbacks see of a trainer; the weight of its model is the number of the epoch."""
 
     def __init__(self, verbose=0):
-        super().__init__(history_=[], model=nn.Linear(1, 1), stopped=False, verbose=verbose)
+        super().__init__(
+            history_=[], model=nn.Linear(1, 1), stopped=False, verbose=verbose, epochs=9
+        )
         self.recorder_ = LossRecorder(1)  # records nothing
 
     def request_stop(self):
@@ -214,6 +216,19 @@ def test_the_run_ends_after_epochs_without_improvement(settings, name, values):
     assert trainer.stopped
     assert len(trainer.history_) == stopping.stopped_epoch_ == 5
     assert (stopping.best_epoch_, stopping.best_value_) == (2, values[1])
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_it_says_why_the_run_ended(monkeypatch, capsys, verbose, rank):
+    monkeypatch.setattr(callbacks, "rank_and_size", lambda: (rank, 2))
+    Trainer(verbose).run(EarlyStopping(patience=3), RISES[:4])
+    assert capsys.readouterr() == ("", "")
+    Trainer(verbose).run(EarlyStopping(patience=3), RISES)
+    why = (
+        "stopped after epoch 5 of 9: val_accuracy has not improved for 3 epochs, best in epoch 2\n"
+    )
+    assert capsys.readouterr() == ("", why if verbose and rank == 0 else "")
 
 
 def test_an_improvement_begins_the_patience_anew():
