@@ -317,7 +317,7 @@ def test_leaving_with_choices_that_were_not_downloaded_asks(report, browser, tmp
 
 def test_a_review_by_keys_alone(report, inputs, open_page, tmp_path):
     page = open_page(report, inputs)
-    for key in ["s", "j", "s", "g", "j", "k", "o"]:  # the first has no row to act on
+    for key in ["s", "s", "g", "j", "k", "o"]:  # the first one goes to the first row
         page.keyboard.press(key)
     page.keyboard.type("do")
     page.keyboard.press("Enter")

@@ -251,8 +251,9 @@
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
     if (Object.hasOwn(keysOfPage, key)) keysOfPage[key]();
-    else if (Object.hasOwn(keysOfCard, key) && current() >= 0) keysOfCard[key](current());
-    else return;
+    else if (!Object.hasOwn(keysOfCard, key)) return;
+    else if (current() >= 0) keysOfCard[key](current());
+    else step(1); // to the first row: there is none to act on yet
     event.preventDefault();
   }
 
