@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user who called, however deep inside they arise."""
+"""Warnings that point at the user's own line, however deep inside they arise."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import warnings
 
 from lossnoise.exceptions import LossNoiseWarning
 
-PACKAGE = __name__.partition(".")[0]
+# What may stand between the user and this library: decorators, pipelines, pools, other trainers.
+PASSED_OVER = {
+    *("lossnoise", "contextlib", "functools", "joblib", "sklearn", "torch"),
+    *("accelerate", "lightning", "lightning_fabric", "pytorch_lightning", "skorch", "transformers"),
+}
 
 
 def warn(message: str, category: type[LossNoiseWarning]) -> None:
-    """Issue a warning where the library was called.
+    """Issue a warning at the innermost line that is the user's.
 
     Python shows a text once for each line that it points at: one that is repeated every epoch,
     word for word, is seen once.
     """
-    warnings.warn(message, category, stacklevel=_levels_to_caller())
+    warnings.warn(message, category, stacklevel=_levels_to_user())
 
 
-def _levels_to_caller() -> int:
-    """Return the stacklevel, for `warn`, of the caller of the outermost function of the library.
-
-    Others, such as decorators of torch, may stand in between.
-    """
-    frame = sys._getframe(1)  # of `warn`
-    level = found = 1
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == PACKAGE:
-            found = level + 1
-        frame, level = frame.f_back, level + 1  # type: ignore[assignment]  # None at the end
-    return found
+def _levels_to_user() -> int:
+    """Return the stacklevel of the user's line for `warn`; that of its caller if there is none."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in PASSED_OVER:
+            return level
+        frame, level = frame.f_back, level + 1
+    return level

@@ -22,7 +22,8 @@ AUDIT = """\
 Find the labels in FILE (CSV, Parquet, NPY, NPZ) that are likely wrong, by the
 losses or the predicted probabilities of a model that did not memorise them."""
 AUDIT_MORE = """\
-An NPY file holds losses; its labels are another one: --labels labels.npy.
+An NPY file holds losses; its labels are another one: --labels labels.npy. A
+file with losses alone (and row names: --index) is audited without labels.
 Exit status: 0 fine, 1 more noise than --max-noise, 2 bad input, 3 --max-noise
 was asked and the losses cannot tell."""
 REVIEW = """\
@@ -73,14 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     status : int
         Exit status.
     """
-    parser = make_parser()
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments:
-        _print(parser.format_help())
-        return BAD_INPUT
-    options = vars(parser.parse_args(arguments))
+    parser = make_parser()
     try:
-        return _run(**options)
+        if not arguments:
+            _print(parser.format_help())
+            return BAD_INPUT
+        return _run(**vars(parser.parse_args(arguments)))
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED

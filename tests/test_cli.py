@@ -243,7 +243,8 @@ def test_many_classes_are_shortened(tmp_path, capsys):
 @pytest.mark.parametrize("index", [[], ["--index", "id"]])
 def test_losses_alone_are_audited_without_labels(tmp_path, capsys, index):
     _, _, losses = make_rows()
-    columns = {"id": [f"r{i}" for i in range(N)]} if index else {}
+    name = "id" if index else ""  # as pandas writes numbers of rows
+    columns = {name: [f"r{i}" if index else i for i in range(N)]}
     path = write_csv(tmp_path / "rows.csv", [*columns, "loss"], *columns.values(), losses)
     assert main(["audit", str(path), *index]) == 0
     worst = int(np.argmax(losses))
@@ -252,11 +253,30 @@ def test_losses_alone_are_audited_without_labels(tmp_path, capsys, index):
     assert first.split()[:2] == [f"r{worst}" if index else str(worst), f"{losses[worst]:.3f}"]
 
 
-def test_other_columns_may_be_labels_and_are_asked_for(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name it with --labels COL; its columns are 'target', 'loss'"),
+        (["--losses", "los"], "no column is called 'los': the nearest is 'loss'"),
+        (["--index", "Target"], "no column is called 'Target': the nearest is 'target'"),
+    ],
+)
+def test_other_columns_may_be_labels_and_are_asked_for(tmp_path, capsys, options, message):
     labels, _, losses = make_rows()
     path = write_csv(tmp_path / "rows.csv", ["target", "loss"], labels, losses)
-    assert main(["audit", str(path)]) == 2
-    assert "name it with --labels COL; its columns are 'target', 'loss'" in capsys.readouterr().err
+    assert main(["audit", str(path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_probabilities_are_not_asked_whether_they_are_losses(tmp_path, capsys):
+    """Of two classes near chance, and of a tree that is sure, in one piece and in several."""
+    rng = np.random.default_rng(0)
+    for first in (rng.uniform(0.4, 0.6, N), rng.integers(2, size=N)):
+        labels = rng.choice(["a", "b"], N)
+        path = write_csv(tmp_path / "rows.csv", ["label", "p_a", "p_b"], labels, first, 1 - first)
+        assert main(["audit", str(path), "--pred-probs", "p_*"]) == 0
+        assert capsys.readouterr().err == ""
+        _commands.audit_file(path, pred_probs="p_*", limits=Limits(rows=50))  # warnings are errors
 
 
 @pytest.mark.parametrize(

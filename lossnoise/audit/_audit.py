@@ -27,7 +27,7 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.exceptions import NoSeparableNoiseWarning
+from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
 def audit(
@@ -104,6 +104,8 @@ def audit(
         The given losses look like one population: they cannot tell right from wrong labels.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
+    LossScaleWarning
+        The given losses are hardly cross-entropy in nats.
 
     See Also
     --------
@@ -171,7 +173,7 @@ def judge(
     fitted = None
     if wrong is None:
         assert losses is not None  # one of the sources was given
-        fitted = _fit(finder, losses, sources.groups)
+        fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         if in_rows and columns is not None:
             wrong = wrong_in_rows(fitted, losses, sources.groups, columns)
         else:
@@ -228,9 +230,11 @@ def wrong_in_rows(fitted: Any, losses: FloatArray, groups: Any, columns: Columns
     return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, wrong)
 
 
-def _fit(finder: Any, losses: FloatArray, groups: Any) -> Any:
+def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:
     with warnings.catch_warnings():  # said in the words of an audit, where it matters
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        if by_probs:  # these losses are cross-entropy, whatever they look like
+            warnings.simplefilter("ignore", LossScaleWarning)
         return finder.fit(losses, groups=groups)
 
 

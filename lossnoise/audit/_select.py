@@ -76,11 +76,11 @@ def select(
     if losses is None and pred_probs is None:
         losses, pred_probs = _values_by_default(source)
     names, texts = _columns_of_classes(source, pred_probs) if pred_probs is not None else ([], None)
-    if labels is None and not _losses_only(source, losses, index):
-        labels = by_default(source, "--labels")
-    for name in (labels, losses, index):
+    for name in (losses, index, labels):
         if name is not None:
             check_column(source, name)
+    if labels is None and not _losses_only(source, losses, index):
+        labels = by_default(source, "--labels")
     return Selection(labels, losses, names, index, texts)
 
 
@@ -181,10 +181,14 @@ def _values_by_default(source: Source) -> tuple[str | None, str | None]:
 
 
 def _losses_only(source: Source, losses: str | None, index: str | None) -> bool:
-    """Tell whether there is nothing in the file that could be labels."""
+    """Tell whether there is nothing in the file that could be labels.
+
+    The numbers of the rows, which pandas writes into a column without a name, are none.
+    """
     if losses is None:
         return False
-    return kind_of(source.path) == ".npy" or set(source.columns) <= {losses, index}
+    others = set(source.columns) - {losses, index, "", "__index_level_0__"}
+    return kind_of(source.path) == ".npy" or not others
 
 
 def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[str] | None]:

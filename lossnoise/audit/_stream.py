@@ -33,7 +33,7 @@ from lossnoise.audit._summary import (
     complete_summary,
     rank_pairs,
 )
-from lossnoise.exceptions import NoSeparableNoiseWarning
+from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 if TYPE_CHECKING:
     from lossnoise.detectors._histogram import LossHistogram
@@ -202,6 +202,8 @@ def audit_stream(
         _count_from_probs(histogram, chunks(), classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
+        if classes is not None:  # these losses are cross-entropy, whatever they look like
+            warnings.simplefilter("ignore", LossScaleWarning)
         fitted = finder.fit_histogram(histogram)
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)

@@ -36,7 +36,8 @@ def split_sample(
     raise InvalidDataError(
         f"{owner} must yield pairs (input, label), or dicts with one of "
         f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "
-        f"labels. Got a batch that is {_describe_batch(sample)} instead{_advice(labels)}."
+        f"labels. Got a batch that is {_describe_batch(sample)} instead"
+        f"{'' if first is None else _advice(labels)}."
     )
 
 
@@ -48,7 +49,7 @@ def _advice(labels: Any) -> str:
             if labels.shape[1] == 1
             else "labels with one column a class become integers by .argmax(dim=1)"
         )
-    if isinstance(labels, (list, tuple)) and all(isinstance(label, str) for label in labels):
+    if isinstance(labels, (list, tuple)) and {type(label) for label in labels} == {str}:
         return ": names become integers by sklearn.preprocessing.LabelEncoder"
     return ""
 

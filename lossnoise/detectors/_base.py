@@ -165,6 +165,11 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             A parameter of the constructor is out of range.
         InvalidDataError
             The losses cannot be used, or groups were given to an earlier `fit`.
+
+        Warns
+        -----
+        NoSeparableNoiseWarning, LossScaleWarning
+            As of `fit`.
         """
         settings = read_settings(self)
         histogram = getattr(self, "_histogram", None) or self._fitted_histogram()
@@ -194,6 +199,11 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             A parameter of the constructor is out of range, or no histogram was given.
         InvalidDataError
             There are too few losses, or negative ones where they are cross-entropy.
+
+        Warns
+        -----
+        NoSeparableNoiseWarning, LossScaleWarning
+            As of `fit`.
         """
         owner = f"{type(self).__name__}.fit_histogram"
         settings = read_settings(self)

@@ -18,7 +18,10 @@ from lossnoise.detectors._scaling import CEILING
 from lossnoise.exceptions import InvalidDataError, LossScaleWarning
 
 MIN_SAMPLES = 10
-USUAL_MEDIAN = 0.6  # at most, where the highest loss is 1: probabilities of labels are higher
+
+# Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
+# is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
+USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 ROW_SUM_TOLERANCE = 1e-3
 
 
@@ -170,19 +173,18 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
 def warn_of_scale(sample: LossSample) -> None:
     """Warn where losses are hardly cross-entropy in nats: another unit, or probabilities."""
     median = float(sample.percentiles([50.0])[0])
-    lowest, highest = float(sample.values[0]), float(sample.values[-1])
+    lowest, highest = sample.lows[0], sample.lows[-1]
     if median > CEILING:
         warn(
-            f"Half of the losses are above {median:.4g}, where cross-entropy in nats is seldom "
-            f"above {CEILING:.0f}. For other losses, where higher is worse, use a detector with "
-            "loss_scale='any'.",
+            f"Half of the losses are above {CEILING:.0f}, where cross-entropy in nats hardly ever "
+            "is. For other losses, where higher is worse, use a detector with loss_scale='any'.",
             LossScaleWarning,
         )
-    elif lowest < highest <= 1.0 and median > USUAL_MEDIAN:
+    elif lowest < NEAR_CHANCE and median > USUAL_MEDIAN and highest <= 1.0:
         warn(
-            f"Half of the losses are above {median:.4g}, and none above 1: are they probabilities? "
-            "Of the given labels, pass -log of them; of mistakes, where higher is worse, use a "
-            "detector with loss_scale='any'.",
+            f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
+            "probabilities? Of the given labels, pass -log of them; of mistakes, where higher is "
+            "worse, use a detector with loss_scale='any'.",
             LossScaleWarning,
         )
 

@@ -53,13 +53,20 @@ from lossnoise.training.recorder import LossRecorder
 BatchHook = Callable[[int, int], None]
 Data = Dataset[Any] | DataLoader[Any]
 
-# The trainer's attributes that `found` gives, and those that its files keep.
-UNUSUAL = {  # types of inputs that most models do not take, and what to do
-    torch.float64: "convert them with .float(), or .astype(np.float32) before they become tensors",
-    torch.uint8: "images of bytes become floats in [0, 1] by .float() / 255",
-    torch.int64: "convert numbers with .float(); token ids need an embedding",
+# Types of inputs that most models do not take, how torch calls them, and what to do.
+UNUSUAL = {
+    torch.float64: (
+        ("Double", "double"),
+        "convert them with .float(), or .astype(np.float32) before they become tensors",
+    ),
+    torch.uint8: (
+        ("Byte", "unsigned char"),
+        "images of bytes become floats in [0, 1] by .float() / 255",
+    ),
+    torch.int64: (("Long", "long"), "convert numbers with .float(); token ids need an embedding"),
 }
 
+# The trainer's attributes that `found` gives, and those that its files keep.
 RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
 
 
@@ -141,6 +148,7 @@ class TrainingRun:
         judged = self._sweep(judge).cpu().numpy()
         predicted, suggested, given = np.ascontiguousarray(judged[:, 1:].astype(np.int64).T)
         self._given, self._suggested = given, suggested
+        self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
         if not getattr(self.detector, "separable_", True):
@@ -366,15 +374,15 @@ def _first_forward(model: nn.Module, inputs: Any) -> Tensor:
     try:
         logits: Tensor = model(inputs)
     except RuntimeError as error:
-        types = {tensor.dtype for tensor in iter_tensors(inputs)} & UNUSUAL.keys()
-        if not types or "type" not in str(error):  # of scalars: torch's errors on types name it
-            raise
-        found = types.pop()
-        raise InvalidDataError(
-            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
-            f"{str(found).removeprefix('torch.')} inputs, which most models do not: "
-            f"{UNUSUAL[found]}. The model says: {error}"
-        ) from error
+        types = {tensor.dtype for tensor in iter_tensors(inputs)}
+        for dtype, (names, advice) in UNUSUAL.items():
+            if dtype in types and any(name in str(error) for name in names):
+                raise InvalidDataError(
+                    "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
+                    f"{str(dtype).removeprefix('torch.')} inputs, which most models do not: "
+                    f"{advice}. The model says: {error}"
+                ) from error
+        raise
     return logits
 
 

@@ -263,7 +263,7 @@ class EarlyStopping(_Monitor):
 
     def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
         """Say why the run ended early, if it did."""
-        if self.stopped_epoch_ is None:
+        if self.stopped_epoch_ is None or self.stopped_epoch_ >= trainer.epochs:
             return
         best = "" if self.best_epoch_ is None else f", best in epoch {self.best_epoch_}"
         _say(

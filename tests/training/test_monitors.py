@@ -223,6 +223,9 @@ def test_the_run_ends_after_epochs_without_improvement(settings, name, values):
 def test_it_says_why_the_run_ended(monkeypatch, capsys, verbose, rank):
     monkeypatch.setattr(callbacks, "rank_and_size", lambda: (rank, 2))
     Trainer(verbose).run(EarlyStopping(patience=3), RISES[:4])
+    last = Trainer(verbose)
+    last.epochs = 5  # the patience ends with the run
+    last.run(EarlyStopping(patience=3), RISES)
     assert capsys.readouterr() == ("", "")
     Trainer(verbose).run(EarlyStopping(patience=3), RISES)
     why = (
