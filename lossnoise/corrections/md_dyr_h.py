@@ -39,7 +39,8 @@ class MDDyrH(MDyrH):
         latest.
     dynamic_mixup : int or float, default=5 / 300
         Epochs of dynamic mixup without bootstrapping after the warm-up, where the labels count
-        by a draw from Beta(alpha, alpha): a number of epochs (int) or a fraction of the run.
+        by a draw from Beta(alpha, alpha): a number of epochs (int) or a fraction of the run, at
+        least one epoch unless it is 0.
     class_prior : {"uniform", "labels"} or array-like (num_classes,), default="uniform"
         How frequent the classes are thought to be, in the term that keeps predictions spread over
         them: all alike, as the paper has it; as in the given labels; or as given.

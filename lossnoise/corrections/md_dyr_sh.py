@@ -31,7 +31,8 @@ class MDDyrSH(MDDyrH):
         latest.
     dynamic_mixup : int or float, default=5 / 300
         Epochs of dynamic mixup without bootstrapping after the warm-up, where the labels count
-        by a draw from Beta(alpha, alpha): a number of epochs (int) or a fraction of the run.
+        by a draw from Beta(alpha, alpha): a number of epochs (int) or a fraction of the run, at
+        least one epoch unless it is 0.
     anneal : int or float, default=88 / 300
         Epochs in which T falls from 1, in the first that bootstraps, to 0.001: a number of
         epochs (int) or a fraction of the run (float).

@@ -152,11 +152,14 @@ class TrainingRun:
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
         if not getattr(self.detector, "separable_", True):
+            advice = (
+                " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
+                "loss_history_."
+            )
             warn(
                 "The losses of the trained model look like one population: they cannot tell right "
                 "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
-                "many labels are wrong. Losses of earlier epochs may tell more: fit a "
-                "BetaMixtureNoiseDetector to loss_history_.",
+                f"many labels are wrong.{advice if self.recorder.epoch_ > 1 else ''}",
                 NoSeparableNoiseWarning,
             )
 

@@ -106,6 +106,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     loss_history_ : ndarray of shape (n_samples, n_epochs), float32
         Losses of the training samples in every epoch that knew them, NaN in others: those of the
         training steps, in train mode, where these see unmixed samples, and else swept ones.
+        Without columns after mixup alone, which has neither.
     detector_ : LossMixtureDetector
         The mixture fitted to `losses_`.
     correction_ : Correction
@@ -209,7 +210,16 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Warns
         -----
         NoSeparableNoiseWarning
-            The losses of an epoch are all equal.
+            The losses cannot tell: those of the trained model look like one population, or those
+            of an epoch are all equal, or all labels look wrong by them.
+        CollapseWarning
+            Predictions concentrate on few classes.
+        ScheduleWarning, SmallBatchWarning
+            The run or its batches are too small for a part of the method.
+        ModelOutputWarning
+            The model returns probabilities instead of logits.
+        CheckpointWarning
+            A damaged checkpoint was passed over.
         InterruptedWarning
             The run was ended from the keyboard; the trainer can be used.
 
