@@ -8,8 +8,8 @@ in a browser to look at the suspicious pictures and to correct their labels::
 
     python examples/audit_images.py
 
-It needs pandas and jinja2 (``pip install 'lossnoise[audit]'``), ``quickstart.py`` beside it, and half
-a minute.
+It needs pandas and jinja2 (``pip install 'lossnoise[audit]'``), ``quickstart.py`` beside it, and
+half a minute.
 """
 
 from __future__ import annotations
