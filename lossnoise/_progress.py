@@ -11,11 +11,14 @@ from typing import Any
 class NoBar:
     """Stands in for a bar of tqdm where none is shown."""
 
-    def update(self) -> None:
+    def nothing(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
-        """Do nothing."""
+    update = reset = set_description = clear = close = nothing
+
+    def write(self, line: str, file: Any) -> None:
+        """Write a line; a bar would give way to it."""
+        print(line, file=file)
 
 
 def make_bar(total: int, label: str, unit: str, *, brief: bool = False) -> Any:

@@ -38,7 +38,7 @@ def train_epochs(
         first = _resume(trainer, run, checkpoints)
     trainer.stop_requested_ = False
     progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
-    callbacks = [*trainer.callbacks, *progress]
+    callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
     for callback in callbacks:
         callback.on_train_begin(trainer)
     _agree_to_stop(trainer)

@@ -57,25 +57,36 @@ class Callback:
 
 
 class Progress(Callback):
-    """Write one line an epoch to stderr, and a bar while it runs where tqdm is installed."""
+    """Write one line an epoch to stderr, and a bar while it runs where tqdm is installed.
+
+    One bar serves all epochs: what a notebook keeps of each would stay in its file.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def on_batch_end(self, trainer: NoisyLabelTrainer, batch: int, num_batches: int) -> None:
-        """Move the bar."""
+        """Move the bar, from its beginning in each epoch."""
+        label = f"epoch {len(trainer.history_) + 1}"
         if self._bar is None:
-            self._bar = make_bar(num_batches, f"epoch {len(trainer.history_) + 1}", "batch")
+            self._bar = make_bar(num_batches, label, "batch")
+        elif batch == 1:
+            self._bar.set_description(label, refresh=False)
+            self._bar.reset(num_batches)
         self._bar.update()
 
     def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
-        """Replace the bar by the line of the epoch."""
+        """Put the line of the epoch in the place of the bar."""
+        mean = sum(r["seconds"] for r in trainer.history_) / len(trainer.history_)
+        left = mean * (trainer.epochs - record["epoch"])
+        self._bar.write(f"{describe(record, trainer.epochs)} | {left:.0f} s left", file=sys.stderr)
+        self._bar.clear()
+
+    def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        mean = sum(r["seconds"] for r in trainer.history_) / len(trainer.history_)
-        left = mean * (trainer.epochs - record["epoch"])
-        print(f"{describe(record, trainer.epochs)} | {left:.0f} s left", file=sys.stderr)
 
 
 def describe(record: dict[str, Any], num_epochs: int) -> str:

@@ -70,16 +70,31 @@ def test_progress_goes_to_stderr_with_the_time_that_is_left(monkeypatch, capsys,
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_bars_are_for_who_is_watching(monkeypatch, watched):
-    """One bar an epoch on a terminal; none in a log file."""
+    """On a terminal, one bar that begins anew in each epoch; none in a log file."""
     made = []
 
     class Bar:
         def __init__(self, **settings):
-            self.settings, self.moves, self.closed = settings, 0, False
+            self.settings, self.closed, self.lines, self.moves = settings, False, [], [0]
+            self.labels = [settings["desc"]]
             made.append(self)
 
         def update(self):
-            self.moves += 1
+            self.moves[-1] += 1
+
+        def set_description(self, label, refresh):
+            self.labels.append(label)
+
+        def reset(self, total):
+            assert total == 4
+            self.moves.append(0)
+
+        def write(self, line, file):
+            assert file is sys.stderr
+            self.lines.append(line)
+
+        def clear(self):
+            assert len(self.lines) == len(self.moves)
 
         def close(self):
             self.closed = True
@@ -88,10 +103,13 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     run_epoch(num_batches=4)
-    assert [bar.settings["desc"] for bar in made] == ["epoch 1", "epoch 2", "epoch 3"]
-    assert all(bar.moves == bar.settings["total"] == 4 for bar in made)
-    assert all(bar.closed for bar in made)
-    assert all(bar.settings["disable"] is not watched for bar in made)
+    (bar,) = made
+    assert bar.labels == ["epoch 1", "epoch 2", "epoch 3"]
+    assert bar.moves == [4, 4, 4]
+    assert bar.settings["total"] == 4
+    assert len(bar.lines) == 3
+    assert bar.closed
+    assert bar.settings["disable"] is not watched
 
 
 def test_a_notebook_without_widgets_gets_its_bars_without_a_warning():
