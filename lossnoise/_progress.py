@@ -16,10 +16,6 @@ class NoBar:
 
     update = reset = set_description = clear = close = nothing
 
-    def write(self, line: str, file: Any) -> None:
-        """Write a line; a bar would give way to it."""
-        print(line, file=file)
-
 
 def make_bar(total: int, label: str, unit: str, *, brief: bool = False) -> Any:
     """Return a bar on stderr, or a stand-in where tqdm is not installed.

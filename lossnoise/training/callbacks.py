@@ -79,8 +79,8 @@ class Progress(Callback):
         """Put the line of the epoch in the place of the bar."""
         mean = sum(r["seconds"] for r in trainer.history_) / len(trainer.history_)
         left = mean * (trainer.epochs - record["epoch"])
-        self._bar.write(f"{describe(record, trainer.epochs)} | {left:.0f} s left", file=sys.stderr)
         self._bar.clear()
+        print(f"{describe(record, trainer.epochs)} | {left:.0f} s left", file=sys.stderr)
 
     def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
         """Take the bar away."""
