@@ -55,13 +55,28 @@ def _describe_plain(value: Any) -> str:
         return f"{{{_join(sorted(map(_describe, value)))}}}"
     if isinstance(value, (list, tuple)):
         return f"[{_join(map(_describe, value))}]"
-    code = getattr(value, "__code__", value)
-    if hasattr(code, "co_code"):  # two functions of one name may do two things
-        return _describe((code.co_name, code.co_code, code.co_names, code.co_consts))
+    if hasattr(value, "__code__"):
+        return _describe((value.__code__, value.__defaults__, value.__kwdefaults__, _closed(value)))
+    if hasattr(value, "co_code"):  # two functions of one name may do two things
+        return _describe((value.co_name, value.co_code, value.co_names, value.co_consts))
+    if isinstance(value, np.random.RandomState):
+        return _describe((type(value), value.get_state(legacy=False)))
+    if isinstance(value, np.random.Generator):
+        return _describe((type(value), value.bit_generator.state))
+    if hasattr(value, "__array_interface__"):  # a picture
+        return _describe_array(np.asarray(value))
     plain = type(value).__repr__ is object.__repr__  # type: ignore[comparison-overlap]  # is for some
     if plain:  # its text says nothing but the type
         return _describe((type(value), getattr(value, "__dict__", None)))
     return _text(value)
+
+
+def _closed(function: Any) -> list[Any]:
+    """Return what a function took from where it was made."""
+    try:
+        return [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    except ValueError:  # it was made before that had a value
+        return []
 
 
 def _text(value: Any) -> str:

@@ -117,7 +117,14 @@ def to_numpy(values: Any) -> np.ndarray:
         if "bfloat16" in str(values.dtype):  # numpy has no bfloat16
             values = values.float()
         return np.asarray(values.numpy())
-    return np.asarray(values)
+    return np.asarray(unmasked(values))
+
+
+def unmasked(values: Any) -> Any:
+    """Return masked entries as NaN: numpy would drop the mask, and take what is under it."""
+    if not np.ma.is_masked(values):
+        return values
+    return values.astype(np.float64 if values.dtype.kind in "biuf" else object).filled(np.nan)
 
 
 def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:

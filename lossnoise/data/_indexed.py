@@ -114,7 +114,7 @@ class IndexedData:
 
     def _loader(self, batches: Any, generator: torch.Generator) -> DataLoader[Any]:
         return DataLoader(
-            IndexedDataset(self.dataset),
+            IndexedDataset(self.dataset, whole_batches=self._collate() is default_collate),
             batch_sampler=batches,
             collate_fn=IndexedCollate(self._collate()),
             generator=generator,
@@ -146,10 +146,15 @@ def _options_of(loader: DataLoader[Any]) -> dict[str, Any]:
 
 
 class IndexedDataset(Dataset[tuple[int, Any]]):
-    """A view of a map-style dataset that yields ``(index, sample)``."""
+    """A view of a map-style dataset that yields ``(index, sample)``.
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    One that makes whole batches by itself, as `ResidentImages` does, is asked for those, unless
+    the user has a collate function of his own.
+    """
+
+    def __init__(self, dataset: Dataset[Any], *, whole_batches: bool = True) -> None:
         self.dataset = dataset
+        self.whole_batches = whole_batches
 
     @property
     def num_samples(self) -> int:
@@ -165,7 +170,7 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Return the samples of a batch; torch's loader calls it where it exists."""
         whole = getattr(self.dataset, "batch_at", None)
-        if callable(whole):  # such as `ResidentImages`
+        if self.whole_batches and callable(whole):
             return [WholeBatch(indices, whole(indices))]
         many = getattr(self.dataset, "__getitems__", None)
         if callable(many):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,11 @@ def _in_place_of(own: Any, other: Any) -> Any:
     if hasattr(own, "dtype") and hasattr(other, "dtype") and own.dtype != other.dtype:
         expected = f"of inputs of type {own.dtype}, as those of 'dataset' are"
         raise invalid_data(_OWNER, "foreign", expected, f"{other.dtype}")
+    if hasattr(own, "shape") and (hasattr(other, "shape") or isinstance(other, Number)):
+        needed, shape = tuple(own.shape), tuple(np.shape(other))
+        if shape != needed:
+            expected = f"of inputs of shape {needed}, as those of 'dataset' are"
+            raise invalid_data(_OWNER, "foreign", expected, f"{shape}")
     return other
 
 

@@ -176,7 +176,7 @@ class ImageArrayDataset(Dataset[tuple[Tensor, int]]):
         channels = pictures.shape[-1]
         self._augment = augment
         # One multiplication and one addition take bytes to normalised floats.
-        scale, shift = _normalisation(mean, std, channels)
+        scale, shift = normalisation("ImageArrayDataset", mean, std, channels)
         self._scale = torch.tensor(scale, dtype=torch.float32).view(-1, 1, 1)
         self._shift = torch.tensor(shift, dtype=torch.float32).view(-1, 1, 1)
         self._labels = classes.tolist()
@@ -203,16 +203,16 @@ class ImageArrayDataset(Dataset[tuple[Tensor, int]]):
         return image.flip(-1) if flip else image
 
 
-def _normalisation(
-    mean: Sequence[float], std: Sequence[float], channels: int
+def normalisation(
+    owner: str, mean: Sequence[float], std: Sequence[float], channels: int
 ) -> tuple[list[float], list[float]]:
     """Return the factor and the addend of ``(byte / 255 - mean) / std``, for each channel."""
     expected = f"{channels} numbers, one a channel"
-    if len(mean) != channels:
-        raise invalid_parameter("ImageArrayDataset", "mean", expected, mean)
-    if len(std) != channels or not all(value > 0 for value in std):
+    if np.shape(mean) != (channels,):
+        raise invalid_parameter(owner, "mean", expected, mean)
+    if np.shape(std) != (channels,) or not all(value > 0 for value in std):
         expected = f"{channels} numbers above 0, one a channel"
-        raise invalid_parameter("ImageArrayDataset", "std", expected, std)
+        raise invalid_parameter(owner, "std", expected, std)
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
     return [1.0 / (255.0 * s) for s in std], shift
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lossnoise._validation import check_int, invalid_data
-from lossnoise.data.cifar import CIFAR10_MEAN, CIFAR10_STD
+from lossnoise.data.cifar import CIFAR10_MEAN, CIFAR10_STD, normalisation
 
 OWNER = "ResidentImages"
 
@@ -78,11 +78,9 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
         border = ((0, 0), (self.padding, self.padding), (self.padding, self.padding), (0, 0))
         self.images = torch.from_numpy(np.pad(images, border)).to(device)
         self.labels = torch.from_numpy(classes.astype(np.int64)).to(device)
-        # (x / 255 - mean) / std, as one product and one difference
-        scale = 1.0 / (255.0 * np.asarray(std))
-        self._scale = torch.as_tensor(scale, dtype=torch.float32, device=device)
-        shift = -np.asarray(mean) / np.asarray(std)
-        self._shift = torch.as_tensor(shift, dtype=torch.float32, device=device)
+        scale, shift = normalisation(OWNER, mean, std, images.shape[-1])
+        self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
+        self._shift = torch.tensor(shift, dtype=torch.float32, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -31,6 +31,7 @@ from lossnoise.detectors._input import (
     check_range,
     number_of_rows,
     read_losses,
+    remember_vector,
     warn_of_scale,
 )
 from lossnoise.detectors._mixture import Family
@@ -214,7 +215,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
                 owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
             )
         self._fit_histogram(histogram.copy(), settings)
-        self.n_features_in_ = 1
+        remember_vector(self)
         return self
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
@@ -226,7 +227,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             Losses in the form given to `fit`.
         groups : array-like of shape (n_samples,), optional
             Groups, where groups were given to `fit`. One that `fit` did not see gets the curve of
-            all samples.
+            all samples; that there are only such is an error.
 
         Returns
         -------

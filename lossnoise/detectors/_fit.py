@@ -119,7 +119,7 @@ def scaling_of(sample: LossSample, settings: FitSettings, temperature: float) ->
     if settings.loss_scale == "cross-entropy":
         return CrossEntropyScaling.fit(temperature, values, sample.weights)
     if values[0] == values[-1]:  # there is no scale
-        return PercentileScaling(float(values[0]), float(values[0]) + 1.0)
+        return PercentileScaling(values[0], values[0] + max(1.0, abs(values[0])))
     return PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
-from lossnoise._validation import invalid_data, to_numpy
+from lossnoise._validation import invalid_data, to_numpy, unmasked
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._sample import LossSample
@@ -40,7 +40,7 @@ def read_losses(
     goes through scikit-learn's validation and comes back as the mean of its `last` columns.
     """
     owner = type(detector).__name__
-    X = _unmasked(X)
+    X = unmasked(X)
     table = to_numpy(X) if _is_ours(X) else X
     if isinstance(table, Number) or getattr(table, "ndim", 1) == 0:
         raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}")
@@ -65,7 +65,7 @@ def read_losses(
     if nonnegative and len(losses):
         _check_nonnegative(owner, losses)
     if reset and getattr(table, "ndim", 2) == 1:
-        _remember_vector(detector)
+        remember_vector(detector)
     return losses
 
 
@@ -83,11 +83,6 @@ def _is_ours(X: Any) -> bool:
         return True
     dimensions = getattr(X, "ndim", None)  # np.ndim would call on X to answer, which it may refuse
     return (np.asarray(X).ndim if dimensions is None else dimensions) == 1
-
-
-def _unmasked(X: Any) -> Any:
-    """Return masked entries as NaN: they are no losses, and numpy would drop the mask silently."""
-    return X.astype(np.float64).filled(np.nan) if np.ma.is_masked(X) else X
 
 
 def _check_vector(owner: str, losses: NDArray[Any], minimum: int) -> NDArray[Any]:
@@ -123,7 +118,8 @@ def _check_width(detector: Any) -> None:
         )
 
 
-def _remember_vector(detector: Any) -> None:
+def remember_vector(detector: Any) -> None:
+    """Have a detector expect losses without the names of columns."""
     detector.n_features_in_ = 1
     detector.__dict__.pop("feature_names_in_", None)
 

@@ -48,7 +48,7 @@ class LossSample(NamedTuple):
         low = float(losses.min())
         histogram = LossHistogram()
         for start in range(0, len(losses), CHUNK):  # bins are narrow near 0: begin there
-            histogram.fill(losses[start : start + CHUNK] - low)
+            histogram.fill(np.subtract(losses[start : start + CHUNK], low, dtype=np.float64))
         values, lows, counts = bin_edges(histogram)
         return cls(losses, None, values + low, counts, lows + low)
 

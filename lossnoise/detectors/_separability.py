@@ -27,6 +27,10 @@ LOWEST = 0.05  # quantile below which the shape does not count: there are right 
 SMALL_LOSS = 1e-3
 SMALLEST_LOSS = 1e-6
 
+# What lies far above small losses, with none in between, is another heap; but where those are all
+# one value, as where a few trees or neighbours agree, one vote less may be far above too.
+FAR_ABOVE, NO_RIGHT = 1e-2, 1.0
+
 FEW_TIES = 0.05  # share of losses that are equal to another one
 WIDEST = 1.0  # gap in the logarithm that is taken for coarse values, and not for a gap
 
@@ -82,9 +86,13 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
     ends = np.cumsum(sample.weights)
     first = np.searchsorted(distances, max(min(max(low, SMALL_LOSS), middle), SMALLEST_LOSS))
     last = np.searchsorted(ends, ends[-1] - FEWEST, side="right")  # outliers are no population
-    if middle < SMALLEST_LOSS and first <= last and distances[first] > SMALL_LOSS:
-        # Nothing lies between losses too small to tell apart and the others: that is a gap.
-        distances, first = np.maximum(distances, SMALLEST_LOSS), 0
+    if first <= last and low < SMALL_LOSS:
+        # Nothing lies between losses too small to count and the others: that may be a gap.
+        below, above = SMALL_LOSS, NO_RIGHT if distances[first - 1] == distances[0] else FAR_ABOVE
+        if middle < SMALLEST_LOSS:
+            below, above = SMALLEST_LOSS, SMALL_LOSS
+        if distances[first] > above:
+            distances, first = np.maximum(distances, below), 0
     last = np.searchsorted(distances, distances[last], side="right")
     return distances[first:last], sample.weights[first:last]
 

@@ -149,10 +149,10 @@ def inject_noise(
     rng = check_random_state(_OWNER, random_state)
     classes, codes = _classes(given, num_classes)
     if kind == "asymmetric":
-        classes, targets = _map_classes(classes, _check_mapping(mapping, classes))
+        classes, targets = _map_classes(classes, _check_mapping(mapping, classes, num_classes))
         noisy = redraw_mapped(codes, targets, rate, rng)
     elif kind == "matrix":
-        classes, codes, rows = _match_matrix(matrix, classes, codes)
+        classes, codes, rows = _match_matrix(matrix, classes, codes, num_classes)
         noisy = redraw_matrix(codes, rows, rate, rng)
     elif kind == "pair":
         _check_two_classes(classes, "kind='pair'")
@@ -325,10 +325,12 @@ def _family(array: np.ndarray) -> str:
 
 
 def _match_matrix(
-    matrix: ArrayLike | None, classes: np.ndarray, codes: Codes
+    matrix: ArrayLike | None, classes: np.ndarray, codes: Codes, num_classes: int | None
 ) -> tuple[np.ndarray, Codes, NDArray[np.float64]]:
     rows = check_probability_rows(_OWNER, "matrix", matrix)
     matched = match_classes(classes, codes, len(rows))
+    if num_classes is not None and len(rows) != num_classes:
+        matched = None
     if rows.shape[0] != rows.shape[1] or matched is None:
         expected = f"a square matrix with one row for each of the {len(classes)} classes"
         raise invalid_data(_OWNER, "matrix", expected, f"an array of shape {rows.shape}")
@@ -364,17 +366,23 @@ def _check_kind(kind: str, include_true: object, **options: object) -> None:
             raise invalid_parameter(_OWNER, name, expected, got)
 
 
-def _check_mapping(mapping: object, classes: np.ndarray) -> Mapping[Hashable, Hashable]:
+def _check_mapping(
+    mapping: object, classes: np.ndarray, num_classes: int | None
+) -> Mapping[Hashable, Hashable]:
     expected = "a dict {source: target} of labels"
     if not isinstance(mapping, Mapping):
         raise invalid_parameter(_OWNER, "mapping", expected, mapping)
+    known = set(classes.tolist())
     for source, target in mapping.items():
         if not isinstance(target, Hashable) or is_missing(target):
             raise invalid_parameter(_OWNER, "mapping", expected, mapping)
         if source == target:
             expected = "a dict {source: target} without labels that map to themselves"
             raise invalid_parameter(_OWNER, "mapping", expected, mapping)
-    if not set(mapping) & set(classes):
+        if num_classes is not None and target not in known:
+            expected = f"a dict {{source: target}} with targets below num_classes={num_classes}"
+            raise invalid_parameter(_OWNER, "mapping", expected, mapping)
+    if not set(mapping) & known:
         expected = "a dict {source: target} with at least one source among the labels"
         raise invalid_parameter(_OWNER, "mapping", expected, mapping)
     return mapping

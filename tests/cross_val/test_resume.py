@@ -212,6 +212,21 @@ class Plain:
         self.setting = setting
 
 
+class Picture:
+    """What numpy reads without being told, as it reads pictures of Pillow."""
+
+    def __init__(self, value):
+        self.pixels = np.full((2, 2), value)
+        self.__array_interface__ = self.pixels.__array_interface__
+
+    def __repr__(self):
+        return "a picture"
+
+
+def adding(value):
+    return lambda x: x + value
+
+
 VALUES = {
     "array": np.arange(6.0),
     "float32": np.arange(6, dtype=np.float32),
@@ -227,6 +242,16 @@ VALUES = {
     "model 2": make_pipeline(StandardScaler(), LogisticRegression(C=2.0)),
     "function": FunctionTransformer(lambda x: x + 1),
     "function 2": FunctionTransformer(lambda x: x + 2),
+    "function of a default": FunctionTransformer(lambda x, by=1: x + by),
+    "function of a default 2": FunctionTransformer(lambda x, by=2: x + by),
+    "function of a value": FunctionTransformer(adding(1)),
+    "function of a value 2": FunctionTransformer(adding(2)),
+    "seeded": RandomForestClassifier(random_state=np.random.RandomState(0)),
+    "seeded 2": RandomForestClassifier(random_state=np.random.RandomState(1)),
+    "generator 1": np.random.default_rng(0),
+    "generator 2": np.random.default_rng(1),
+    "picture": Picture(0),
+    "picture 2": Picture(1),
     "nested function": FunctionTransformer(lambda x: (lambda y: y + 1)(x)),
     "nested function 2": FunctionTransformer(lambda x: (lambda y: y + 2)(x)),
     "class": LogisticRegression,

@@ -225,6 +225,7 @@ KINDS = (
     "'foreign' may yield inputs alone. Got {}, to be replaced by {}, instead."
 )
 TYPES = PARAMETER.format("foreign", "of inputs of type {}, as those of 'dataset' are", "{}")
+SHAPES = PARAMETER.format("foreign", "of inputs of shape {}, as those of 'dataset' are", "{}")
 ENTRIES = PARAMETER.format("foreign", "of dicts with the entries 'a', 'b'", "one without 'b'")
 
 
@@ -237,6 +238,8 @@ ENTRIES = PARAMETER.format("foreign", "of dicts with the entries 'a', 'b'", "one
         ((IMAGE, 7, 8), (OTHER, 9, 8), KINDS.format("a tuple of 3", "a tuple of 3")),
         (IMAGE, OTHER, KINDS.format("a Tensor", "a Tensor")),
         ({"a": 0, "b": 1, "y": 7}, {"a": 2, "y": 3}, ENTRIES),
+        ((IMAGE, 7), OTHER[None], SHAPES.format(tuple(IMAGE.shape), (1, *IMAGE.shape))),
+        ((torch.zeros(2), 7), [7.0, 8.0], SHAPES.format((2,), ())),  # no input and label
         ((IMAGE, 7), OTHER.byte(), TYPES.format("torch.float32", "torch.uint8")),
         ((IMAGE, 7), (OTHER.double().numpy(), 9), TYPES.format("torch.float32", "torch.float64")),
         (

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from lossnoise import NoisyLabelTrainer
+from lossnoise.data._indexed import IndexedData
 from lossnoise.data.cifar import ImageArrayDataset
 from lossnoise.data.resident import ResidentImages
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 
 @pytest.fixture
@@ -76,6 +78,28 @@ def test_the_trainer_takes_whole_batches(arrays, monkeypatch):
         results.append(trainer.fit(data).losses_)
     np.testing.assert_allclose(*results, rtol=1e-3, atol=1e-5)
     assert set(asked) == {8}
+
+
+def test_a_collate_function_of_the_user_is_used(arrays):
+    def collate(samples):
+        pictures, labels = default_collate(samples)
+        return pictures + 100.0, labels
+
+    loader = DataLoader(ResidentImages(*arrays, "cpu"), batch_size=5, collate_fn=collate)
+    for made in (IndexedData(loader, 8).in_order(), IndexedData(loader, 8).as_given()):
+        pictures = torch.cat([pictures for _, (pictures, _) in made])
+        torch.testing.assert_close(pictures, torch.cat([p for p, _ in loader]))
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [({"mean": (0.5,)}, "mean"), ({"std": (0.2, 0.0, 0.2)}, "std")]
+)
+@pytest.mark.parametrize("kind", [ResidentImages, ImageArrayDataset])
+def test_normalisation_needs_numbers_for_each_channel(kind, given, name):
+    images, labels = np.zeros((2, 4, 4, 3), dtype=np.uint8), np.zeros(2, dtype=int)
+    where = {"device": "cpu"} if kind is ResidentImages else {}
+    with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of {kind.__name__}"):
+        kind(images, labels, **where, **given)
 
 
 @pytest.mark.parametrize(

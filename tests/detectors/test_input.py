@@ -342,6 +342,29 @@ def test_one_row_of_a_history_may_sum_to_one():
     assert detector.predict([[0.5, 0.3, 0.2]]).tolist() == [0]
 
 
+def test_a_masked_entry_of_a_histogram_is_missing():
+    losses = np.ma.masked_array([1.0, 2.0, 999.0], mask=[False, False, True])
+    with pytest.raises(InvalidDataError, match=r"must be finite\. Got nan in row 2"):
+        LossHistogram().fill(losses)
+
+
+def test_losses_at_the_edges_of_their_type():
+    """float16 whose range is wider than float16, and a constant beside which 1 is nothing."""
+    losses = np.linspace(-4e4, 4.2e4, (1 << 17) + 1).astype(np.float16)
+    for given in (losses, np.full(50, 1e20)):
+        with pytest.warns(NoSeparableNoiseWarning):
+            detector = BetaMixtureNoiseDetector(loss_scale="any").fit(given)
+        assert detector.noise_rate_ == 0.0
+
+
+def test_a_histogram_has_no_names_of_columns():
+    frame = pd.DataFrame(np.stack([TWO_GROUPS] * 3, axis=1), columns=["e1", "e2", "e3"])
+    detector = BetaMixtureNoiseDetector().fit(frame)
+    detector.fit_histogram(LossHistogram().fill(TWO_GROUPS))
+    assert not hasattr(detector, "feature_names_in_")
+    assert detector.predict(TWO_GROUPS[:, None]).sum() > 200
+
+
 def test_a_masked_entry_of_a_history_is_missing():
     history = np.ma.array(TWO_GROUPS[:, None] + np.zeros(3))
     history[7, 1] = np.ma.masked

@@ -60,6 +60,33 @@ def test_two_populations_that_hardly_overlap_are_told_apart(right, rate, scale):
     assert found[wrong].mean() >= 0.8
 
 
+@pytest.mark.parametrize("rate", [0.2, 0.49, 0.51, 0.8])
+@pytest.mark.parametrize("right", ["tiny", "zero"])
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossScaleWarning")  # of 27.6
+def test_right_labels_of_tiny_losses_are_told_apart_whatever_their_share(right, rate):
+    """Also where the median is a wrong label: a tree's leaves are sure, and so is a large model."""
+    rng = np.random.default_rng(0)
+    wrong = np.arange(N) < rate * N
+    tiny = rng.gamma(1.0, 1e-4, N) if right == "tiny" else np.zeros(N)
+    high = rng.normal(5.0, 1.0, N) if right == "tiny" else 27.6
+    detector = BetaMixtureNoiseDetector().fit(np.where(wrong, high, tiny))
+    assert detector.separable_ is True
+    assert detector.noise_rate_ == pytest.approx(rate, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [30, 200, 2000])
+def test_wide_families_have_no_gap(size):
+    """A part of the losses is too small to count, and the others go on from there."""
+    rng = np.random.default_rng(0)
+    for losses in (
+        rng.lognormal(-3.0, 3.0, size),
+        rng.gamma(0.2, 1.0, size),
+        rng.weibull(0.3, size),
+        rng.gamma(0.4, 1.0, size),
+    ):
+        assert not measure_separability(LossSample.of_losses(losses), 0.0, 1.0).separable
+
+
 def slow_gain(counts, split, steps):
     """The same gain by plain formulae, with the fit as given."""
     cells = np.arange(len(counts))

@@ -361,6 +361,12 @@ ONLY_INTS = "None unless all labels are integers of at least 0"
         ({"kind": "asymmetric", "mapping": {0: 1, 2: 2}}, "mapping", TO_ITSELF, "{0: 1, 2: 2}"),
         ({"kind": "asymmetric", "mapping": {"0": "1"}}, "mapping", NO_SOURCE, "{'0': '1'}"),
         ({"kind": "asymmetric", "mapping": {}}, "mapping", NO_SOURCE, "{}"),
+        (
+            {"kind": "asymmetric", "mapping": {0: 9}, "num_classes": 5},
+            "mapping",
+            "a dict {source: target} with targets below num_classes=5",
+            "{0: 9}",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named(options, name, expected, got):
@@ -382,6 +388,18 @@ SQUARE = "a square matrix with one row for each of the 3 classes"
         ({"labels": "cat"}, "labels", FILLED, "an array of shape ()"),
         ({"labels": [[0, 1], [1, 0]]}, "labels", "hashable, one per row", "a list in row 0"),
         ({"labels": [0, {}]}, "labels", "hashable, one per row", "a dict in row 1"),
+        (
+            {"labels": np.ma.masked_array([0, 1, 99], mask=[False, False, True])},
+            "labels",
+            NO_NAN,
+            "nan in 1 of 3 rows, first in row 2,",
+        ),
+        (
+            {"kind": "matrix", "matrix": np.full((10, 10), 0.1), "num_classes": 5},
+            "matrix",
+            "a square matrix with one row for each of the 5 classes",
+            "an array of shape (10, 10)",
+        ),
         ({"labels": [0.0, NAN, NAN]}, "labels", NO_NAN, "nan in 2 of 3 rows, first in row 1,"),
         ({"labels": ["a", NAN]}, "labels", NO_NAN, "nan in 1 of 2 rows, first in row 1,"),
         ({"labels": ["a", pd.NA]}, "labels", NO_NAN, "<NA> in 1 of 2 rows, first in row 1,"),
