@@ -67,13 +67,13 @@ class Engine(Protocol):
         """Keep the learning rates as they are until `restart`."""
 
     def restart(self, num_epochs: int) -> None:
-        """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
+        """Start the next epoch afresh: first weights and optimizers, a schedule of `num_epochs`."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return a copy of the state of models, optimizers and schedules."""
 
     def rollback(self, snapshot: dict[str, Any]) -> None:
-        """Go back to a state that `snapshot` returned."""
+        """Begin the next epoch from a state that `snapshot` returned."""
 
 
 def _unchanged(tensor: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class Correction(ABC):
         return losses.detach()
 
     def end_epoch(self, context: EpochContext) -> None:
-        """Finish an epoch; restart and roll back here.
+        """Finish an epoch; ask for a restart or a rollback here.
 
         The last thing in an epoch: the schedules have stepped, the mixture has been fitted and
         the accuracy recorded.

@@ -115,6 +115,7 @@ class TrainingEngine:
         self.schedulers = self._make_schedulers(num_epochs)
         self.scalers = [self._make_scaler() for _ in modules]
         self._held = False
+        self._pending: dict[str, Any] = {}  # what the next epoch begins with
         self._initial: dict[str, Any] | None = None
         if keep_initial:
             self._initial = self.snapshot()
@@ -170,10 +171,28 @@ class TrainingEngine:
         self._held = True
 
     def restart(self, num_epochs: int) -> None:
-        """Start afresh, with initial weights and optimizers, and a schedule of `num_epochs`."""
+        """Start the next epoch afresh: first weights and optimizers, a schedule of `num_epochs`."""
         if self._initial is None:
             raise RuntimeError("only a correction with needs_restart = True can restart")
-        self.rollback(self._initial)
+        self._pending = {"restart": num_epochs}
+
+    def rollback(self, snapshot: dict[str, Any]) -> None:
+        """Begin the next epoch from a state that `snapshot` returned."""
+        self._pending = {"rollback": copy.deepcopy(snapshot)}
+
+    def begin_epoch(self) -> None:
+        """Do what the end of the last epoch asked for.
+
+        Not at once: the model that an epoch trained stays for callbacks, and where a run ends.
+        """
+        pending, self._pending = self._pending, {}
+        if "restart" in pending:
+            self._start_afresh(pending["restart"])
+        elif "rollback" in pending:
+            self.load_state_dict(pending["rollback"])
+
+    def _start_afresh(self, num_epochs: int) -> None:
+        self.load_state_dict(copy.deepcopy(self._initial or {}))
         self._held = False
         for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
             group["lr"] = group.get("initial_lr", group["lr"])  # before a schedule scaled it
@@ -184,10 +203,6 @@ class TrainingEngine:
         """Return a copy of the state of models, optimizers and schedules."""
         return copy.deepcopy(self.state_dict())
 
-    def rollback(self, snapshot: dict[str, Any]) -> None:
-        """Go back to a state that `snapshot` returned."""
-        self.load_state_dict(copy.deepcopy(snapshot))
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state of models, optimizers and schedules, not copied."""
         state: dict[str, Any] = {
@@ -196,6 +211,7 @@ class TrainingEngine:
             "schedulers": [s.state_dict() for s in self.schedulers],
             "scalers": [s.state_dict() for s in self.scalers],
             "held": self._held,
+            "pending": self._pending,
         }
         if self._initial is not None:
             state["initial"] = self._initial
@@ -203,7 +219,7 @@ class TrainingEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self._held = state["held"]
+        self._held, self._pending = state["held"], state["pending"]
         self._initial = state.get("initial", self._initial)
         for model, model_state in zip(self.models, state["models"], strict=True):
             user_model(model).load_state_dict(model_state)

@@ -132,7 +132,7 @@ class TrainingRun:
         self.engine.step_schedules()
         self._take_losses(train_loss)
         record = self._record(epoch, train_loss)
-        self.correction.end_epoch(self.context)  # last: it may restart or roll back the models
+        self.correction.end_epoch(self.context)
         return record | {"seconds": time.perf_counter() - begun}
 
     def finish(self) -> None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LinearLR, OneCycleLR
 
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
-from lossnoise.training import Callback, EarlyStopping
+from lossnoise.training import BestModel, Callback, EarlyStopping
 
 
 def exactly(text):
@@ -211,6 +211,27 @@ class Afresh(CrossEntropy):
     def end_epoch(self, context):
         if context.epoch == 2:
             context.engine.restart(context.num_epochs - 2)
+
+
+def test_the_best_model_is_the_one_that_its_epoch_trained(build, make_data):
+    """Not what the correction restarted after it."""
+    best = BestModel()
+    trainer = build(correction=Afresh(), epochs=3, callbacks=[best]).fit(make_data(), make_data())
+    best.restore(trainer)
+    assert trainer.score(make_data()) == best.best_value_
+
+
+@pytest.mark.parametrize("epochs", [2, 6])
+def test_a_run_that_ends_before_a_restart_keeps_what_it_trained(
+    build, make_data, make_net, tmp_path, epochs
+):
+    settings = {"correction": Afresh(), "epochs": epochs, "checkpoint_dir": tmp_path}
+    ended = build(callbacks=[Stop()], **settings).fit(make_data(), make_data())
+    assert ended.score(make_data()) == ended.history_[-1]["val_accuracy"]
+    if epochs > 2:  # the restart comes where the run goes on
+        unbroken = build(correction=Afresh(), epochs=epochs).fit(make_data(), make_data())
+        resumed = build(make_net(seed=9), **settings).fit(make_data(), make_data(), resume=True)
+        np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
 
 
 class Rates(Callback):
