@@ -142,8 +142,17 @@ def match_classes(
 
 
 def has_collapsed(predicted: np.ndarray, given: np.ndarray) -> bool:
-    """Tell whether a model predicts less than half of the classes that the labels have."""
-    return effective_classes(predicted) < effective_classes(given) / 2.0
+    """Tell whether a model predicts few of the classes that the labels have."""
+    return are_few(effective_classes(predicted), effective_classes(given))
+
+
+def are_few(classes: float, usual: float) -> bool:
+    """Tell whether an effective number of classes is less than half of what is usual.
+
+    Of two classes that is less than one, which there always is: there it is less than a quarter of
+    what there is above one.
+    """
+    return classes < usual / 2.0 or classes - 1.0 < (usual - 1.0) / 4.0 - 1e-3
 
 
 def effective_classes(classes: np.ndarray) -> float:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from lossnoise._labels import are_few
 from lossnoise._validation import check_choice
 from lossnoise._warnings import warn
 from lossnoise.corrections._balance import balance_term, check_balance, read_prior
@@ -56,8 +57,8 @@ class DynamicBootstrap(Correction):
     sweep: Literal["running", "epoch"]
     compat: Literal["published"] | None
 
-    _guesses: Tensor | None = None  # how often each class was guessed in this epoch
-    _usual_spread: float | None = None  # effective number of classes before bootstrapping
+    _guesses: Tensor | None = None  # how often each class was guessed in this epoch, and given
+    _usual_spread: float | None = None  # effective number of classes: guessed first, or given
     _suspended = False
     _warmed_up: int | None = None  # the last epoch of a warm-up of no fixed length
     _prior: Tensor | None = None  # of the classes; None is uniform
@@ -90,7 +91,7 @@ class DynamicBootstrap(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
-        self._guesses = torch.zeros(context.num_classes, dtype=torch.float32, device=context.device)
+        self._guesses = torch.zeros((2, context.num_classes), device=context.device)
         if self.warmup == "auto" and self._warmed_up is None:
             ready = context.noise_proba is not None and context.evidence >= AUTO_EVIDENCE
             if ready or context.epoch > AUTO_LATEST * context.num_epochs:
@@ -106,18 +107,21 @@ class DynamicBootstrap(Correction):
         """
         if self._guesses is None or not self._guesses.any() or self.compat == "published":
             return
-        guesses = context.all_mean(self._guesses)
-        spread = float(torch.special.entr(guesses / guesses.sum()).sum().exp())
-        if self._usual_spread is None or context.epoch <= self.warmup_epochs(context):
+        counts = context.all_mean(self._guesses)
+        shares = counts / counts.sum(dim=1, keepdim=True)
+        spread, given = torch.special.entr(shares).sum(dim=1).exp().tolist()
+        if context.epoch <= max(1, self.warmup_epochs(context)):  # the first never bootstraps
             self._usual_spread = spread
             return
-        collapsed = spread < self._usual_spread / 2.0
+        if self._usual_spread is None:  # no guess was made in the warm-up
+            self._usual_spread = given
+        collapsed = are_few(spread, self._usual_spread)
         if collapsed and not self._suspended:
             warn(
                 f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
-                f"(effective number) in epoch {context.epoch}, after {self._usual_spread:.1f} "
-                "before bootstrapping: it is suspended until they spread again. A longer warmup "
-                "or a lower learning rate may help.",
+                f"(effective number) in epoch {context.epoch}, where {self._usual_spread:.1f} are "
+                "usual: bootstrapping is suspended until they spread again. A longer warmup or a "
+                "lower learning rate may help.",
                 CollapseWarning,
             )
         self._suspended = collapsed
@@ -181,7 +185,8 @@ class DynamicBootstrap(Correction):
         """Count the guesses, and hand over the losses of an epoch that records them."""
         if self._guesses is not None:
             ones = torch.ones_like(opinion.losses)
-            self._guesses.index_add_(0, opinion.logits.argmax(dim=1), ones)
+            self._guesses[0].index_add_(0, opinion.logits.argmax(dim=1), ones)
+            self._guesses[1].index_add_(0, batch.labels, ones)
         if self._is_recording(context):
             context.record(batch.indices, opinion.losses)
 

@@ -1,6 +1,7 @@
 """M-DYR-H on small models, against numpy in float64."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_bootstrapping_is_suspended_while_guesses_are_collapsed(make_batch, make
         correction.end_epoch(context)
 
     epoch(1, None)  # warm-up
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 classes .* in epoch 2, after"):
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 classes .* in epoch 2, where"):
         epoch(2, 0)
     resumed = MDyrH(warmup=1)
     resumed.load_state_dict(correction.state_dict())
@@ -133,6 +134,27 @@ def test_bootstrapping_is_suspended_while_guesses_are_collapsed(make_batch, make
     assert correction.state_dict()["suspended"]
     epoch(3, None)  # suspended, and spread again
     epoch(4, None)
+
+
+@pytest.mark.parametrize("sweep", ["running", "epoch"])
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_collapse_as_bootstrapping_begins_is_seen(make_batch, make_context, num_classes, sweep):
+    """Of two classes too, and where the warm-up made no guesses to compare with."""
+    correction = MDyrH(warmup=2, sweep=sweep)
+    batch = make_batch(num_classes=num_classes)
+    model = torch.nn.Linear(2, num_classes)
+    context = replace(make_context(noise_proba=posterior), num_classes=num_classes)
+    for number in (1, 2, 3):
+        with torch.no_grad():
+            model.weight.copy_(torch.eye(3, 2)[:num_classes] * (number < 3))
+            model.bias.copy_(torch.tensor([100.0, 0.0, 0.0])[:num_classes] * (number == 3))
+        correction.begin_epoch(replace(context, epoch=number))
+        correction.loss(model, batch, replace(context, epoch=number))
+        if number < 3:
+            correction.end_epoch(replace(context, epoch=number))
+    with pytest.warns(CollapseWarning, match=rf"on 1\.0 of {num_classes} classes"):
+        correction.end_epoch(replace(context, epoch=3))
+    assert correction.state_dict()["suspended"]
 
 
 def test_after_warm_up_it_is_not_mixup(make_net, make_batch, make_context):
