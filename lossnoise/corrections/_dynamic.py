@@ -74,15 +74,17 @@ class DynamicBootstrap(Correction):
         """Check the parameters; warn where the run or the batches are too small for the method."""
         owner = type(self).__name__
         self._usual_spread, self._suspended, self._warmed_up = None, False, None
+        before = 1  # there is no mixture yet
         if self.warmup != "auto":
             warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
-            if warmup >= context.num_epochs:
-                warn(
-                    f"{owner} learns from no guess of the network: its warmup is {warmup} epochs, "
-                    f"and the run has {context.num_epochs}. A warmup of less, or a float, which is "
-                    "a fraction of the run, leaves epochs for it.",
-                    ScheduleWarning,
-                )
+            before = max(before, warmup + self._dynamic_epochs(context))
+        if before >= context.num_epochs:
+            warn(
+                f"{owner} learns from no guess of the network in the first {before} epochs, and "
+                f"the run has {context.num_epochs}. A warmup of less, or a float, which is a "
+                "fraction of the run, leaves epochs for it; so does a longer run.",
+                ScheduleWarning,
+            )
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
             check_choice(owner, "compat", self.compat, {"published"})
@@ -91,7 +93,9 @@ class DynamicBootstrap(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
-        self._guesses = torch.zeros((2, context.num_classes), device=context.device)
+        self._guesses = torch.zeros(
+            (2, context.num_classes), dtype=torch.float32, device=context.device
+        )
         if self.warmup == "auto" and self._warmed_up is None:
             ready = context.noise_proba is not None and context.evidence >= AUTO_EVIDENCE
             if ready or context.epoch > AUTO_LATEST * context.num_epochs:
@@ -146,6 +150,10 @@ class DynamicBootstrap(Correction):
         if self.warmup == "auto":
             return context.epoch if self._warmed_up is None else self._warmed_up
         return resolve_epochs(type(self).__name__, "warmup", self.warmup, context.num_epochs)
+
+    def _dynamic_epochs(self, context: EpochContext) -> int:
+        """Return the epochs between the warm-up and the first that bootstraps."""
+        return 0
 
     def _has_warmed_up(self, context: EpochContext) -> bool:
         return context.noise_proba is not None and context.epoch > self.warmup_epochs(context)

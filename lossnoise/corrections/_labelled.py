@@ -29,10 +29,10 @@ def split_sample(
     elif isinstance(sample, (tuple, list)) and len(sample) == 1 and not needs_labels:
         inputs = sample[0]
     first = next(iter_tensors(inputs), None)
-    if first is not None and not needs_labels and not isinstance(labels, Tensor):
-        return inputs, torch.zeros(len(first), dtype=torch.int64)
     if first is not None and isinstance(labels, Tensor) and labels.ndim == 1:
         return inputs, labels
+    if first is not None and not needs_labels:
+        return inputs, torch.zeros(len(first), dtype=torch.int64)
     raise InvalidDataError(
         f"{owner} must yield pairs (input, label), or dicts with one of "
         f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "

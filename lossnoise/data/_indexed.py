@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
@@ -49,7 +50,9 @@ class IndexedData:
         self.dataset = dataset
         self.is_stream = isinstance(self.dataset, IterableDataset)
         self.num_samples = len(dataset)
-        self.batch_size = getattr(self._given, "batch_size", None) or batch_size
+        sampler = getattr(self._given, "batch_sampler", None)
+        sizes = [getattr(owner, "batch_size", None) for owner in (self._given, sampler)]
+        self.batch_size = next((size for size in sizes if size), batch_size)
         self._shard = shard
         self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if self._given is not None:
@@ -252,6 +255,8 @@ class MergedTail(Sampler[list[int]]):
         self.batches = batches
 
     def __len__(self) -> int:
+        if type(self.batches) is BatchSampler and not self.batches.drop_last:
+            return _number_of_batches(len(self.batches.sampler), self.batches.batch_size)  # type: ignore[arg-type]  # of a map-style dataset
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:

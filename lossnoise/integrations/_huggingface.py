@@ -172,7 +172,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def _take_ids(
         self, model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self.batch_ids_ = named.get(SAMPLE_ID)
+        self.batch_ids_ = named.get(SAMPLE_ID) if model.training else None
         return positional, {name: named[name] for name in named if name != SAMPLE_ID}
 
     def _compute_loss(

@@ -54,6 +54,13 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
     _check_callbacks(trainer.callbacks)
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Raise where a model has nothing that could learn."""
+    if not any(p.requires_grad for p in model.parameters()):
+        expected = "a model of which some parameter requires a gradient"
+        raise invalid_parameter(OWNER, "model", expected, type(model))
+
+
 def read_device(device: Any) -> torch.device:
     """Return the device that `device` means; None is the one of this process."""
     if device is None:

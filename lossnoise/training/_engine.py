@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -226,6 +227,7 @@ class TrainingEngine:
         for key in ("optimizers", "schedulers", "scalers"):
             for part, part_state in zip(getattr(self, key), state[key], strict=True):
                 part.load_state_dict(part_state)
+        _mend_milestones(self.schedulers)
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         """Return what keeps small gradients of float16 from vanishing; idle for other types."""
@@ -237,6 +239,14 @@ class TrainingEngine:
         if self._scheduler is None:
             return [default_scheduler(o, num_epochs) for o in self.optimizers]
         return [self._scheduler(o) for o in self.optimizers]
+
+
+def _mend_milestones(schedulers: Iterable[LRScheduler]) -> None:
+    """Give `MultiStepLR` the counter that it needs inside a `SequentialLR`, and files have not."""
+    for scheduler in schedulers:
+        if isinstance(scheduler, MultiStepLR):
+            scheduler.milestones = Counter(scheduler.milestones)
+        _mend_milestones(getattr(scheduler, "_schedulers", ()))
 
 
 @contextmanager

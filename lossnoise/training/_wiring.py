@@ -6,10 +6,9 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
-from lossnoise._validation import invalid_parameter
+from lossnoise._validation import check_random_state, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
@@ -32,7 +31,7 @@ TRAINING_HARD_FRACTION = 0.0
 
 def draw_seed(random_state: Any) -> int:
     """Return the seed of a run, the same in every process."""
-    seed = int(np.random.default_rng(random_state).integers(2**31))
+    seed = int(check_random_state("NoisyLabelTrainer", random_state).integers(2**31))
     return int(gather_objects(seed)[0])
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import OrderedDict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,26 @@ def save_checkpoint(checkpoints: Checkpoints, epoch: int, state: dict[str, Any])
     path = folder / f"epoch-{epoch:05d}.pt"
     write_state(path, state)
     found = list_checkpoints(folder)
+    if found == [path]:
+        _check_readable(path)
     present = found.index(path)
     for other in [*found[:present], *found[present + checkpoints.keep :]]:
         other.unlink()
     return path
+
+
+def _check_readable(path: Path) -> None:
+    """Raise, after the first epoch and not when all is lost, where a checkpoint is of no use."""
+    try:
+        read_state(path)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        path.unlink()
+        raise InvalidDataError(
+            "What checkpoints hold of a schedule, a callback or the records of epochs must be "
+            f"tensors and plain data. Got {found[1] if found else 'other objects'} instead, which "
+            "no checkpoint could be read with."
+        ) from error
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -86,7 +103,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def plain(state: Any) -> Any:
-    """Return `state` with numpy's scalars as Python's, the only ones that loading accepts."""
+    """Return `state` with numpy's scalars as Python's and its arrays as tensors.
+
+    Loading accepts no others.
+    """
     if isinstance(state, OrderedDict):
         copied = OrderedDict((key, plain(value)) for key, value in state.items())
         vars(copied).update(vars(state))  # the versions of a model's modules
@@ -96,6 +116,8 @@ def plain(state: Any) -> Any:
     if isinstance(state, (list, tuple)):
         items = [plain(value) for value in state]
         return items if isinstance(state, list) else tuple(items)
+    if isinstance(state, np.ndarray) and state.dtype.kind in "biuf":
+        return torch.from_numpy(state.copy())
     return state.item() if isinstance(state, np.generic) else state
 
 

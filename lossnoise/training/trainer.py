@@ -24,6 +24,7 @@ from lossnoise.training._checks import (
     MIN_SAMPLES,
     check_data,
     check_shares,
+    check_trainable,
     check_trainer,
     read_checkpoint_dir,
 )
@@ -229,6 +230,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         `DistributedDataParallel`; results are complete and the same on each.
         """
         check_trainer(self)
+        check_trainable(self.model)
         checkpoints = read_checkpoint_dir(self.checkpoint_dir, resume)
         check_data("train", train, MIN_SAMPLES)
         if val is not None:
@@ -254,7 +256,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`.
         """
         check_is_fitted(self)
-        dataset = inputs_alone(X) if isinstance(X, (torch.Tensor, np.ndarray)) else X
+        alone = isinstance(X, (torch.Tensor, np.ndarray))
+        dataset: Any = inputs_alone(X, self.model) if alone else X
         check_data("X", dataset)
         data = IndexedData(dataset, self.batch_size)
         logits = sweep(
@@ -318,7 +321,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         path : str or path-like
             Tensors and plain data, which `load` reads; an existing file is replaced.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "losses_")  # not inside a run that has none yet
         write_saved(self, Path(path))
 
     def load(self, path: str | os.PathLike[str]) -> NoisyLabelTrainer:
@@ -362,9 +365,10 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         return run
 
 
-def inputs_alone(inputs: torch.Tensor | NDArray[Any]) -> TensorDataset:
-    """Return a dataset of inputs without labels; float64 arrays become what models take."""
+def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:
+    """Return a dataset of inputs without labels; float64 arrays become what most models take."""
     if isinstance(inputs, np.ndarray):
-        kind = np.float32 if inputs.dtype == np.float64 else inputs.dtype
-        inputs = torch.from_numpy(inputs.astype(kind))
+        taken = {p.dtype for p in model.parameters()} if model is not None else set()
+        shrink = inputs.dtype == np.float64 and torch.float64 not in taken
+        inputs = torch.from_numpy(inputs.astype(np.float32 if shrink else inputs.dtype))
     return TensorDataset(inputs)

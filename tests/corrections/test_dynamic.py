@@ -59,7 +59,7 @@ def test_during_warm_up_nothing_is_bootstrapped(
 @pytest.mark.parametrize(("warmup", "epochs"), [(10, 10), (30, 10), (1.0, 10)])
 def test_a_warm_up_that_outlasts_the_run_is_told(method, warmup, epochs, make_context):
     message = (
-        f"^{method.__name__} learns from no guess of the network: its warmup is "
+        f"^{method.__name__} learns from no guess of the network in the first "
         rf"{max(10, int(warmup))} epochs, and the run has 10\. A warmup of less, or a float"
     )
     with pytest.warns(ScheduleWarning, match=message):

@@ -12,6 +12,7 @@ from lossnoise.training.checkpoint import (
     list_checkpoints,
     load_newest_checkpoint,
     save_checkpoint,
+    write_state,
 )
 
 
@@ -147,8 +148,24 @@ class Harmful:
         return print, ("code in a checkpoint was run",)
 
 
+def test_what_no_checkpoint_could_be_read_with_is_told_at_once(tmp_path, capsys):
+    message = "must be tensors and plain data. Got print instead, which no checkpoint could be"
+    with pytest.raises(InvalidDataError, match=message):
+        save_checkpoint(Checkpoints(tmp_path), 1, {"epoch": Harmful()})
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_of_a_callback_or_a_record_become_tensors(tmp_path):
+    state = {"epoch": 1, "history": [{"confusion": np.eye(2)}], "callbacks": [np.int64(3)]}
+    save_checkpoint(Checkpoints(tmp_path), 1, state)
+    found = load_newest_checkpoint(tmp_path)
+    assert torch.equal(found["history"][0]["confusion"], torch.eye(2, dtype=torch.float64))
+    assert found["callbacks"] == [3]
+
+
 def test_a_checkpoint_is_data_and_never_code(tmp_path, capsys):
-    save_checkpoint(Checkpoints(tmp_path), 1, {"epoch": Harmful()})
+    write_state(tmp_path / "epoch-00001.pt", {"epoch": Harmful()})
     with (
         pytest.warns(CheckpointWarning, match="cannot be read as data .UnpicklingError."),
         pytest.raises(InvalidDataError),

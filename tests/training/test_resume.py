@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LinearLR, OneCycleLR
+from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR
 
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
@@ -118,6 +118,11 @@ def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):
     [
         lambda optimizer: LinearLR(optimizer, total_iters=4),
         lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=4),
+        lambda optimizer: SequentialLR(
+            optimizer,
+            [LinearLR(optimizer, 0.1, total_iters=2), MultiStepLR(optimizer, [1])],
+            milestones=[2],
+        ),
     ],
 )
 def test_optimizer_and_schedule_are_resumed(build, make_data, make_net, tmp_path, scheduler):

@@ -10,10 +10,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Subset, TensorDataset
 
 from lossnoise import BetaMixtureNoiseDetector
 from lossnoise.corrections import CORRECTIONS, MDyrH
+from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import (
     InterruptedWarning,
     InvalidDataError,
@@ -160,8 +161,52 @@ def test_labels_of_any_integer_type(build, make_data):
 
 def test_a_trailing_batch_of_one_joins_the_batch_before_it(build, make_data):
     """BatchNorm refuses to learn from one sample."""
-    trainer = build(epochs=1).fit(make_data(size=65))
+    trainer = build().fit(make_data(size=65))
     assert trainer.losses_.shape == (65,)
+
+
+@pytest.mark.parametrize("size", [40, 41, 9])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_last_batch_is_known_by_its_number(build, make_data, size, drop_last):
+    seen = []
+
+    class Watch(Callback):
+        def on_batch_end(self, trainer, batch, num_batches):
+            seen.append((batch, num_batches))
+
+    data = make_data(size=max(size, 10))
+    loader = DataLoader(data, batch_size=8, drop_last=drop_last)
+    build(correction="cross-entropy", epochs=1, callbacks=[Watch()]).fit(loader)
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+def test_a_batch_sampler_says_how_large_batches_are(build, make_data):
+    data = make_data(size=40)
+    batches = BatchSampler(SequentialSampler(data), 8, drop_last=False)
+    trainer = build(correction="cross-entropy", batch_size=64)
+    watched = []
+
+    class Watch(Callback):
+        def on_batch_end(self, trainer, batch, num_batches):
+            watched.append(num_batches)
+
+    trainer.callbacks = [Watch()]
+    trainer.fit(DataLoader(data, batch_sampler=batches))
+    assert set(watched) == {5}
+    assert IndexedData(DataLoader(data, batch_sampler=batches), 64).batch_size == 8
+
+
+def test_prediction_needs_no_labels_and_takes_the_types_of_the_model(build, make_data):
+    data = make_data()
+    inputs, labels = data.tensors
+    trainer = build().fit(data)
+    proba = trainer.predict_proba(data)
+    for unused in (nn.functional.one_hot(labels), labels[:, None].float()):
+        np.testing.assert_array_equal(trainer.predict_proba(TensorDataset(inputs, unused)), proba)
+    double = build(nn.Linear(2, 3).double(), correction="cross-entropy")
+    double.fit(TensorDataset(inputs.double(), labels))
+    expected = double.predict(inputs.double())
+    np.testing.assert_array_equal(double.predict(inputs.double().numpy()), expected)
 
 
 # -- settings -------------------------------------------------------------------------------------

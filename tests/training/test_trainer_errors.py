@@ -84,6 +84,32 @@ def test_the_model_must_be_a_module(make_data):
         NoisyLabelTrainer("resnet").fit(make_data())
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_model_must_have_something_to_learn(make_data, frozen):
+    model = nn.Linear(2, 3).requires_grad_(False) if frozen else nn.Flatten()
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must be a model of which some parameter "
+        f"requires a gradient. Got {type(model)} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        NoisyLabelTrainer(model).fit(make_data())
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, True])
+def test_a_seed_is_checked_before_training(build, make_data, seed):
+    with pytest.raises(InvalidParameterError, match="The 'random_state' parameter of NoisyLabelT"):
+        build(random_state=seed).fit(make_data())
+
+
+def test_what_is_not_found_yet_is_not_saved(build, make_data, tmp_path):
+    class Saves(Callback):
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.save(tmp_path / "trainer.pt")
+
+    with pytest.raises(NotFittedError):
+        build(correction="cross-entropy", callbacks=[Saves()]).fit(make_data())
+
+
 def test_callbacks_must_be_callbacks(build, make_data):
     message = (
         "The 'callbacks' parameter of NoisyLabelTrainer must be a sequence of instances of "
@@ -208,7 +234,7 @@ class Nested(nn.Linear):
     ("model", "got"),
     [
         (nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), "a tensor of shape (16,)"),
-        (nn.Unflatten(1, (2, 1)), "a tensor of shape (16, 2, 1)"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Unflatten(1, (2, 1))), "a tensor of shape (16, 2, 1)"),
     ],
 )
 def test_the_model_must_return_logits(build, make_data, model, got):
