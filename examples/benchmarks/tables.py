@@ -27,6 +27,7 @@ QUOTED = (
     "detector_speed",
     "audit_benchmark",
     "methods_digits",
+    "methods_cifar",
     "epoch_cost",
 )
 METHODS = {
@@ -215,6 +216,22 @@ def _means(summary: dict[str, Any], figures: tuple[str, ...]) -> str:
     return " / ".join(means) + lost
 
 
+def pictures() -> str:
+    """Return accuracy, detection and what was memorised on a part of CIFAR-10."""
+    rows = []
+    for cell in result("methods_cifar")["cells"]:
+        summary = cell["summary"]
+        given, auroc = (summary[name]["mean"] for name in ("accuracy_on_given_labels", "auroc"))
+        accuracy = _means(summary | {"diverged": 0}, ("last", "best"))
+        name = f"`{cell['correction']}`, {100 * cell['noise']:.0f} %"
+        rows.append([name, accuracy, f"{given:.3f}", f"{auroc:.3f}", _rates(summary)])
+    return markdown(["", "accuracy", "on the given labels", "AUROC", "noise rate, true one"], rows)
+
+
+def _rates(summary: dict[str, Any]) -> str:
+    return ", ".join(f"{summary[name]['mean']:.3f}" for name in ("noise_rate", "true_rate"))
+
+
 # What a correction needs, and when to choose it.
 CHOICES = {
     "cross-entropy": ("", "the labels are right"),
@@ -318,6 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "digits-accuracy": lambda: digits("last", "best"),
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
+    "pictures": pictures,
     "epoch-cost": epoch_cost,
     "audit": audit,
     "audit-cost": audit_cost,
