@@ -60,11 +60,6 @@ def clean(tmp_path):
 # -- the interface ----------------------------------------------------------------------------
 
 
-def test_without_a_command_there_is_help(capsys):
-    assert main([]) == 2
-    assert capsys.readouterr().out.rstrip() == make_parser().format_help().rstrip()
-
-
 def actions_of(command):
     parser = make_parser()
     if command:

@@ -33,6 +33,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_without_a_command_there_is_help(capsys):
+    assert main([]) == 2
+    assert capsys.readouterr().out.rstrip() == cli.make_parser().format_help().rstrip()
+
+
 def refused(capsys, *arguments):
     assert main(["audit", *arguments]) == 2
     out, err = capsys.readouterr()
