@@ -193,7 +193,8 @@ class TrainingEngine:
             self.load_state_dict(pending["rollback"])
 
     def _start_afresh(self, num_epochs: int) -> None:
-        self.load_state_dict(copy.deepcopy(self._initial or {}))
+        assert self._initial is not None  # `restart` sees to it
+        self.load_state_dict(copy.deepcopy(self._initial))
         self._held = False
         for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
             group["lr"] = group.get("initial_lr", group["lr"])  # before a schedule scaled it
