@@ -59,7 +59,8 @@ class DynamicBootstrap(Correction):
 
     _guesses: Tensor | None = None  # how often each class was guessed in this epoch, and given
     _usual_spread: float | None = None  # effective number of classes: guessed first, or given
-    _suspended = False
+    _collapses = 0
+    _pause = 0  # epochs without bootstrapping that are left, at least
     _warmed_up: int | None = None  # the last epoch of a warm-up of no fixed length
     _prior: Tensor | None = None  # of the classes; None is uniform
     _table: PublishedLookup | None = None
@@ -73,7 +74,8 @@ class DynamicBootstrap(Correction):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters; warn where the run or the batches are too small for the method."""
         owner = type(self).__name__
-        self._usual_spread, self._suspended, self._warmed_up = None, False, None
+        self._usual_spread, self._collapses, self._pause = None, 0, 0
+        self._warmed_up = None
         before = 1  # there is no mixture yet
         if self.warmup != "auto":
             warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
@@ -107,7 +109,9 @@ class DynamicBootstrap(Correction):
         """Suspend bootstrapping where guesses have collapsed to few classes, until they spread.
 
         A network that learns from its own guesses can talk itself into one class. The effective
-        number of classes, the exponential of the entropy of the guesses, tells.
+        number of classes, the exponential of the entropy of the guesses, tells. Guesses spread
+        within an epoch of ordinary training, long before they are worth learning from: the pause
+        is twice as long after each collapse.
         """
         if self._guesses is None or not self._guesses.any() or self.compat == "published":
             return
@@ -120,28 +124,33 @@ class DynamicBootstrap(Correction):
         if self._usual_spread is None:  # no guess was made in the warm-up
             self._usual_spread = given
         collapsed = are_few(spread, self._usual_spread)
-        if collapsed and not self._suspended:
+        if self._pause:
+            self._pause = max(self._pause - 1, int(collapsed))
+        elif collapsed:
+            self._pause = 2**self._collapses
+            self._collapses += 1
+            epochs = "the next epoch" if self._pause == 1 else f"{self._pause} epochs"
             warn(
                 f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
                 f"(effective number) in epoch {context.epoch}, where {self._usual_spread:.1f} are "
-                "usual: bootstrapping is suspended until they spread again. A longer warmup or a "
-                "lower learning rate may help.",
+                f"usual: bootstrapping is suspended for {epochs}, and until they spread again. A "
+                "longer warmup or a lower learning rate may help.",
                 CollapseWarning,
             )
-        self._suspended = collapsed
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the constructor's arguments."""
         return {
             "usual_spread": self._usual_spread,
-            "suspended": self._suspended,
+            "collapses": self._collapses,
+            "pause": self._pause,
             "warmed_up": self._warmed_up,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self._usual_spread, self._suspended = state["usual_spread"], state["suspended"]
-        self._warmed_up = state["warmed_up"]
+        self._usual_spread, self._warmed_up = state["usual_spread"], state["warmed_up"]
+        self._collapses, self._pause = state["collapses"], state["pause"]
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -157,6 +166,9 @@ class DynamicBootstrap(Correction):
 
     def _has_warmed_up(self, context: EpochContext) -> bool:
         return context.noise_proba is not None and context.epoch > self.warmup_epochs(context)
+
+    def _is_bootstrapping(self, context: EpochContext) -> bool:
+        return self._has_warmed_up(context) and not self._pause
 
     def _is_recording(self, context: EpochContext) -> bool:
         """Tell whether this epoch's forward passes give the losses: from the last warm-up one."""

@@ -72,7 +72,7 @@ class DyrH(DynamicBootstrap):
         logits = model(batch.inputs)
         opinion = self._opinion(logits, model, batch, context)
         self._observe(opinion, batch, context)
-        if self._suspended or not self._has_warmed_up(context):
+        if not self._is_bootstrapping(context):
             return cross_entropy(logits, batch.labels)
         guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
         return bootstrap(logits, batch.labels, guesses, wrong) + self.balance(logits, context)

@@ -101,7 +101,7 @@ class MDyrH(DynamicBootstrap):
             return self._plain_loss(model, batch, context)
         opinion = self._second_opinion(model, batch, context)
         self._observe(opinion, batch, context)
-        if self._suspended or not self._has_warmed_up(context):
+        if not self._is_bootstrapping(context):
             return self._plain_loss(model, batch, context)
         guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
         return self.corrected_loss(model, batch, guesses, wrong, context)

@@ -148,7 +148,7 @@ def test_a_w_of_0_leaves_the_given_labels(method, make_batch, make_context, refe
 def test_what_is_suspended_trains_as_in_warm_up(method, make_batch, make_context, reference):
     model, batch = torch.nn.Linear(2, 3), make_batch()
     correction = make(method, warmup=0)
-    correction.load_state_dict({"usual_spread": 3.0, "suspended": True, "warmed_up": None})
+    correction._pause = 1
     losses = correction.loss(model, batch, make_context(noise_proba=reference.posterior))
     assert torch.equal(losses, plain(method).loss(model, batch, make_context()))
 
@@ -364,5 +364,5 @@ def test_nothing_is_suspended_where_it_is_as_published(
         correction.begin_epoch(context)
         correction.loss(model, batch, context)
         correction.end_epoch(context)
-    assert correction.state_dict()["suspended"] == (compat is None)
+    assert correction.state_dict()["pause"] == (compat is None)
     assert [w.category for w in recwarn] == [CollapseWarning] * (compat is None)

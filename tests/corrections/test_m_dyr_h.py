@@ -1,5 +1,6 @@
 """M-DYR-H on small models, against numpy in float64."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -106,14 +107,16 @@ def test_losses_are_recorded_from_the_last_warm_up_epoch_on(
         assert not losses.requires_grad
 
 
-def test_bootstrapping_is_suspended_while_guesses_are_collapsed(make_batch, make_context):
+def test_bootstrapping_is_suspended_after_a_collapse_for_longer_each_time(make_batch, make_context):
     correction, batch = MDyrH(warmup=1), make_batch()
     model = torch.nn.Sequential(torch.nn.Linear(2, 3))
     angles = 2.0 * torch.pi * torch.arange(3) / 3  # each class has a third of the plane
     model[0].weight.data = torch.stack([angles.cos(), angles.sin()], dim=1)
+    epoch = itertools.count(1)
 
-    def epoch(number, favourite):
+    def train(favourite=None, *, as_mixup):
         """Train one batch with a network that guesses one class, or as it was made."""
+        number = next(epoch)
         with torch.no_grad():
             model[-1].bias.zero_()
             if favourite is not None:
@@ -122,18 +125,28 @@ def test_bootstrapping_is_suspended_while_guesses_are_collapsed(make_batch, make
         correction.begin_epoch(context)
         losses = correction.loss(model, batch, context)
         context = make_context(seed=1, epoch=number)
-        assert torch.equal(losses, Mixup().loss(model, batch, context)) == (number in (1, 3))
+        assert torch.equal(losses, Mixup().loss(model, batch, context)) == as_mixup
         correction.end_epoch(context)
 
-    epoch(1, None)  # warm-up
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 classes .* in epoch 2, where"):
-        epoch(2, 0)
-    resumed = MDyrH(warmup=1)
-    resumed.load_state_dict(correction.state_dict())
-    assert resumed.state_dict() == correction.state_dict()
-    assert correction.state_dict()["suspended"]
-    epoch(3, None)  # suspended, and spread again
-    epoch(4, None)
+    train(as_mixup=True)  # warm-up
+    train(as_mixup=False)
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 3, .* for the next epoch"):
+        train(0, as_mixup=False)
+    train(1, as_mixup=True)  # the pause is over, but they have not spread
+    train(as_mixup=True)
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 6, .* for 2 epochs"):
+        train(2, as_mixup=False)
+    state = correction.state_dict()
+    correction = MDyrH(warmup=1)
+    correction.load_state_dict(state)
+    assert correction.state_dict() == state
+    train(as_mixup=True)  # they have spread, but the pause goes on
+    train(as_mixup=True)
+    train(as_mixup=False)
+    with pytest.warns(CollapseWarning, match="for 4 epochs"):
+        train(0, as_mixup=False)
+    for as_mixup in (True, True, True, True, False):
+        train(as_mixup=as_mixup)
 
 
 @pytest.mark.parametrize("sweep", ["running", "epoch"])
@@ -154,7 +167,7 @@ def test_a_collapse_as_bootstrapping_begins_is_seen(make_batch, make_context, nu
             correction.end_epoch(replace(context, epoch=number))
     with pytest.warns(CollapseWarning, match=rf"on 1\.0 of {num_classes} classes"):
         correction.end_epoch(replace(context, epoch=3))
-    assert correction.state_dict()["suspended"]
+    assert correction.state_dict()["pause"] == 1
 
 
 def test_after_warm_up_it_is_not_mixup(make_net, make_batch, make_context):
