@@ -9,6 +9,7 @@ A run is the paper's recipe (`lossnoise.training.paper_recipe`), with its networ
 was stopped; ``--minutes`` ends it in time, to be continued. Each run that has reached its last
 epoch is one file in ``results/cifar10/``. ``--table`` prints them as Markdown, beside the published
 numbers (those of "bootstrapping" and "loss correction" stand at the hard and the forward one).
+Each also says how well detectors tell wrong labels by the losses of its epochs.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ import _results
 import numpy as np
 import torch
 from _reporting import environment, rounded
+from detector_training_losses import judge
 from quickstart import measure
 from train_cifar import MODELS
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS
-from lossnoise.data.cifar import ImageArrayDataset, load_arrays, load_cifar10
+from lossnoise.data.cifar import load_arrays, load_cifar10
+from lossnoise.data.resident import ResidentImages
 from lossnoise.noise import inject_noise
 from lossnoise.training import Callback, Checkpoints, Precision, paper_recipe
 
 FOLDER = _results.RESULTS / "cifar10"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NUM_CLASSES = 10
 NOISES = (0.0, 0.2, 0.5, 0.8, 0.9)
 
@@ -76,7 +80,7 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
     settings = paper_recipe(options.correction, epochs=options.epochs)
     trainer = NoisyLabelTrainer(
         MODELS[options.model](NUM_CLASSES),
-        precision=Precision(options.precision, channels_last=torch.cuda.is_available()),
+        precision=Precision(options.precision, channels_last=DEVICE == "cuda"),
         callbacks=[EndInTime(options.minutes)],
         checkpoint_dir=Checkpoints(options.run_dir, every=options.checkpoint_every),
         random_state=options.seed,
@@ -84,16 +88,18 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
         **settings,
     )
     trainer.fit(
-        ImageArrayDataset(arrays.x_train[:n], labels, augment=True),
-        ImageArrayDataset(arrays.x_test[:m], arrays.y_test[:m]),
+        ResidentImages(arrays.x_train[:n], labels, DEVICE, augment=True),
+        ResidentImages(arrays.x_test[:m], arrays.y_test[:m], DEVICE),
         resume=True,
     )
     if len(trainer.history_) < trainer.epochs:
         return None
     seconds = [epoch["seconds"] for epoch in trainer.history_]
+    accuracy = [epoch["val_accuracy"] for epoch in trainer.history_]
     return {
         **measure(trainer, changed),
         "seconds_per_epoch": _results.quartiles(seconds),
+        "detectors": judge(trainer.loss_history_, accuracy, changed),
         "history": trainer.history_,
     }
 

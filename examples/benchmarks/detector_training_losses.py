@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,25 +93,30 @@ def run(experiment: Experiment, rate: float, seed: int, cache: Path | None) -> d
     """Return all figures of one training run."""
     task = experiment.load(rate, seed)
     recording = obtain(experiment, task, rate, seed, cache)
-    points = {}
-    for name, part in POINTS.items():
-        epoch = max(1, round(part * experiment.epochs))
-        points[name] = {
-            "epoch": epoch,
-            "accuracy": float(recording.accuracy[epoch - 1]),
-            "histories": {
-                history: evaluate(losses, task.changed)
-                for history, losses in reduce(recording.losses[:, :epoch]).items()
-            },
-        }
     return {
         "set": experiment.name,
         "rate": rate,
         "seed": seed,
         "n": len(task.labels),
         "true_rate": float(task.changed.mean()),
-        "points": points,
+        "points": judge(recording.losses, recording.accuracy, task.changed),
     }
+
+
+def judge(losses: np.ndarray, accuracy: Sequence[float], changed: np.ndarray) -> dict[str, Any]:
+    """Return figures at each point of a run, from losses (n, epochs) and accuracies (epochs,)."""
+    points = {}
+    for name, part in POINTS.items():
+        epoch = max(1, round(part * len(accuracy)))
+        points[name] = {
+            "epoch": epoch,
+            "accuracy": float(accuracy[epoch - 1]),
+            "histories": {
+                history: evaluate(reduced, changed)
+                for history, reduced in reduce(losses[:, :epoch]).items()
+            },
+        }
+    return points
 
 
 def reduce(history: np.ndarray) -> dict[str, np.ndarray]:

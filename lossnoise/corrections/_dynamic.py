@@ -111,7 +111,8 @@ class DynamicBootstrap(Correction):
         A network that learns from its own guesses can talk itself into one class. The effective
         number of classes, the exponential of the entropy of the guesses, tells. Guesses spread
         within an epoch of ordinary training, long before they are worth learning from: the pause
-        is twice as long after each collapse.
+        is twice as long after each collapse, and without end where the run would be over before
+        it could have recovered from the next.
         """
         if self._guesses is None or not self._guesses.any() or self.compat == "published":
             return
@@ -127,16 +128,22 @@ class DynamicBootstrap(Correction):
         if self._pause:
             self._pause = max(self._pause - 1, int(collapsed))
         elif collapsed:
-            self._pause = 2**self._collapses
-            self._collapses += 1
-            epochs = "the next epoch" if self._pause == 1 else f"{self._pause} epochs"
-            warn(
-                f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes "
-                f"(effective number) in epoch {context.epoch}, where {self._usual_spread:.1f} are "
-                f"usual: bootstrapping is suspended for {epochs}, and until they spread again. A "
-                "longer warmup or a lower learning rate may help.",
-                CollapseWarning,
-            )
+            self._suspend(spread, context)
+
+    def _suspend(self, spread: float, context: EpochContext) -> None:
+        pause, left = 2**self._collapses, context.num_epochs - context.epoch
+        self._collapses += 1
+        if 2 * pause < left:
+            self._pause, how_long = pause, f"for at least {pause} epoch{'s' * (pause > 1)}"
+        else:
+            self._pause, how_long = max(1, left), "for the rest of the run"
+        warn(
+            f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes (effective "
+            f"number) in epoch {context.epoch}, where {self._usual_spread:.1f} are usual: "
+            f"bootstrapping is suspended {how_long}. A longer warmup or a lower learning rate may "
+            "help.",
+            CollapseWarning,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the constructor's arguments."""

@@ -121,20 +121,20 @@ def test_bootstrapping_is_suspended_after_a_collapse_for_longer_each_time(make_b
             model[-1].bias.zero_()
             if favourite is not None:
                 model[-1].bias[favourite] = 100.0
-        context = make_context(seed=1, epoch=number, noise_proba=posterior)
+        context = make_context(seed=1, epoch=number, num_epochs=20, noise_proba=posterior)
         correction.begin_epoch(context)
         losses = correction.loss(model, batch, context)
-        context = make_context(seed=1, epoch=number)
+        context = make_context(seed=1, epoch=number, num_epochs=20)
         assert torch.equal(losses, Mixup().loss(model, batch, context)) == as_mixup
         correction.end_epoch(context)
 
     train(as_mixup=True)  # warm-up
     train(as_mixup=False)
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 3, .* for the next epoch"):
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 3, .* for at least 1 epoch"):
         train(0, as_mixup=False)
     train(1, as_mixup=True)  # the pause is over, but they have not spread
     train(as_mixup=True)
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 6, .* for 2 epochs"):
+    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 6, .* for at least 2 epochs"):
         train(2, as_mixup=False)
     state = correction.state_dict()
     correction = MDyrH(warmup=1)
@@ -143,10 +143,14 @@ def test_bootstrapping_is_suspended_after_a_collapse_for_longer_each_time(make_b
     train(as_mixup=True)  # they have spread, but the pause goes on
     train(as_mixup=True)
     train(as_mixup=False)
-    with pytest.warns(CollapseWarning, match="for 4 epochs"):
+    with pytest.warns(CollapseWarning, match=r"epoch 10, .* for at least 4 epochs"):
         train(0, as_mixup=False)
     for as_mixup in (True, True, True, True, False):
         train(as_mixup=as_mixup)
+    with pytest.warns(CollapseWarning, match=r"epoch 16, .* for the rest of the run"):
+        train(0, as_mixup=False)
+    for _ in range(4):
+        train(as_mixup=True)
 
 
 @pytest.mark.parametrize("sweep", ["running", "epoch"])
