@@ -52,12 +52,14 @@ def test_every_parameter_gets_a_gradient():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_the_shortcut_takes_the_activated_input():
-    block = preact_resnet18().stage2[0].eval()
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_skips_a_block_is_its_activated_input(number):
+    block = preact_resnet18().stage2[number].eval()
     nn.init.zeros_(block.conv2.weight)  # leaves the shortcut alone
-    inputs = torch.randn(1, 64, 8, 8)
+    inputs = torch.randn(1, 64 << number, 8, 8)
     with torch.no_grad():
-        expected = block.shortcut(torch.relu(block.norm1(inputs)))
+        active = torch.relu(block.norm1(inputs))
+        expected = active if block.shortcut is None else block.shortcut(active)
         torch.testing.assert_close(block(inputs), expected)
 
 

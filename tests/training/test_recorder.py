@@ -104,6 +104,7 @@ def test_losses_and_indices_may_be_of_any_kind(convert, index):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_losses_may_be_on_a_device():
     recorder = LossRecorder(3)
     recorder.update(
