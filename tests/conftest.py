@@ -65,7 +65,7 @@ def make_net():
     from torch import nn
 
     def make(seed=0, dropout=0.0, num_classes=3):
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             return nn.Sequential(
                 nn.Linear(2, 16),

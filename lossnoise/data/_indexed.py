@@ -15,6 +15,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     Sampler,
+    TensorDataset,
     default_collate,
 )
 
@@ -151,8 +152,8 @@ def _options_of(loader: DataLoader[Any]) -> dict[str, Any]:
 class IndexedDataset(Dataset[tuple[int, Any]]):
     """A view of a map-style dataset that yields ``(index, sample)``.
 
-    One that makes whole batches by itself, as `ResidentImages` does, is asked for those, unless
-    the user has a collate function of his own.
+    One that makes whole batches by itself, as `ResidentImages` does, is asked for those, and
+    tensors are indexed once a batch, unless the user has a collate function of his own.
     """
 
     def __init__(self, dataset: Dataset[Any], *, whole_batches: bool = True) -> None:
@@ -172,8 +173,7 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Return the samples of a batch; torch's loader calls it where it exists."""
-        whole = getattr(self.dataset, "batch_at", None)
-        if self.whole_batches and callable(whole):
+        if self.whole_batches and (whole := _batch_maker(self.dataset)) is not None:
             return [WholeBatch(indices, whole(indices))]
         many = getattr(self.dataset, "__getitems__", None)
         if callable(many):
@@ -182,10 +182,18 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
 
 
 class WholeBatch(NamedTuple):
-    """A batch that a dataset made by itself."""
+    """A batch that was not put together from single samples."""
 
     indices: list[int]
     sample: Any
+
+
+def _batch_maker(dataset: Dataset[Any]) -> Callable[[list[int]], Any] | None:
+    """Return what makes whole batches of a dataset, equal to its samples collated."""
+    if type(dataset) is TensorDataset and all(t.layout is torch.strided for t in dataset.tensors):
+        return lambda indices: [tensor[torch.tensor(indices)] for tensor in dataset.tensors]
+    maker = getattr(dataset, "batch_at", None)
+    return maker if callable(maker) else None
 
 
 class StreamBatches(IterableDataset[list[tuple[int, Any]]]):

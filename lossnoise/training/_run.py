@@ -319,7 +319,7 @@ class RunningLosses:
     def record(self, indices: Tensor, losses: Tensor) -> None:
         """Keep the losses of a batch."""
         self._losses[indices] = losses
-        self._times[indices] = 1.0
+        self._times.index_fill_(0, indices, 1.0)  # to assign a number waits for the device
 
     def collect(self) -> NDArray[np.float32] | None:
         """Return the loss of each sample, or None where some were not seen.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lossnoise.data._indexed import (
     BatchIndices,
@@ -103,6 +103,27 @@ class Batched(Dataset):
     def __getitems__(self, indices):
         self.fetched.append(indices)
         return [self.data[i] for i in indices]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_tensors_are_indexed_to_what_their_samples_are_collated_to(num_workers):
+    columns = (torch.randn(10, 2), torch.arange(10, dtype=torch.int32), torch.rand(10) < 0.5)
+    data = TensorDataset(*columns)
+    loader = DataLoader(data, batch_size=4, num_workers=num_workers)
+    batches = list(IndexedData(loader, 1).in_order())
+    for (indices, batch), expected in zip(batches, loader, strict=True):
+        assert type(batch) is type(expected)
+        for column, other, whole in zip(batch, expected, columns, strict=True):
+            assert column.dtype == other.dtype
+            assert torch.equal(column, other)
+            assert torch.equal(column, whole[indices])
+
+
+def test_sparse_tensors_are_collated_one_by_one():
+    data = TensorDataset(torch.eye(3).to_sparse(), torch.arange(3))
+    ((_, (inputs, labels)),) = IndexedData(data, 3).in_order()
+    assert torch.equal(inputs.to_dense(), torch.eye(3))
+    assert torch.equal(labels, torch.arange(3))
 
 
 def test_samples_are_fetched_at_once_where_a_dataset_can():
