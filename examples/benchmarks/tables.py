@@ -29,6 +29,11 @@ QUOTED = (
     "methods_digits",
     "methods_cifar",
     "epoch_cost",
+    "epoch_cost_cuda",
+    "cifar10/cross-entropy_0.5_30_0",
+    "cifar10/m-dyr-h_0.5_30_0",
+    "cifar10/cross-entropy_0.8_30_0",
+    "cifar10/m-dyr-h_0.8_30_0",
 )
 METHODS = {
     "beta": "`BetaMixtureNoiseDetector`",
@@ -87,10 +92,11 @@ def provenance() -> str:
             f"{experiment} {', '.join(map(str, e['seeds']))}".strip()
             for experiment, e in experiments.items()
             if "seeds" in e
-        ]
+        ] + ([str(settings["seed"])] if "seed" in settings else [])
         packages = ("numpy", "scipy", "sklearn", "torch")
         versions = ", ".join(f"{package} {made['versions'][package]}" for package in packages)
-        machine = f"{made['processor']}, {made['cores']} cores; {versions}"
+        device = f", {made['cuda']}" if made["cuda"] else ""
+        machine = f"{made['processor']}, {made['cores']} cores{device}; {versions}"
         machines += [] if machine in machines else [machine]
         number = str(machines.index(machine) + 1)
         threads = str(made["torch_threads"])
@@ -139,6 +145,44 @@ def averaging() -> str:
             rows.append([f"{SETS.get(name, name)}, {point}", *aurocs, *errors_])
     kinds = ["one epoch", "last 5", "all so far"]
     header = ["", *(f"AUROC, {k}" for k in kinds), *(f"error of the rate, {k}" for k in kinds)]
+    return markdown(header, rows)
+
+
+def long_runs() -> list[dict[str, Any]]:
+    """Return the runs of the paper's network."""
+    return [result(name) for name in QUOTED if name.startswith("cifar10/")]
+
+
+def paper_losses() -> str:
+    """Return what the losses of plain training tell, with the paper's network on CIFAR-10."""
+    rows = []
+    for run in long_runs():
+        figures, settings = run["figures"], run["settings"]
+        if settings["correction"] != "cross-entropy":
+            continue
+        for point, found in figures["detectors"].items():
+            parts = [found["histories"][h] for h in ("single", "last 5", "all")]
+            aurocs = [f"{part['auroc']:.3f}" for part in parts]
+            errors_ = [f"{part['methods']['posterior']['error']:+.3f}" for part in parts]
+            published = f"{parts[0]['methods']['published']['error']:+.3f}"
+            name = f"{figures['true_rate']:.0%} wrong, {point} ({found['accuracy']:.0%} accurate)"
+            rows.append([name, *aurocs, *errors_, published])
+    kinds = ["one epoch", "last 5", "all so far"]
+    header = ["", *(f"AUROC, {k}" for k in kinds), *(f"error of the rate, {k}" for k in kinds)]
+    return markdown([*header, "published betas, one epoch"], rows)
+
+
+def paper_network() -> str:
+    """Return accuracy and detection of short runs of the paper's network."""
+    rows = []
+    for run in long_runs():
+        figures, settings = run["figures"], run["settings"]
+        name = f"`{settings['correction']}`, {settings['noise']:.0%}, {settings['epochs']} epochs"
+        rates = f"{figures['noise_rate']:.3f}, {figures['true_rate']:.3f}"
+        seconds = f"{figures['seconds_per_epoch']['median']:.1f}"
+        accuracy = f"{figures['last']:.3f} / {figures['best']:.3f}"
+        rows.append([name, accuracy, f"{figures['auroc']:.3f}", rates, seconds])
+    header = ["", "accuracy", "AUROC", "noise rate, true one", "seconds an epoch"]
     return markdown(header, rows)
 
 
@@ -278,9 +322,9 @@ def _figure(summary: dict[str, Any] | None, name: str) -> str:
     return "" if summary is None or name not in summary else f"{summary[name]['mean']:.2f}"
 
 
-def epoch_cost() -> str:
+def epoch_cost(name: str) -> str:
     """Return what an epoch of each correction costs over a bare loop, by network."""
-    models = result("epoch_cost")["models"]
+    models = result(name)["models"]
     names = list(next(iter(models.values()))["summary"])
     rows = [[name, *(_ratio(m["summary"][name]) for m in models.values())] for name in names]
     return markdown(["", *models], rows)
@@ -336,7 +380,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-accuracy": lambda: digits("last", "best"),
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
     "pictures": pictures,
-    "epoch-cost": epoch_cost,
+    "epoch-cost": lambda: epoch_cost("epoch_cost"),
+    "epoch-cost-cuda": lambda: epoch_cost("epoch_cost_cuda"),
+    "paper-network": paper_network,
+    "paper-losses": paper_losses,
     "audit": audit,
     "audit-cost": audit_cost,
 }

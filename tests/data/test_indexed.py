@@ -119,11 +119,10 @@ def test_tensors_are_indexed_to_what_their_samples_are_collated_to(num_workers):
             assert torch.equal(column, whole[indices])
 
 
-def test_sparse_tensors_are_collated_one_by_one():
+def test_sparse_tensors_are_left_to_torchs_own_error():
     data = TensorDataset(torch.eye(3).to_sparse(), torch.arange(3))
-    ((_, (inputs, labels)),) = IndexedData(data, 3).in_order()
-    assert torch.equal(inputs.to_dense(), torch.eye(3))
-    assert torch.equal(labels, torch.arange(3))
+    with pytest.raises(RuntimeError, match="sparse"):
+        list(IndexedData(data, 3).in_order())
 
 
 def test_samples_are_fetched_at_once_where_a_dataset_can():
