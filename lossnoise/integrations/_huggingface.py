@@ -117,7 +117,9 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         trainer.train_dataset = PairDataset(trainer.train_dataset)
         keeps_all = not trainer.args.remove_unused_columns
         columns = None if keeps_all else _columns_of(trainer.model, trainer.label_names)
-        trainer.data_collator = CollateColumns(trainer.data_collator, columns)
+        self._collator = CollateColumns(trainer.data_collator, columns)
+        self._collator.is_active = False  # until there is a hook that takes the ids out again
+        trainer.data_collator = self._collator
         self._training_loss = trainer.compute_loss_func
         self._label_smoothing = trainer.args.label_smoothing_factor
         trainer.compute_loss_func = self._compute_loss
@@ -130,6 +132,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Have the ids taken out of what the model is called with."""
         self._remove_hook()
         self._hook = kwargs["model"].register_forward_pre_hook(self._take_ids, with_kwargs=True)
+        self._collator.is_active = True
         if state.global_step > 0:  # resumed
             self._load(_checkpoint_folder(args, state))
 
@@ -190,6 +193,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def _remove_hook(self) -> None:
         self.batch_ids_ = None
         if self._hook is not None:
+            self._collator.is_active = False
             self._hook.remove()
             self._hook = None
 

@@ -92,6 +92,17 @@ def test_evaluation_between_epochs_is_not_recorded(hf, tmp_path):
     assert by_hand.check(recorder.loss_history_) == 2 * N
 
 
+def test_the_training_data_can_be_predicted_before_and_after(hf, tmp_path):
+    trainer = hf.make_trainer(tmp_path, N)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    assert trainer.predict(trainer.train_dataset).predictions.shape[0] == N
+    trainer.train()
+    history = recorder.loss_history_.copy()
+    found = trainer.predict(trainer.train_dataset).predictions
+    np.testing.assert_array_equal(found, trainer.predict(hf.make_data(N)).predictions)
+    np.testing.assert_array_equal(recorder.loss_history_, history)
+
+
 def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypatch):
     def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
         return model(**inputs).loss
