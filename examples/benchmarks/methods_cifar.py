@@ -34,12 +34,14 @@ from quickstart import measure
 from train_cifar import MODELS
 
 from lossnoise import NoisyLabelTrainer
-from lossnoise.data.cifar import ImageArrayDataset, ImageArrays, load_arrays
+from lossnoise.data.cifar import ImageArrays, load_arrays
+from lossnoise.data.resident import ResidentImages
 from lossnoise.noise import inject_noise
+from lossnoise.training import Precision
 
 CORRECTIONS = ["cross-entropy", "mixup", "m-dyr-h", "md-dyr-sh"]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NUM_CLASSES = 10
-MEMORISED = 0.9  # accuracy on the given labels: then plain training has seen enough
 
 
 def run_one(
@@ -61,14 +63,14 @@ def run_one(
         correction=correction,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        precision=options.precision,
+        precision=Precision(options.precision, channels_last=options.full),
         random_state=seed,
         verbose=int(options.jobs == 1),
     )
-    train = ImageArrayDataset(arrays.x_train, labels, augment=options.augment)
-    trainer.fit(train, ImageArrayDataset(arrays.x_test, arrays.y_test))
+    train = ResidentImages(arrays.x_train, labels, DEVICE, augment=options.augment)
+    trainer.fit(train, ResidentImages(arrays.x_test, arrays.y_test, DEVICE))
     run = {"seed": seed, **measure(trainer, changed)}
-    plain = ImageArrayDataset(arrays.x_train, labels)
+    plain = ResidentImages(arrays.x_train, labels, DEVICE)
     run["accuracy_on_given_labels"] = trainer.score(plain)
     run["test_accuracy"] = [epoch["val_accuracy"] for epoch in trainer.history_]
     run["seconds"] = float(np.median([epoch["seconds"] for epoch in trainer.history_]))
@@ -117,7 +119,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--epochs", type=int, default=100)
     add("--limit", type=int, default=3000, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, default=2000, metavar="N", help="test on the first N pictures")
-    add("--jobs", type=int, default=os.cpu_count())
+    add("--jobs", type=int, help="runs side by side; default: as many as cores, with --full 1")
     add("--out", type=Path, default=_results.RESULTS / "methods_cifar.json")
     options = parser.parse_args(arguments)
     options.model, options.batch_size = "small", 64
@@ -126,7 +128,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         options.model, options.batch_size = "preact_resnet18", 128
         options.precision, options.augment = "bfloat16", True
         options.limit = options.limit_test = None
-        options.jobs = 1
+    options.jobs = options.jobs or (1 if options.full else os.cpu_count())
     return options
 
 

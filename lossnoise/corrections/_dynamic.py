@@ -127,7 +127,7 @@ class DynamicBootstrap(Correction):
         collapsed = are_few(spread, self._usual_spread)
         if self._pause:
             self._pause = max(self._pause - 1, int(collapsed))
-        elif collapsed:
+        elif collapsed and context.epoch < context.num_epochs:  # the trainer tells of its result
             self._suspend(spread, context)
 
     def _suspend(self, spread: float, context: EpochContext) -> None:
@@ -136,7 +136,7 @@ class DynamicBootstrap(Correction):
         if 2 * pause < left:
             self._pause, how_long = pause, f"for at least {pause} epoch{'s' * (pause > 1)}"
         else:
-            self._pause, how_long = max(1, left), "for the rest of the run"
+            self._pause, how_long = left, "for the rest of the run"
         warn(
             f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes (effective "
             f"number) in epoch {context.epoch}, where {self._usual_spread:.1f} are usual: "

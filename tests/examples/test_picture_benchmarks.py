@@ -1,0 +1,101 @@
+"""The benchmarks of training with a handful of random pictures: they run through and report."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, size=(80, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(80, dtype=np.uint8) % 10
+    arrays = tmp_path / "pictures.npz"
+    np.savez(arrays, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return arrays
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Call a benchmark's main with words that are also those of its command."""
+
+    def run(module, *words):
+        arguments = [str(word) for word in words]
+        monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
+        module.main(arguments)
+
+    return run
+
+
+def read(path):
+    text = path.read_text(encoding="utf-8")
+    assert str(path.parent) not in text  # folders of one machine
+    assert "NaN" not in text
+    return json.loads(text)
+
+
+def test_a_run_of_the_papers_table_goes_on_and_fills_its_place(
+    run, pictures, tmp_path, monkeypatch, capsys
+):
+    cifar10_table = importlib.import_module("cifar10_table")
+    monkeypatch.setattr(cifar10_table, "FOLDER", tmp_path)
+    words = ["--arrays", pictures, "--correction", "cross-entropy", "--run-dir", tmp_path / "run"]
+    words += ["--model", "small", "--precision", "float32", "--epochs", 4]
+    words += ["--checkpoint-every", 1]
+    for _ in range(3):
+        run(cifar10_table, *words, "--minutes", 0)  # an epoch, and a checkpoint
+        assert "the same command goes on" in capsys.readouterr().out
+    run(cifar10_table, *words)
+    figures = read(tmp_path / "cross-entropy_0.5_4_0.json")["figures"]
+    assert [epoch["epoch"] for epoch in figures["history"]] == [1, 2, 3, 4]
+    assert figures["last"] == figures["history"][-1]["val_accuracy"]
+    assert [point["epoch"] for point in figures["detectors"].values()] == [1, 1, 2, 4]
+    assert 0.0 <= figures["detectors"]["last"]["histories"]["all"]["auroc"] <= 1.0
+
+    capsys.readouterr()
+    cifar10_table.main(["--table"])
+    row = next(line for line in capsys.readouterr().out.splitlines() if "ours" in line)
+    best, last = 100 * figures["best"], 100 * figures["last"]
+    assert row == f"| cross-entropy, ours, 4 epochs | - | - | {best:.1f}/{last:.1f} | - | - |"
+
+
+@pytest.mark.filterwarnings("ignore:Predictions concentrate")
+def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path):
+    methods_cifar = importlib.import_module("methods_cifar")
+    out = tmp_path / "result.json"
+    words = ["--arrays", pictures, "--cache", tmp_path / "cache", "--out", out, "--jobs", 1]
+    words += ["--corrections", "cross-entropy", "m-dyr-h", "--noise", 0.5, "--seeds", 0, 1]
+    words += ["--limit", 60, "--limit-test", 20, "--epochs", 2]
+    run(methods_cifar, *words)
+    result = read(out)
+    gain = result["comparison"]["m-dyr-h over cross-entropy, 0.5"]["gain"]
+    plain, ours = (cell["summary"]["last"]["mean"] for cell in result["cells"])
+    assert gain == pytest.approx(ours - plain, abs=1e-4)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert len(kept) == 4
+    run(methods_cifar, *words)
+    assert read(out)["cells"] == result["cells"]
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_the_cost_of_an_epoch_is_that_over_a_bare_loop(run, tmp_path, capsys):
+    epoch_cost = importlib.import_module("epoch_cost")
+    out = tmp_path / "result.json"
+    words = ["--device", "cpu", "--models", "digits", "--corrections", "cross-entropy", "m-dyr-h"]
+    run(epoch_cost, *words, "--samples", 60, "--batch-size", 30, "--rounds", 1, "--out", out)
+    summary = read(out)["models"]["digits"]["summary"]
+    assert list(summary) == ["bare loop", "cross-entropy", "m-dyr-h"]
+    assert summary["bare loop"]["over_bare_loop"]["median"] == 1.0
+    assert summary["m-dyr-h"]["over_bare_loop"]["median"] > 0.0
+    assert "over bare loop" in capsys.readouterr().out
