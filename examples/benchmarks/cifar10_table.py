@@ -9,7 +9,7 @@ A run is the paper's recipe (`lossnoise.training.paper_recipe`), with its networ
 was stopped; ``--minutes`` ends it in time, to be continued. Each run that has reached its last
 epoch is one file in ``results/cifar10/``. ``--table`` prints them as Markdown, beside the published
 numbers (those of "bootstrapping" and "loss correction" stand at the hard and the forward one).
-Each also says how well detectors tell wrong labels by the losses of its epochs.
+Each also says how well detectors tell wrong labels by the losses of its epochs, if it has them.
 """
 
 from __future__ import annotations
@@ -96,17 +96,19 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
         return None
     seconds = [epoch["seconds"] for epoch in trainer.history_]
     accuracy = [epoch["val_accuracy"] for epoch in trainer.history_]
+    losses = trainer.loss_history_  # none of methods that look at no losses of single samples
     return {
         **measure(trainer, changed),
         "seconds_per_epoch": _results.quartiles(seconds),
-        "detectors": judge(trainer.loss_history_, accuracy, changed),
+        "detectors": judge(losses, accuracy, changed) if losses.shape[1] else None,
         "history": trainer.history_,
     }
 
 
 def show_table() -> str:
-    """Return the published numbers, and beside them those of the committed runs."""
+    """Return the published numbers, and beside them those of the committed whole runs."""
     runs = [json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))]
+    runs = [run for run in runs if run["settings"]["limit"] is None]
     lines = ["| | " + " | ".join(f"{noise:.0%}" for noise in NOISES) + " |", "|---" * 6 + "|"]
     for name in CORRECTIONS:
         mine = [run for run in runs if run["settings"]["correction"] == name]

@@ -9,7 +9,8 @@ at full size::
 
     python examples/benchmarks/methods_cifar.py --arrays cifar.npz --cache DIR --full
 
-The result goes to ``results/methods_cifar.json``.
+The result goes to ``results/methods_cifar.json`` (``methods_cifar_full.json``). A kept run counts as
+long as the settings are the same; each has the commit that it was made at.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def run_one(
     )
     train = ResidentImages(arrays.x_train, labels, DEVICE, augment=options.augment)
     trainer.fit(train, ResidentImages(arrays.x_test, arrays.y_test, DEVICE))
-    run = {"seed": seed, **measure(trainer, changed)}
+    run = {"seed": seed, "commit": _results.commit(), **measure(trainer, changed)}
     plain = ResidentImages(arrays.x_train, labels, DEVICE)
     run["accuracy_on_given_labels"] = trainer.score(plain)
     run["test_accuracy"] = [epoch["val_accuracy"] for epoch in trainer.history_]
@@ -120,8 +121,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--limit", type=int, default=3000, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, default=2000, metavar="N", help="test on the first N pictures")
     add("--jobs", type=int, help="runs side by side; default: as many as cores, with --full 1")
-    add("--out", type=Path, default=_results.RESULTS / "methods_cifar.json")
+    add("--out", type=Path, help="default: methods_cifar.json in results/, or methods_cifar_full")
     options = parser.parse_args(arguments)
+    name = "methods_cifar_full.json" if options.full else "methods_cifar.json"
+    options.out = options.out or _results.RESULTS / name
     options.model, options.batch_size = "small", 64
     options.precision, options.augment = "float32", False
     if options.full:

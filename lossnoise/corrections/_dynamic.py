@@ -122,6 +122,8 @@ class DynamicBootstrap(Correction):
         if context.epoch <= max(1, self.warmup_epochs(context)):  # the first never bootstraps
             self._usual_spread = spread
             return
+        if context.epoch <= self.warmup_epochs(context) + self._dynamic_epochs(context):
+            return
         if self._usual_spread is None:  # no guess was made in the warm-up
             self._usual_spread = given
         collapsed = are_few(spread, self._usual_spread)

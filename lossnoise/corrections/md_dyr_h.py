@@ -111,7 +111,7 @@ class MDDyrH(MDyrH):
         return mix_losses(own, partner, 0.5) + self.balance(logits, context)
 
     def bootstrapped_epochs(self, context: EpochContext) -> int:
-        """Return how many epochs have bootstrapped, with the present one; below 1 before."""
+        """Return the number of the present epoch from the first that bootstraps; below 1 before."""
         return context.epoch - self.warmup_epochs(context) - self._dynamic_epochs(context)
 
     def _dynamic_epochs(self, context: EpochContext) -> int:

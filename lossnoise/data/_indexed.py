@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -190,10 +191,20 @@ class WholeBatch(NamedTuple):
 
 def _batch_maker(dataset: Dataset[Any]) -> Callable[[list[int]], Any] | None:
     """Return what makes whole batches of a dataset, equal to its samples collated."""
-    if type(dataset) is TensorDataset and all(t.layout is torch.strided for t in dataset.tensors):
-        return lambda indices: [tensor[torch.tensor(indices)] for tensor in dataset.tensors]
+    if type(dataset) is TensorDataset and all(_is_plain(tensor) for tensor in dataset.tensors):
+        return partial(_index_all, dataset.tensors)
     maker = getattr(dataset, "batch_at", None)
     return maker if callable(maker) else None
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def _index_all(tensors: Sequence[Tensor], indices: list[int]) -> list[Tensor]:
+    """Return the rows of each tensor: contiguous, as stacked ones are, whatever they come from."""
+    rows = torch.tensor(indices, dtype=torch.int64)
+    return [t[rows.to(t.device, non_blocking=True)].contiguous() for t in tensors]
 
 
 class StreamBatches(IterableDataset[list[tuple[int, Any]]]):

@@ -61,8 +61,9 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     Notes
     -----
-    The samples travel with their positions, which are taken out again before the model is called.
-    So the ids stay although the trainer removes columns that the model does not take
+    The samples travel with their positions, which are taken out again before the model is
+    called, by a hook that stays on it: the training data can be predicted too. So the ids stay
+    although the trainer removes columns that the model does not take
     (``remove_unused_columns=True``), and no dataset column is needed for them.
 
     A `compute_loss_func` of one's own is called as before. Without one, the loss to train with is
@@ -117,22 +118,23 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         trainer.train_dataset = PairDataset(trainer.train_dataset)
         keeps_all = not trainer.args.remove_unused_columns
         columns = None if keeps_all else _columns_of(trainer.model, trainer.label_names)
-        self._collator = CollateColumns(trainer.data_collator, columns)
-        self._collator.is_active = False  # until there is a hook that takes the ids out again
-        trainer.data_collator = self._collator
+        trainer.data_collator = CollateColumns(trainer.data_collator, columns)
         self._training_loss = trainer.compute_loss_func
         self._label_smoothing = trainer.args.label_smoothing_factor
         trainer.compute_loss_func = self._compute_loss
         trainer.add_callback(self)
+        _keep_ids_from(trainer.model)
         return self
 
     # -- the trainer's events ---------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Have the ids taken out of what the model is called with."""
+        """Look at the ids that the model is called with."""
         self._remove_hook()
-        self._hook = kwargs["model"].register_forward_pre_hook(self._take_ids, with_kwargs=True)
-        self._collator.is_active = True
+        _keep_ids_from(kwargs["model"])
+        self._hook = kwargs["model"].register_forward_pre_hook(
+            self._note_ids, with_kwargs=True, prepend=True
+        )
         if state.global_step > 0:  # resumed
             self._load(_checkpoint_folder(args, state))
 
@@ -152,7 +154,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
             write_state(folder / SAVED_NAME, saved)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the model as it was."""
+        """Look at no further ids."""
         self._remove_hook()
         self.log_.finish("a trainer whose compute_loss is its own has to call compute_loss_func")
 
@@ -172,11 +174,10 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     # -- the steps --------------------------------------------------------------------------
 
-    def _take_ids(
+    def _note_ids(
         self, model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> None:
         self.batch_ids_ = named.get(SAMPLE_ID) if model.training else None
-        return positional, {name: named[name] for name in named if name != SAMPLE_ID}
 
     def _compute_loss(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
@@ -193,9 +194,20 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def _remove_hook(self) -> None:
         self.batch_ids_ = None
         if self._hook is not None:
-            self._collator.is_active = False
             self._hook.remove()
             self._hook = None
+
+
+def _keep_ids_from(model: nn.Module | None) -> None:
+    """Have ids taken out of what a model is called with; not twice."""
+    if model is not None and _without_ids not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_without_ids, with_kwargs=True)
+
+
+def _without_ids(
+    model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return positional, {name: named[name] for name in named if name != SAMPLE_ID}
 
 
 class CollateColumns(AppendIds):

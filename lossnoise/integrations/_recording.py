@@ -242,24 +242,16 @@ class AppendIds:
     ----------
     collate : callable
         Makes a batch of a list of samples, and keeps their order.
-
-    Attributes
-    ----------
-    is_active : bool
-        Whether indices are added.
     """
 
     def __init__(self, collate: Callable[[list[Any]], Any] = default_collate) -> None:
         self.collate = collate
-        self.is_active = True
 
     def __call__(self, pairs: list[Any]) -> Any:
         if not _is_pair(pairs[0]):
             return self.collate(pairs)  # of another dataset, such as one to evaluate on
         indices = torch.tensor([index for index, _ in pairs])
         batch = self.collate([sample for _, sample in pairs])
-        if not self.is_active:
-            return batch
         if isinstance(batch, MutableMapping):
             batch[SAMPLE_ID] = indices
             return batch

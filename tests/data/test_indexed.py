@@ -107,14 +107,18 @@ class Batched(Dataset):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_tensors_are_indexed_to_what_their_samples_are_collated_to(num_workers):
-    columns = (torch.randn(10, 2), torch.arange(10, dtype=torch.int32), torch.rand(10) < 0.5)
+    columns = (
+        torch.randn(10, 2, 3).transpose(1, 2),
+        torch.arange(10, dtype=torch.int32),
+        torch.rand(10) < 0.5,
+    )
     data = TensorDataset(*columns)
     loader = DataLoader(data, batch_size=4, num_workers=num_workers)
     batches = list(IndexedData(loader, 1).in_order())
     for (indices, batch), expected in zip(batches, loader, strict=True):
         assert type(batch) is type(expected)
         for column, other, whole in zip(batch, expected, columns, strict=True):
-            assert column.dtype == other.dtype
+            assert (column.dtype, column.stride()) == (other.dtype, other.stride())
             assert torch.equal(column, other)
             assert torch.equal(column, whole[indices])
 

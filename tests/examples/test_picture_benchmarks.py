@@ -45,6 +45,13 @@ def read(path):
     return json.loads(text)
 
 
+def test_a_method_that_has_no_losses_of_samples_fills_the_table_too(run, pictures, tmp_path):
+    cifar10_table, out = importlib.import_module("cifar10_table"), tmp_path / "mixup.json"
+    words = ["--arrays", pictures, "--correction", "mixup", "--run-dir", tmp_path / "run"]
+    run(cifar10_table, *words, "--model", "small", "--epochs", 2, "--out", out)
+    assert read(out)["figures"]["detectors"] is None
+
+
 def test_a_run_of_the_papers_table_goes_on_and_fills_its_place(
     run, pictures, tmp_path, monkeypatch, capsys
 ):

@@ -103,6 +103,24 @@ def test_the_training_data_can_be_predicted_before_and_after(hf, tmp_path):
     np.testing.assert_array_equal(recorder.loss_history_, history)
 
 
+def test_workers_that_stay_alive_evaluate_the_training_data(hf, tmp_path):
+    settings = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    trainer = hf.make_trainer(tmp_path, N, eval_strategy="epoch", **settings)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.eval_dataset = trainer.train_dataset
+    trainer.train()
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+    assert recorder.loss_history_.shape == (N, 2)
+
+
+def test_a_recorder_may_follow_a_second_trainer(hf, tmp_path):
+    first, second = (hf.make_trainer(tmp_path, N) for _ in range(2))
+    recorder = hf.HuggingFaceLossRecorder().attach(first).attach(second)
+    for columns, trainer in ((2, first), (4, second), (6, first)):
+        trainer.train()
+        assert recorder.loss_history_.shape == (N, columns)
+
+
 def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypatch):
     def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
         return model(**inputs).loss

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS
@@ -97,6 +98,15 @@ def test_resident_pictures_in_every_precision(dtype, channels_last):
         torch.cuda.set_sync_debug_mode("default")
     assert np.isfinite(trainer.losses_).all()
     assert trainer.losses_.dtype == np.float32
+
+
+def test_tensors_on_the_device_are_not_waited_for(make_data, make_net):
+    data = TensorDataset(*(tensor.cuda() for tensor in make_data().tensors))
+    try:
+        trainer = NoisyLabelTrainer(make_net(), epochs=4, callbacks=[NoWaiting()]).fit(data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(trainer.losses_).all()
 
 
 def test_labels_on_the_device_are_checked_before_training():
