@@ -9,8 +9,8 @@ at full size::
 
     python examples/benchmarks/methods_cifar.py --arrays cifar.npz --cache DIR --full
 
-The result goes to ``results/methods_cifar.json`` (``methods_cifar_full.json``). A kept run counts as
-long as the settings are the same; each has the commit that it was made at.
+The result goes to ``results/methods_cifar.json`` (``methods_cifar_full.json``). A kept run counts
+as long as the settings are the same; each has the commit that it was made at.
 """
 
 from __future__ import annotations
