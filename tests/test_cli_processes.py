@@ -1,5 +1,6 @@
 """The command line as a process: pipes, signals, encodings, and how much memory it takes."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -72,8 +73,11 @@ def test_control_c_ends_with_130_and_leaves_nothing(tmp_path):
     ) as process:
         with open(path, "w"):  # opens as soon as the other side reads
             time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            while process.poll() is None:  # Python loses an interrupt in some moments of an import
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+        assert process.returncode == 130
         assert process.stderr.read() == "lossnoise: interrupted\n"
         assert process.stdout.read() == ""
     assert list(out.iterdir()) == []

@@ -113,6 +113,7 @@ def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # SequentialLR's, once
 @pytest.mark.parametrize(
     "scheduler",
     [
