@@ -32,6 +32,7 @@ from quickstart import measure
 from train_cifar import MODELS
 
 from lossnoise import NoisyLabelTrainer
+from lossnoise._files import atomic_open
 from lossnoise.corrections import CORRECTIONS
 from lossnoise.data.cifar import load_arrays, load_cifar10
 from lossnoise.data.resident import ResidentImages
@@ -97,6 +98,9 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
     seconds = [epoch["seconds"] for epoch in trainer.history_]
     accuracy = [epoch["val_accuracy"] for epoch in trainer.history_]
     losses = trainer.loss_history_  # none of methods that look at no losses of single samples
+    if options.losses is not None:
+        with atomic_open(options.losses, "wb") as file:
+            np.savez_compressed(file, losses=losses.astype(np.float16), changed=changed)
     return {
         **measure(trainer, changed),
         "seconds_per_epoch": _results.quartiles(seconds),
@@ -154,6 +158,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--run-dir", type=Path, metavar="DIR", help="folder of the run's checkpoints")
     add("--checkpoint-every", type=int, default=5, metavar="EPOCHS")
     add("--minutes", type=float, help="end after so long, to be continued")
+    add("--losses", type=Path, metavar="FILE.npz", help="keep losses, and which labels are wrong")
     add("--out", type=Path, metavar="FILE.json", help="default: in results/cifar10/")
     options = parser.parse_args(arguments)
     if not options.table and (options.run_dir is None or not (options.data or options.arrays)):

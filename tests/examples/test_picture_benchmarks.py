@@ -63,7 +63,10 @@ def test_a_run_of_the_papers_table_goes_on_and_fills_its_place(
     for _ in range(3):
         run(cifar10_table, *words, "--minutes", 0)  # an epoch, and a checkpoint
         assert "the same command goes on" in capsys.readouterr().out
-    run(cifar10_table, *words)
+    run(cifar10_table, *words, "--losses", tmp_path / "losses.npz")
+    with np.load(tmp_path / "losses.npz", allow_pickle=False) as kept:
+        assert kept["losses"].shape == (80, 4)
+        assert 20 < kept["changed"].sum() < 60
     figures = read(tmp_path / "cross-entropy_0.5_4_0.json")["figures"]
     assert [epoch["epoch"] for epoch in figures["history"]] == [1, 2, 3, 4]
     assert figures["last"] == figures["history"][-1]["val_accuracy"]
