@@ -17,16 +17,6 @@ def benchmarks_on_path(monkeypatch):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, size=(80, 16, 16, 3), dtype=np.uint8)
-    labels = np.arange(80, dtype=np.uint8) % 10
-    arrays = tmp_path / "pictures.npz"
-    np.savez(arrays, x_train=images, y_train=labels, x_test=images, y_test=labels)
-    return arrays
-
-
-@pytest.fixture
 def run(monkeypatch):
     """Call a benchmark's main with words that are also those of its command."""
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,16 +15,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "train_cifar.py"
 @pytest.fixture(scope="module")
 def example():
     return runpy.run_path(str(EXAMPLE))
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, size=(80, 16, 16, 3), dtype=np.uint8)
-    labels = np.arange(80, dtype=np.uint8) % 10
-    path = tmp_path / "pictures.npz"
-    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
-    return path
 
 
 def run(example, pictures, *more):
