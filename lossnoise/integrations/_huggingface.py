@@ -38,8 +38,7 @@ SAVED_NAME = "lossnoise_losses.pt"  # beside what the trainer saves in the folde
 class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     """Record the loss of every training sample in a `transformers.Trainer`.
 
-    `attach` joins it to a trainer that is ready to train. The dataset and the model stay as they
-    are.
+    `attach` joins it to a trainer that is ready to train. The dataset stays as it is.
 
     Parameters
     ----------
