@@ -9,7 +9,7 @@ A run is the paper's recipe (`lossnoise.training.paper_recipe`), with its networ
 was stopped; ``--minutes`` ends it in time, to be continued. Each run that has reached its last
 epoch is one file in ``results/cifar10/``. ``--table`` prints them as Markdown, beside the published
 numbers (those of "bootstrapping" and "loss correction" stand at the hard and the forward one).
-Each also says how well detectors tell wrong labels by the losses of its epochs, if it has them.
+A run also says how well detectors tell wrong labels by the losses of its epochs, if it has them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossnoise.corrections import CORRECTIONS, CrossEntropy, Mixup
+from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDDyrH, MDDyrSH, Mixup
 from lossnoise.corrections._dynamic import DynamicBootstrap, PublishedLookup
 from lossnoise.exceptions import CollapseWarning, InvalidParameterError, ScheduleWarning
 
@@ -345,6 +345,24 @@ def test_the_published_second_pass_is_not_made_during_warm_up(
     correction.begin_epoch(context)
     correction.loss(model, make_batch(), context)
     assert modes == [True]
+
+
+@pytest.mark.parametrize("kind", [MDDyrH, MDDyrSH])
+def test_a_stage_that_does_not_bootstrap_is_no_collapse(kind, make_batch, make_context, reference):
+    model, batch = torch.nn.Linear(2, 3), make_batch()
+    correction = kind(warmup=1, dynamic_mixup=2)
+    for epoch in (1, 2, 3, 4):  # all guess one class from the second on, bootstrapped in the fourth
+        with torch.no_grad():
+            model.weight.copy_(torch.tensor([[3.0, 0.0], [-3.0, 3.0], [-3.0, -3.0]]))
+            model.bias.copy_(torch.tensor([100.0 * (epoch > 1), 0.0, 0.0]))
+        context = make_context(epoch=epoch, noise_proba=reference.posterior)
+        correction.begin_epoch(context)
+        correction.loss(model, batch, context)
+        if epoch == 4:
+            with pytest.warns(CollapseWarning, match=r"in epoch 4, .* for at least 1 epoch\."):
+                correction.end_epoch(context)
+        else:
+            correction.end_epoch(context)
 
 
 @every_method
