@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,26 @@ LARGEST_STEP = 4.0  # of a log-probability in one Newton step
 RIDGE = 1e-10  # keeps the Hessian regular where all mass lies in few cells
 
 
-def log_concave_fit(counts: FloatArray) -> FloatArray:
-    """Return the log-concave probabilities of cells that make their counts most likely.
+class LogConcaveFit(NamedTuple):
+    """A log-concave distribution on equal cells.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n_cells,), float64
+        They sum to 1.
+    terms : list of int
+        Columns of the basis that its logarithm is made of: the line, and a hinge for each kink.
+    weights : ndarray of shape (n_terms,), float64
+        Their weights; those of hinges are at least 0.
+    """
+
+    probabilities: FloatArray
+    terms: list[int]
+    weights: FloatArray
+
+
+def log_concave_fit(counts: FloatArray, start: LogConcaveFit | None = None) -> LogConcaveFit:
+    """Return the log-concave distribution on cells that makes their counts most likely.
 
     The logarithm of the probabilities is a straight line bent downwards at kinks, log p(x) =
     s x - sum_j t_j max(x - x_j, 0) + const. with t_j >= 0. Kinks enter one by one where the
@@ -27,11 +46,14 @@ def log_concave_fit(counts: FloatArray) -> FloatArray:
     ----------
     counts : ndarray of shape (n_cells,), float64
         Samples in each cell, at least three cells, not all empty.
+    start : LogConcaveFit, optional
+        The fit to other counts of these cells. The result is the same, and found sooner where
+        the counts are nearly the same.
 
     Returns
     -------
-    probabilities : ndarray of shape (n_cells,), float64
-        They sum to 1.
+    fit : LogConcaveFit
+        The distribution.
 
     References
     ----------
@@ -39,67 +61,58 @@ def log_concave_fit(counts: FloatArray) -> FloatArray:
        densities based on complete and censored data", arXiv:0707.4643.
     """
     share = counts / counts.sum()
-    line, hinges = _basis(len(counts))
+    basis = _basis(len(counts))
     tolerance = 1e-4 / np.sqrt(counts.sum())  # far below what chance moves
-    kinks: list[int] = []
-    weights = _newton(line, np.zeros(1), share, NEWTON_STEPS)
-    probabilities = _probabilities(line @ weights)
+    terms, weights = ([0], np.zeros(1)) if start is None else (start.terms, start.weights)
+    terms, weights = _solve(terms, weights, basis, share, NEWTON_STEPS)
     exact = True
     for _ in range(MAX_STEPS):
-        gain = (share - probabilities) @ hinges
-        best = int(gain.argmax())
-        done = gain[best] < tolerance or best in kinks
+        probabilities = _probabilities(basis[:, terms] @ weights)
+        gain = (share - probabilities) @ basis[:, 1:]
+        best = 1 + int(gain.argmax())
+        done = gain[best - 1] < tolerance or best in terms
         if done and exact:
             break
         if not done:
-            kinks, weights = [*kinks, best], np.append(weights, 0.0)
+            terms, weights = [*terms, best], np.append(weights, 0.0)
         exact, steps = done, NEWTON_STEPS if done else ROUGH_STEPS
-        kinks, weights = _solve(kinks, weights, line, hinges, share, steps)
-        probabilities = _probabilities(_design(line, hinges, kinks) @ weights)
-    return probabilities
+        terms, weights = _solve(terms, weights, basis, share, steps)
+    return LogConcaveFit(_probabilities(basis[:, terms] @ weights), terms, weights)
 
 
 @lru_cache(maxsize=4)
-def _basis(size: int) -> tuple[FloatArray, FloatArray]:
-    """Return the line ``(size, 1)`` and the downward hinges ``(size, size - 2)``."""
+def _basis(size: int) -> FloatArray:
+    """Return a line and the downward hinges, one in each column, ``(size, size - 1)``."""
     x = (np.arange(size) + 0.5) / size
-    hinges = np.minimum(0.0, x[None, 1:-1] - x[:, None])
-    return x[:, None], hinges
-
-
-def _design(line: FloatArray, hinges: FloatArray, kinks: list[int]) -> FloatArray:
-    return np.column_stack([line, hinges[:, kinks]])
+    return np.column_stack([x, np.minimum(0.0, x[None, 1:-1] - x[:, None])])
 
 
 def _solve(
-    kinks: list[int],
-    weights: FloatArray,
-    line: FloatArray,
-    hinges: FloatArray,
-    share: FloatArray,
-    steps: int,
+    terms: list[int], weights: FloatArray, basis: FloatArray, share: FloatArray, steps: int
 ) -> tuple[list[int], FloatArray]:
     """Fit the bends at some kinks; those that would turn upwards are straightened and left out."""
     while True:
-        wanted = _newton(_design(line, hinges, kinks), weights, share, steps)
-        upward = wanted[1:] < 0.0
+        wanted = _newton(basis[:, terms], weights, share, steps)
+        upward = wanted < 0.0
+        upward[0] = False  # the line may fall
         if not upward.any():
-            return kinks, wanted
-        now = weights[1:][upward]
-        shares = now / (now - wanted[1:][upward])
+            return terms, wanted
+        shares = weights[upward] / (weights[upward] - wanted[upward])
         weights = weights + shares.min() * (wanted - weights)
-        keep = weights[1:] > 0.0
+        keep = weights > 0.0
         keep[np.flatnonzero(upward)[shares.argmin()]] = False
-        weights = weights[np.append(True, keep)]
-        kinks = [kink for kink, kept in zip(kinks, keep, strict=True) if kept]
+        keep[0] = True
+        weights = weights[keep]
+        terms = [term for term, kept in zip(terms, keep, strict=True) if kept]
 
 
 def _newton(design: FloatArray, weights: FloatArray, share: FloatArray, steps: int) -> FloatArray:
     """Return the weights of the most likely probabilities, without bounds."""
+    wanted = share @ design
     for _ in range(steps):
         probabilities = _probabilities(design @ weights)
-        gradient = design.T @ (share - probabilities)
-        mean = design.T @ probabilities
+        mean = probabilities @ design
+        gradient = wanted - mean
         hessian = (design * probabilities[:, None]).T @ design - mean[:, None] * mean
         hessian.flat[:: len(hessian) + 1] += RIDGE  # its diagonal
         step = np.linalg.solve(hessian, gradient)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from lossnoise.detectors._log_concave import log_concave_fit
+from lossnoise.detectors._log_concave import LogConcaveFit, log_concave_fit
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import FloatArray
 
@@ -124,16 +124,22 @@ def gains_more(counts: FloatArray, enough: float) -> bool:
     EM with log-concave fits, from several divisions of the cells. The gain only rises, so that
     the first one that is enough ends it.
     """
-    one = float(counts @ _log(log_concave_fit(counts)))
+    one = float(counts @ _log(log_concave_fit(counts).probabilities))
     ends = np.cumsum(counts)
     cells = np.arange(len(counts))
     for split in SPLITS:
         upper = expit((cells - np.searchsorted(ends, split * ends[-1])).astype(np.float64))
+        previous: list[LogConcaveFit | None] = [None, None]
         for _ in range(STEPS):
             masses = counts * (1.0 - upper), counts * upper
             if min(mass.sum() for mass in masses) < FEWEST:
                 break
-            right, wrong = (mass.sum() / ends[-1] * log_concave_fit(mass) for mass in masses)
+            fits = [log_concave_fit(*case) for case in zip(masses, previous, strict=True)]
+            shares = [mass.sum() / ends[-1] for mass in masses]
+            right, wrong = (
+                share * fit.probabilities for share, fit in zip(shares, fits, strict=True)
+            )
+            previous = [*fits]
             if counts @ _log(right + wrong) - one > enough:
                 return True
             upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)

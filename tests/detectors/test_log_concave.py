@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -42,19 +42,33 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_as_likely_as_a_general_optimiser_finds(name):
     counts = np.array(CASES[name])
-    probabilities = log_concave_fit(counts)
+    probabilities = log_concave_fit(counts).probabilities
     _, best = slow_fit(counts)
     assert log_likelihood(counts, probabilities) >= best - 1e-6
 
 
 def test_log_concave_counts_are_their_own_fit():
     counts = np.array([1.0, 5.0, 10.0, 10.0, 5.0, 1.0])
-    np.testing.assert_allclose(log_concave_fit(counts), counts / counts.sum(), atol=1e-6)
+    np.testing.assert_allclose(
+        log_concave_fit(counts).probabilities, counts / counts.sum(), atol=1e-6
+    )
 
 
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=40).filter(any))
 def test_always_a_log_concave_distribution(counts):
-    probabilities = log_concave_fit(np.array(counts, dtype=float))
+    probabilities = log_concave_fit(np.array(counts, dtype=float)).probabilities
     assert probabilities.sum() == pytest.approx(1.0)
     inside = probabilities > 1e-200
     assert np.diff(np.log(probabilities[inside]), 2).max(initial=0.0) <= 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(0.0, 1.0)), min_size=3, max_size=40))
+def test_another_fit_to_start_from_changes_nothing(cells):
+    counts, shares = np.array(cells, dtype=float).T
+    assume((counts * shares).sum() > 0.0)
+    start = log_concave_fit(counts)
+    once = log_concave_fit(counts * shares)
+    again = log_concave_fit(counts * shares, start)
+    expected = log_likelihood(counts * shares + 1e-300, once.probabilities + 1e-300)
+    found = log_likelihood(counts * shares + 1e-300, again.probabilities + 1e-300)
+    assert found == pytest.approx(expected, abs=1e-4)
