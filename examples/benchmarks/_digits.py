@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from _comparison import Noise
 from quickstart import NoisyDigits, load_noisy_digits
 from sklearn.datasets import load_digits, load_sample_images
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lossnoise.data import replace_inputs
-
-Noise = tuple[float, str, bool]  # share of samples, kind, whether the true class may be drawn
 
 REVIEWED = 100  # training samples whose true label is known, to methods that need some
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lossnoise.data.cifar import load_arrays
+from lossnoise.data.resident import ResidentImages
+
 BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
 
 
@@ -71,22 +74,48 @@ def test_a_run_of_the_papers_table_goes_on_and_fills_its_place(
 
 
 @pytest.mark.filterwarnings("ignore:Predictions concentrate")
-def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path):
+def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path, capsys):
     methods_cifar = importlib.import_module("methods_cifar")
-    out = tmp_path / "result.json"
-    words = ["--arrays", pictures, "--cache", tmp_path / "cache", "--out", out, "--jobs", 1]
-    words += ["--corrections", "cross-entropy", "m-dyr-h", "--noise", 0.5, "--seeds", 0, 1]
-    words += ["--limit", 60, "--limit-test", 20, "--epochs", 2]
-    run(methods_cifar, *words)
+    out, again = tmp_path / "result.json", tmp_path / "again.json"
+    words = ["--arrays", pictures, "--jobs", 1, "--noise", "symmetric-0.5", "--seeds", 0, 1]
+    words += ["--corrections", "cross-entropy", "m-dyr-h", "--limit", 60, "--limit-test", 20]
+    words += ["--epochs", 2, "--cache", tmp_path / "cache"]
+    run(methods_cifar, *words, "--out", out)
     result = read(out)
-    gain = result["comparison"]["m-dyr-h over cross-entropy, 0.5"]["gain"]
-    plain, ours = (cell["summary"]["last"]["mean"] for cell in result["cells"])
-    assert gain == pytest.approx(ours - plain, abs=1e-4)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
-    assert len(kept) == 4
-    run(methods_cifar, *words)
-    assert read(out)["cells"] == result["cells"]
-    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    plain, ours = result["cells"]
+    means = [cell["summary"]["last"]["mean"] for cell in (ours, plain)]
+    gain = ours["over"]["cross-entropy"]["mean"]
+    assert gain == pytest.approx(means[0] - means[1], abs=1e-4)
+    assert result["settings"] | {"limit": 60, "epochs": 2, "seeds": [0, 1]} == result["settings"]
+
+    made = "symmetric-0.5       m-dyr-h                seed 1"
+    assert made in capsys.readouterr().out
+    run(methods_cifar, *words, "--out", again)
+    words = words[:-2]  # no cache
+    run(methods_cifar, *words, "--reuse", out, "--out", again)
+    assert read(again)["cells"] == result["cells"]
+    assert made not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="was made with other settings"):
+        run(methods_cifar, *words, "--epochs", 3, "--reuse", out, "--out", again)
+
+
+def test_a_part_of_the_pictures_with_every_kind_of_noise(pictures):
+    kinds, comparison = importlib.import_module("_pictures"), importlib.import_module("_comparison")
+    arrays = kinds.part_of(load_arrays(pictures), 60, 20, 8)
+    assert arrays.x_train.shape == (60, 8, 8, 3)
+    square = load_arrays(pictures).x_train[3, 2:4, 4:6, 1]
+    assert arrays.x_train[3, 1, 2, 1] == round(float(square.mean()))
+    for noise in comparison.NOISES:
+        noisy = kinds.with_noise(arrays, noise, seed=0)
+        moved = noisy.labels != arrays.y_train
+        foreign = (noisy.images != arrays.x_train).any(axis=(1, 2, 3))
+        assert np.array_equal(noisy.changed, foreign if noise[1] == "open-set" else moved)
+        assert noisy.changed.mean() <= noise[0] + 0.02
+        clean = kinds.reviewed_samples(noisy, arrays.y_train, 0, "cpu")
+        known = {(x.numpy().tobytes(), int(y)) for x, _, y in clean}
+        dataset = ResidentImages(arrays.x_train, arrays.y_train, "cpu")
+        assert len(clean) == 3
+        assert known <= {(x.numpy().tobytes(), int(y)) for x, y in dataset}
 
 
 def test_the_cost_of_an_epoch_is_that_over_a_bare_loop(run, tmp_path, capsys):

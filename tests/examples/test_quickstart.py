@@ -45,7 +45,11 @@ def test_digits_benchmark_writes_every_run_with_its_environment(tmp_path, monkey
     for noise in noises[1:]:
         share = cells[noise, "dyr-h"]["summary"]["true_rate"]["mean"]
         assert share == pytest.approx(0.4, abs=1e-3)
-    assert cells["pair-0.4", "cross-entropy"]["over_plain"] == {"mean": 0.0, "standard_error": 0.0}
+    plain, other = (cells["pair-0.4", name] for name in ("cross-entropy", "dyr-h"))
+    gains = [b["last"] - a["last"] for a, b in zip(plain["runs"], other["runs"], strict=True)]
+    gain = {"mean": sum(gains) / 2, "standard_error": abs(gains[0] - gains[1]) / 2}
+    assert other["over"]["cross-entropy"] == pytest.approx(gain, abs=2e-5)
+    assert plain["over"] == {}
     assert "after_warmup" in cells["pair-0.4", "dyr-h"]["summary"]
     assert {"commit", "versions", "processor"} <= set(result["environment"])
     last = [run["last"] for run in cells["pair-0.4", "dyr-h"]["runs"]]
