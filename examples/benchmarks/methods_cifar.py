@@ -3,7 +3,7 @@
     python examples/benchmarks/methods_cifar.py --arrays cifar.npz --cache DIR
 
 Pictures at half their size and a small network, so that the four methods of the paper take about
-two hours on two cores at 50 and 80 % redrawn labels; ``--corrections`` and ``--noise`` make others.
+40 minutes on two cores at 50 and 80 % redrawn labels; ``--corrections`` and ``--noise`` make others.
 The same pictures, epochs, schedule and first weights for each, no augmentation. On a GPU at full
 size, with the paper's network::
 
@@ -39,7 +39,7 @@ from lossnoise.training import Precision
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 OF_THE_PAPER = ["cross-entropy", "mixup", "m-dyr-h", "md-dyr-sh"]
-SMALL = {"model": "small", "size": 16, "limit": 5000, "limit_test": 2000, "epochs": 40}
+SMALL = {"model": "small", "size": 16, "limit": 5000, "limit_test": 2000, "epochs": 60}
 SMALL |= {"batch_size": 64, "lr": 0.02, "precision": "float32", "augment": False}
 FULL = {"model": "preact_resnet18", "size": 32, "limit": 50_000, "limit_test": 10_000}
 FULL |= {"epochs": 100, "batch_size": 128, "lr": 0.1, "precision": "bfloat16", "augment": True}
