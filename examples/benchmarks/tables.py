@@ -259,15 +259,23 @@ def _means(summary: dict[str, Any], figures: tuple[str, ...]) -> str:
 
 
 def pictures() -> str:
-    """Return accuracy, detection and what was memorised on a part of CIFAR-10."""
+    """Return accuracy, gains, detection and what was memorised on a part of CIFAR-10."""
     rows = []
     for cell in result("methods_cifar")["cells"]:
         summary = cell["summary"]
         given, auroc = (summary[name]["mean"] for name in ("accuracy_on_given_labels", "auroc"))
-        accuracy = _means(summary | {"diverged": 0}, ("last", "best"))
-        name = f"`{cell['correction']}`, {100 * cell['noise']:.0f} %"
-        rows.append([name, accuracy, f"{given:.3f}", f"{auroc:.3f}", _rates(summary)])
-    return markdown(["", "accuracy", "on the given labels", "AUROC", "noise rate, true one"], rows)
+        gains = [_gain(cell["over"].get(name)) for name in ("cross-entropy", "mixup")]
+        name = f"`{cell['correction']}`, {NOISE_NAMES[cell['noise_name']]}"
+        figures = [f"{given:.3f}", f"{auroc:.3f}", _rates(summary)]
+        rows.append([name, _means(summary, ("last", "best")), *gains, *figures])
+    gains = ["over cross-entropy", "over mixup"]
+    others = ["on the given labels", "AUROC", "noise rate, true one"]
+    return markdown(["", "accuracy", *gains, *others], rows)
+
+
+def _gain(gain: dict[str, float] | None) -> str:
+    """Return a mean difference and its standard error."""
+    return "" if gain is None else f"{gain['mean']:+.3f} ({gain['standard_error']:.3f})"
 
 
 def _rates(summary: dict[str, Any]) -> str:

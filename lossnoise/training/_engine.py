@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
-from lossnoise.corrections._logits import LogitsModel, user_model
+from lossnoise.corrections._logits import LogitsModel, bare, user_model
 from lossnoise.corrections._nested import map_tensors
 from lossnoise.training._distributed import is_distributed
 
@@ -107,11 +107,12 @@ class TrainingEngine:
         self._channels_last = precision.channels_last
         self._scheduler = scheduler
         layout = torch.channels_last if precision.channels_last else torch.preserve_format
-        make = model_factory or partial(_fresh_copy, model)
-        modules = [model, *(make() for _ in range(num_models - 1))]
+        own = bare(model)
+        make = model_factory or partial(_fresh_copy, own)
+        modules = [own, *(make() for _ in range(num_models - 1))]
         for module in modules:
             module.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub
-        self.models = [_wrap(LogitsModel(module)) for module in modules]
+        self.models = [_wrap(LogitsModel(module), model) for module in modules]
         self.optimizers = [_make_optimizer(optimizer, module) for module in modules]
         self.schedulers = self._make_schedulers(num_epochs)
         self.scalers = [self._make_scaler() for _ in modules]
@@ -276,11 +277,15 @@ def _tensors_of(optimizer: Optimizer) -> Iterator[tuple[tuple[int, str], Tensor]
                 yield (number, name), value
 
 
-def _wrap(model: LogitsModel) -> nn.Module:
-    """Return the model as it is trained: by `DistributedDataParallel` in a distributed run."""
+def _wrap(model: LogitsModel, given: nn.Module) -> nn.Module:
+    """Return the model as it is trained: by `DistributedDataParallel` in a distributed run.
+
+    One that the user's model came in says whether some parameters may go unused.
+    """
     if not is_distributed() or not any(p.requires_grad for p in model.parameters()):
         return model
-    return DistributedDataParallel(model)
+    unused = getattr(given, "find_unused_parameters", False)
+    return DistributedDataParallel(model, find_unused_parameters=unused)
 
 
 def _make_optimizer(optimizer: OptimizerFactory | Optimizer | None, model: nn.Module) -> Optimizer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossnoise.corrections import CrossEntropy
+from lossnoise.corrections._logits import bare
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._run import RESULTS
 from lossnoise.training._wiring import make_engine
@@ -24,7 +25,7 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     """Write a fitted trainer's model and results, whole or not at all."""
     content = {
         "kind": KIND,
-        "model": trainer.model.state_dict(),
+        "model": bare(trainer.model).state_dict(),
         "num_classes": trainer.num_classes_,
         "history": trainer.history_,
         "recorder": trainer.recorder_.state_dict(),
@@ -36,9 +37,10 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
 def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     """Give a trainer the model and the results in a file."""
     content = _read(path)
-    if _shapes(content["model"]) != _shapes(trainer.model.state_dict()):  # before anything changes
+    model = bare(trainer.model)
+    if _shapes(content["model"]) != _shapes(model.state_dict()):  # before anything changes
         raise _no_file(path, "has other parameters than the trainer's model")
-    trainer.model.load_state_dict(content["model"])
+    model.load_state_dict(content["model"])
     for name in ("detector_", "correction_"):  # of an earlier fit
         trainer.__dict__.pop(name, None)
     trainer.engine_ = make_engine(trainer, CrossEntropy())

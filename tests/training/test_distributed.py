@@ -123,3 +123,18 @@ def test_one_process_needs_no_group():
     assert not torch.distributed.is_initialized()
     NoisyLabelTrainer(nn.Linear(2, 3), epochs=1)
     assert not torch.distributed.is_initialized()
+
+
+def test_a_wrapped_model_of_which_a_part_goes_unused(tmp_path):
+    done = torchrun(SCRIPT, "partly used", tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = results(tmp_path)
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        from two_ranks import PartlyUsed, make_data
+    finally:
+        sys.path.pop(0)
+    bare = NoisyLabelTrainer(PartlyUsed()).load(tmp_path / "trainer0.pt")
+    assert bare.score(make_data(100, 1)) == pytest.approx(first["val_accuracy"][-1])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lossnoise import NoisyLabelTrainer
@@ -31,6 +32,15 @@ def make_net(seed=0):
     torch.manual_seed(seed)  # both ranks alike; the trainer would see to it anyway
     layers = [nn.Linear(2, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)]
     return nn.Sequential(*layers)
+
+
+class PartlyUsed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = make_net(), nn.Linear(2, 3)
+
+    def forward(self, inputs):
+        return self.used(inputs)
 
 
 class Stop(Callback):
@@ -87,6 +97,12 @@ def run(task, folder):
         if int(os.environ["RANK"]) == 0:  # the others need not take part
             assert trainer.predict(val).shape == (100,)
             assert 0.0 <= trainer.score(val) <= 1.0
+        return trainer
+    if task == "partly used":
+        distributed.init_process_group("gloo")
+        model = DistributedDataParallel(PartlyUsed(), find_unused_parameters=True)
+        trainer = NoisyLabelTrainer(model, **settings).fit(make_data(), make_data(100, 1))
+        trainer.save(folder / f"trainer{os.environ['RANK']}.pt")
         return trainer
     if task == "unsharded":
         return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
