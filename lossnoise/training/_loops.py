@@ -27,14 +27,14 @@ def train_epoch(
     loader: DataLoader[Any],
     correction: Correction,
     context: EpochContext,
-    on_batch_end: Callable[[int, int], None],
+    on_batch_end: Callable[[Batch, int, int], None],
 ) -> float:
     """Train every model for one epoch; return the mean training loss over the samples."""
     total = torch.zeros(2, device=engine.device)
     for number, batch in enumerate(device_batches(loader, engine, context.num_classes), 1):
         total[0] += correction.train_step(engine, batch, context).sum()
         total[1] += len(batch.labels)
-        on_batch_end(number, len(loader))
+        on_batch_end(batch, number, len(loader))
     loss, seen = sum_over_ranks(total).tolist()
     return float(loss / seen)
 

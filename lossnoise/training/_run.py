@@ -37,7 +37,6 @@ from lossnoise.training._distributed import (
     gather_objects,
     mean_over_ranks,
     rank_and_size,
-    sum_over_ranks,
 )
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._loops import (
@@ -48,6 +47,7 @@ from lossnoise.training._loops import (
 )
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators
+from lossnoise.training._seen import RunningLosses, SeenLabels, check_same_labels
 from lossnoise.training.recorder import LossRecorder
 
 BatchHook = Callable[[int, int], None]
@@ -113,6 +113,8 @@ class TrainingRun:
         self._suggested: NDArray[np.int64] | None = None
         self._told: set[str] = set()  # what was warned of, once in a run
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
+        self._seen = SeenLabels(self.train_data.num_samples, engine.device)
+        self._resumed: Tensor | None = None  # labels of the run that this one goes on with
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
         if resident:
@@ -126,9 +128,15 @@ class TrainingRun:
         self._running.reset()
         self.train_data.begin_epoch(epoch)
         self.correction.begin_epoch(self.context)
+
+        def on_batch(batch: Batch, number: int, num_batches: int) -> None:
+            self._seen.record(batch.indices, batch.labels)
+            on_batch_end(number, num_batches)
+
         train_loss = train_epoch(
-            self.engine, self._train_loader, self.correction, self.context, on_batch_end
+            self.engine, self._train_loader, self.correction, self.context, on_batch
         )
+        self._check_resumed(self._seen.collect)
         self.engine.step_schedules()
         self._take_losses(train_loss)
         record = self._record(epoch, train_loss)
@@ -148,6 +156,7 @@ class TrainingRun:
         judged = self._sweep(judge).cpu().numpy()
         predicted, suggested, given = np.ascontiguousarray(judged[:, 1:].astype(np.int64).T)
         self._given, self._suggested = given, suggested
+        self._check_resumed(lambda: torch.from_numpy(given))
         self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
@@ -179,6 +188,7 @@ class TrainingRun:
             "generators": gather_objects(self.generators.state_dict()),
             "data": self.train_data.state_dict(),
             "losses": losses,
+            "labels": self._seen.collect(),
             "recorder": self.recorder.state_dict(),
         }
 
@@ -190,8 +200,15 @@ class TrainingRun:
         self.recorder.load_state_dict(state["recorder"])
         if state["losses"] is not None:
             self._fit(state["losses"].cpu().numpy())
+        self._resumed = state["labels"]
         self.train_data.load_state_dict(state["data"])
         self.generators.load_state_dict(state["generators"][rank_and_size()[0]])
+
+    def _check_resumed(self, labels: Callable[[], Tensor]) -> None:
+        """Raise, once, where the data of a resumed run have other labels than its first part."""
+        if self._resumed is not None:
+            check_same_labels(self._resumed, labels())
+            self._resumed = None
 
     def _take_losses(self, train_loss: float) -> None:
         """Record the losses that the epoch gave; fit the mixture to them, or else to swept ones.
@@ -302,35 +319,6 @@ class TrainingRun:
             all_mean=mean_over_ranks,
             shard=rank_and_size(),
         )
-
-
-class RunningLosses:
-    """Losses that the training steps of an epoch gave, on the training device."""
-
-    def __init__(self, num_samples: int, device: torch.device) -> None:
-        self._losses = torch.zeros(num_samples, dtype=torch.float32, device=device)
-        self._times = torch.zeros(num_samples, dtype=torch.float32, device=device)
-
-    def reset(self) -> None:
-        """Begin an epoch."""
-        self._losses.zero_()
-        self._times.zero_()
-
-    def record(self, indices: Tensor, losses: Tensor) -> None:
-        """Keep the losses of a batch."""
-        self._losses[indices] = losses
-        self._times.index_fill_(0, indices, 1.0)  # to assign a number waits for the device
-
-    def collect(self) -> NDArray[np.float32] | None:
-        """Return the loss of each sample, or None where some were not seen.
-
-        A sample that several processes saw, to have shares of one length, counts by its mean.
-        """
-        losses, times = sum_over_ranks(self._losses), sum_over_ranks(self._times)
-        if not bool((times > 0.0).all()):
-            return None
-        collected: NDArray[np.float32] = (losses / times).cpu().numpy()
-        return collected
 
 
 def evidence(noise_proba: NDArray[np.float64]) -> float:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR
+from torch.utils.data import TensorDataset
 
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
@@ -98,6 +99,29 @@ def test_resuming_needs_the_same_data_and_model(build, make_data, make_net, tmp_
     deeper = nn.Sequential(nn.Linear(2, 3))
     with pytest.raises(InvalidDataError, match="made with shapes of the parameters = "):
         build(deeper, checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+
+
+@pytest.mark.parametrize("correction", ["cross-entropy", "mixup"])
+@pytest.mark.parametrize("stopped", [True, False])
+def test_resuming_needs_the_same_labels(build, make_data, tmp_path, correction, stopped):
+    """Corrected labels would be mixed with the old ones, or not be learned from at all."""
+    settings = {"epochs": 4, "checkpoint_dir": tmp_path, "correction": correction}
+    data = make_data()
+    build(**settings, callbacks=[Stop()] * stopped).fit(data)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    inputs, labels = data.tensors
+    corrected = labels.clone()
+    corrected[[5, 9]] = (labels[[5, 9]] + 1) % 3
+    message = (
+        "The 'train' parameter of NoisyLabelTrainer.fit must be the data that the resumed run was "
+        "trained on. Got other labels of 2 of 96 samples (sample 5 has "
+        f"{int(corrected[5])} for {int(labels[5])}) instead: to learn from corrected labels, begin "
+        "a run in another checkpoint_dir."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(**settings).fit(TensorDataset(inputs, corrected), resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert len(build(**settings).fit(data, resume=True).history_) == 4
 
 
 def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):

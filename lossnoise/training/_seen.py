@@ -1,0 +1,75 @@
+"""What the training steps of an epoch saw of each sample, kept on the training device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossnoise._validation import invalid_data
+from lossnoise.training._distributed import sum_over_ranks
+
+UNSEEN = -1
+
+
+class RunningLosses:
+    """Losses that the training steps of an epoch gave, on the training device."""
+
+    def __init__(self, num_samples: int, device: torch.device) -> None:
+        self._losses = torch.zeros(num_samples, dtype=torch.float32, device=device)
+        self._times = torch.zeros(num_samples, dtype=torch.float32, device=device)
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self._losses.zero_()
+        self._times.zero_()
+
+    def record(self, indices: Tensor, losses: Tensor) -> None:
+        """Keep the losses of a batch."""
+        self._losses[indices] = losses
+        self._times.index_fill_(0, indices, 1.0)  # to assign a number waits for the device
+
+    def collect(self) -> NDArray[np.float32] | None:
+        """Return the loss of each sample, or None where some were not seen.
+
+        A sample that several processes saw, to have shares of one length, counts by its mean.
+        """
+        losses, times = sum_over_ranks(self._losses), sum_over_ranks(self._times)
+        if not bool((times > 0.0).all()):
+            return None
+        collected: NDArray[np.float32] = (losses / times).cpu().numpy()
+        return collected
+
+
+class SeenLabels:
+    """The label of each sample, as the training steps met it."""
+
+    def __init__(self, num_samples: int, device: torch.device) -> None:
+        self._labels = torch.full((num_samples,), UNSEEN, dtype=torch.int64, device=device)
+
+    def record(self, indices: Tensor, labels: Tensor) -> None:
+        """Keep the labels of a batch."""
+        self._labels[indices] = labels
+
+    def collect(self) -> Tensor:
+        """Return the label of each sample, int64 on the CPU; `UNSEEN` where no process met it."""
+        seen = self._labels != UNSEEN
+        times = sum_over_ranks(seen.long())
+        total = sum_over_ranks(self._labels.where(seen, torch.zeros_like(self._labels)))
+        return torch.where(times > 0, total // times.clamp(min=1), UNSEEN).cpu()
+
+
+def check_same_labels(old: Tensor, new: Tensor) -> None:
+    """Raise where samples have other labels than in the part of a run that is resumed."""
+    other = (old != new) & (old != UNSEEN) & (new != UNSEEN)
+    if bool(other.any()):
+        first = int(other.nonzero()[0])
+        example = f"sample {first} has {int(new[first])} for {int(old[first])}"
+        raise invalid_data(
+            "NoisyLabelTrainer.fit",
+            "train",
+            "the data that the resumed run was trained on",
+            f"other labels of {int(other.sum())} of {len(old)} samples ({example})",
+            "to learn from corrected labels, begin a run in another checkpoint_dir",
+        )
