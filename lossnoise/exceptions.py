@@ -20,6 +20,7 @@ __all__ = [
     "ModelOutputWarning",
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
+    "NonFiniteLossWarning",
     "RenormalizedWarning",
     "ScheduleWarning",
     "SmallBatchWarning",
@@ -66,6 +67,10 @@ class NoSeparableNoiseWarning(LossNoiseWarning):
 
 class UnattainableThresholdWarning(LossNoiseWarning):
     """No threshold on these losses gives what was asked for."""
+
+
+class NonFiniteLossWarning(LossNoiseWarning):
+    """Losses of a loop of one's own are NaN or infinite, and were left out."""
 
 
 class RenormalizedWarning(LossNoiseWarning):

@@ -20,6 +20,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise.exceptions import InvalidDataError
 
 
@@ -292,40 +293,42 @@ class IndexedCollate:
         if isinstance(pairs[0], WholeBatch):
             return torch.tensor(pairs[0].indices), pairs[0].sample
         indices = torch.tensor([index for index, _ in pairs])
-        before = [_label_of(sample) for _, sample in pairs]
-        batch = self.collate([sample for _, sample in pairs])
+        samples = [sample for _, sample in pairs]
+        batch = self.collate(samples)
         if self.collate is not default_collate:
-            _check_order(before, _label_of(batch))
+            check_collated("NoisyLabelTrainer", samples, batch)
         return indices, batch
 
 
-def _label_of(sample: Any) -> Any:
-    """Return what is probably the label of a sample, or the labels of a batch."""
-    if isinstance(sample, (tuple, list)) and len(sample) == 2:
-        return sample[1]
-    return None
-
-
-def _check_order(before: list[Any], after: Any) -> None:
+def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
     """Raise where a user's collate function has changed the order or the number of samples."""
+    after = _label_of(batch)
     if not isinstance(after, Tensor) or after.ndim != 1:
         return
-    if len(after) != len(before):
+    if len(after) != len(samples):
         raise InvalidDataError(
-            "The collate function of NoisyLabelTrainer's loaders must keep every sample. "
-            f"Got {len(after)} of {len(before)} instead."
+            f"The collate function of {owner}'s loaders must keep every sample. Got {len(after)} "
+            f"of {len(samples)} instead."
         )
     try:
-        labels = [int(label) for label in before]
-    except (TypeError, ValueError):
+        labels = [int(_label_of(sample)) for sample in samples]
+    except (TypeError, ValueError, RuntimeError):  # none, or more than a number
         return
     found = [int(label) for label in after.tolist()]
     if found != labels and sorted(found) == sorted(labels):
         raise InvalidDataError(
-            "The collate function of NoisyLabelTrainer's loaders must keep the order of the "
-            "samples. Got another one instead: every loss would go to another sample. Sort inside "
-            "the model."
+            f"The collate function of {owner}'s loaders must keep the order of the samples. Got "
+            "another one instead: every loss would go to another sample. Sort inside the model."
         )
+
+
+def _label_of(sample: Any) -> Any:
+    """Return what is probably the label of a sample, or the labels of a batch."""
+    if is_mapping(sample):
+        return next((sample[name] for name in LABEL_NAMES if name in sample.keys()), None)  # noqa: SIM118  # mapping-like
+    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        return sample[1]
+    return None
 
 
 class BatchIndices(Sampler[list[int]]):

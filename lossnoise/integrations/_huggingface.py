@@ -22,7 +22,6 @@ from lossnoise.integrations._recording import (
     PairDataset,
     RecordsLosses,
     check_dataset,
-    class_losses,
 )
 from lossnoise.training.checkpoint import read_state, write_state
 
@@ -73,7 +72,11 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
     several processes each has the losses of all. Not for models that one process spreads over
-    several GPUs with `DataParallel`, nor for batches grouped by length without given lengths.
+    several GPUs with `DataParallel`, nor for ``group_by_length=True``, which looks for lengths in
+    the samples themselves.
+
+    Samples with the label -100, which PyTorch's loss leaves out, count as not seen, and so do
+    losses that are not finite, with a warning.
 
     The trainer's checkpoints get a file ``lossnoise_losses.pt``, from which a run with
     ``resume_from_checkpoint`` goes on recording; the checkpoint must lie in its `output_dir`.
@@ -113,6 +116,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         InvalidDataError
             The trainer's training dataset has no length.
         """
+        if trainer.compute_loss_func == self._compute_loss:
+            return self  # attached already, as by a cell that is run again
         self.log_.hold(check_dataset(OWNER, trainer.train_dataset))
         trainer.train_dataset = PairDataset(trainer.train_dataset)
         keeps_all = not trainer.args.remove_unused_columns
@@ -141,6 +146,12 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Begin a column of the history."""
         self.log_.begin(int(state.epoch + 1e-6) + 1)
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise after the first step where its losses did not come here."""
+        self.log_.check_seen(
+            "a trainer whose compute_loss is its own has to call compute_loss_func"
+        )
+
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the losses of the epoch."""
         self.log_.end()
@@ -155,7 +166,6 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at no further ids."""
         self._remove_hook()
-        self.log_.finish("a trainer whose compute_loss is its own has to call compute_loss_func")
 
     def _load(self, folder: Path) -> None:
         path = folder / SAVED_NAME
@@ -184,8 +194,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Record the losses of a training batch, and return the loss to train with."""
         logits = outputs["logits"] if is_mapping(outputs) else outputs[0]
         if self.batch_ids_ is not None:
-            loss_fn = class_losses if self.loss_fn is None else self.loss_fn
-            self.log_.add(self.batch_ids_, loss_fn(logits.detach(), labels))
+            self.log_.add_output(self.batch_ids_, logits.detach(), labels, self.loss_fn)
         if self._training_loss is not None:
             return self._training_loss(outputs, labels, num_items_in_batch=num_items_in_batch)
         return _mean_loss(logits, labels, num_items_in_batch, self._label_smoothing)
@@ -221,7 +230,7 @@ class CollateColumns(AppendIds):
     """
 
     def __init__(self, collate: Callable[[list[Any]], Any], columns: set[str] | None) -> None:
-        super().__init__(self._collate_columns)
+        super().__init__(self._collate_columns, OWNER)
         self._collator = collate
         self._columns = columns
 

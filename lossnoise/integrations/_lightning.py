@@ -6,19 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from lossnoise._validation import invalid_parameter
 from lossnoise.corrections._logits import read_logits
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.integrations._recording import (
-    AppendIds,
     EpochLog,
     LossFunction,
-    PairDataset,
     RecordsLosses,
     check_dataset,
-    class_losses,
     labels_of,
+    paired_loader,
     take_ids,
 )
 
@@ -34,7 +33,7 @@ class LightningLossRecorder(RecordsLosses, Callback):
     """Record the loss of every training sample in Lightning's `Trainer`.
 
     Two lines: `loader` in place of `DataLoader`, and the recorder among the trainer's callbacks.
-    The `LightningModule` stays as it is; it sees the batches that it saw before.
+    The `LightningModule` stays as it is: its `training_step` gets the batches that it got before.
 
     Parameters
     ----------
@@ -61,10 +60,18 @@ class LightningLossRecorder(RecordsLosses, Callback):
     Notes
     -----
     A `training_step` that returns a dict with ``"losses"`` beside ``"loss"``, one a sample, has
-    these recorded, whatever the module and the labels look like.
+    these recorded, whatever the module and the labels look like. Samples with the label -100,
+    which PyTorch's loss leaves out, count as not seen, and so do losses that are not finite, with
+    a warning.
 
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
-    several processes each has the losses of all. They are part of Lightning's checkpoints.
+    several processes each has the losses of all; strategies that start processes from within
+    ``fit``, such as ``"ddp_spawn"``, are refused, as the losses would be lost with these. They are
+    part of Lightning's checkpoints.
+
+    The indices of the samples travel as the last item of a batch, or as its entry
+    ``"lossnoise_sample_id"``, until `training_step` gets it: hooks that move batches to the device
+    see them. A tuple that a collate function makes arrives as a list.
 
     Examples
     --------
@@ -80,6 +87,7 @@ class LightningLossRecorder(RecordsLosses, Callback):
         self.loss_fn = loss_fn
         self.logits_from = logits_from
         self.log_ = EpochLog(OWNER)
+        self._stage = "fit"
         self._hook: Any = None
         self._output: Any = None
 
@@ -101,16 +109,33 @@ class LightningLossRecorder(RecordsLosses, Callback):
         ------
         InvalidDataError
             The dataset has no length, or not that of the one that was recorded before.
+        InvalidParameterError
+            ``batch_size=None``: the loader would not collate.
         """
         self.log_.hold(check_dataset(OWNER, dataset))
-        collate = options.pop("collate_fn", None) or default_collate
-        return DataLoader(PairDataset(dataset), collate_fn=AppendIds(collate), **options)
+        return paired_loader(OWNER, dataset, options)
 
     # -- the trainer's events ---------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse to train in processes that take what they recorded with them."""
+        self._stage = stage
+        launcher = type(getattr(trainer.strategy, "launcher", None)).__name__
+        if stage == "fit" and "MultiProcessing" in launcher:
+            raise InvalidDataError(
+                f"{OWNER} would lose what it records: the trainer's strategy trains in processes "
+                "that it starts itself and ends with fit. Take strategy='ddp' in a script, or one "
+                "device."
+            )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Watch the module that returns the logits."""
         self._remove_hook()
+        names = {name for name, _ in pl_module.named_modules()}
+        if self.logits_from not in names:
+            some = ", ".join(map(repr, sorted(names - {""})[:5]))
+            expected = f"the name of a module of the LightningModule ({some}, ...)"
+            raise invalid_parameter(OWNER, "logits_from", expected, self.logits_from)
         module = pl_module.get_submodule(self.logits_from)
         self._hook = module.register_forward_hook(self._keep_output)
 
@@ -141,7 +166,7 @@ class LightningLossRecorder(RecordsLosses, Callback):
     ) -> None:
         """Keep the losses of the batch."""
         assert self.batch_ids_ is not None  # taken when the batch began
-        self.log_.add(self.batch_ids_, self._batch_losses(outputs, batch))
+        self._add_losses(self.batch_ids_, outputs, batch)
         self.batch_ids_ = self._output = None
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -161,8 +186,9 @@ class LightningLossRecorder(RecordsLosses, Callback):
         return self.log_.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        if state_dict:
+        """Take back what `state_dict` returned; not to test or predict with a checkpoint."""
+        recorded = self.log_.recorder is not None and self.log_.recorder.epoch_ > 0
+        if state_dict and not (recorded and self._stage != "fit"):
             self.log_.load_state_dict(state_dict)
 
     # -- the steps --------------------------------------------------------------------------
@@ -173,18 +199,18 @@ class LightningLossRecorder(RecordsLosses, Callback):
             self._output = output
 
     @torch.no_grad()
-    def _batch_losses(self, outputs: Any, batch: Any) -> Tensor:
+    def _add_losses(self, indices: Tensor, outputs: Any, batch: Any) -> None:
         if isinstance(outputs, dict) and "losses" in outputs:
-            losses: Tensor = outputs["losses"]
-            return losses
+            self.log_.add(indices, outputs["losses"])
+            return
         if self._output is None:
             raise InvalidDataError(
                 f"{OWNER} saw no logits: training_step does not call {self.logits_from or 'self'}. "
                 "Name the module that it calls as logits_from, or return the losses of the "
                 "samples as 'losses' beside 'loss'."
             )
-        loss_fn = class_losses if self.loss_fn is None else self.loss_fn
-        return loss_fn(read_logits(self._output, OWNER), labels_of(OWNER, batch))
+        logits, labels = read_logits(self._output, OWNER), labels_of(OWNER, batch)
+        self.log_.add_output(indices, logits, labels, self.loss_fn)
 
     def _remove_hook(self) -> None:
         self.batch_ids_ = self._output = None

@@ -11,19 +11,28 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from lossnoise._samples import LABEL_NAMES, is_mapping
-from lossnoise._validation import check_int, invalid_data, to_numpy
+from lossnoise._validation import check_int, invalid_data, invalid_parameter, to_numpy
+from lossnoise._warnings import warn
 from lossnoise.corrections.losses import cross_entropy
+from lossnoise.data._indexed import check_collated
 from lossnoise.detectors import BetaMixtureNoiseDetector
-from lossnoise.exceptions import InvalidDataError, LossScaleWarning, NoSeparableNoiseWarning
+from lossnoise.exceptions import (
+    InvalidDataError,
+    LossScaleWarning,
+    NonFiniteLossWarning,
+    NoSeparableNoiseWarning,
+)
 from lossnoise.training._distributed import gather_rows
 from lossnoise.training._run import evidence
 from lossnoise.training._wiring import TRAINING_HARD_FRACTION
 from lossnoise.training.recorder import LossRecorder
 
-SAMPLE_ID = "sample_id"  # the key of the ids in batches that are dicts
+SAMPLE_ID = "lossnoise_sample_id"  # the key of the ids in batches that are dicts
+IGNORED = -100  # torch's label of a sample that has no class, and no loss
+NOBODY = -1  # the index of a loss that belongs to no sample
 
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -80,6 +89,22 @@ class EpochLog:
             self.end()  # an epoch that was saved after its last batch
         self._epoch = max(epoch, self.held().epoch_ + 1)
 
+    def add_output(
+        self, indices: Tensor, logits: Tensor, labels: Tensor, loss_fn: LossFunction | None
+    ) -> None:
+        """Keep the losses of a batch, by a function of one's own or else their cross-entropy.
+
+        What has the label -100 has no class: it counts as not seen.
+        """
+        if loss_fn is not None:
+            self.add(indices, loss_fn(logits, labels))
+            return
+        check_class_labels(self.owner, logits, labels)
+        self.add(
+            indices.to(logits.device).where(labels != IGNORED, NOBODY),
+            cross_entropy(logits, labels.long()),
+        )
+
     def add(self, indices: Tensor, losses: Tensor) -> None:
         """Keep the losses of a batch."""
         if losses.shape != indices.shape:
@@ -95,8 +120,19 @@ class EpochLog:
         """Record what was kept since the epoch began, on all processes."""
         indices, losses = self._collected()
         if len(indices):  # none: the rest of an epoch that a resumed run has behind it
-            self.held().update(indices, losses, self._epoch)
+            finite = np.isfinite(losses)
+            if not finite.all():
+                self._warn_not_finite(indices[~finite], losses[~finite])
+            self.held().update(indices[finite], losses[finite], self._epoch)
         self._pending, self._earlier = [], _NOTHING
+
+    def _warn_not_finite(self, indices: NDArray[np.int64], losses: NDArray[np.float32]) -> None:
+        warn(
+            f"{self.owner} leaves out {len(losses)} losses of epoch {self._epoch} that are not "
+            f"finite, the first of sample {indices[0]} ({losses[0]}): these samples count as not "
+            "seen in it. Training may be diverging.",
+            NonFiniteLossWarning,
+        )
 
     def _collected(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self._pending:  # of all processes or of none
@@ -104,8 +140,12 @@ class EpochLog:
         indices, losses = (
             to_numpy(gather_rows(torch.cat(part))) for part in zip(*self._pending, strict=True)
         )
+        somebody = indices != NOBODY
         earlier_indices, earlier_losses = self._earlier
-        return np.append(earlier_indices, indices), np.append(earlier_losses, losses)
+        return (
+            np.append(earlier_indices, indices[somebody]),
+            np.append(earlier_losses, losses[somebody]),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is recorded, and what was kept since the epoch began.
@@ -133,9 +173,9 @@ class EpochLog:
             self._proba, self._proba_epoch = _noise_proba(recorder.losses_), recorder.epoch_
         return self._proba
 
-    def finish(self, advice: str) -> None:
-        """Raise at the end of a run that no loss was recorded in."""
-        if self.held().epoch_ == 0:
+    def check_seen(self, advice: str) -> None:
+        """Raise, after a step of training, where its losses have not come here."""
+        if not self._pending:
             raise InvalidDataError(f"{self.owner} saw no losses in this run: {advice}.")
 
 
@@ -220,9 +260,21 @@ class RecordsLosses:
         return proba[ids.cpu()].to(ids.device)
 
 
-def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample, (batch,), float32: the default `loss_fn`."""
-    return cross_entropy(logits, labels.long())
+def check_class_labels(owner: str, logits: Tensor, labels: Tensor) -> None:
+    """Raise where a batch has no cross-entropy of one class a sample."""
+    fits = logits.ndim == 2 and labels.shape == logits.shape[:1]
+    if fits and not labels.is_floating_point():
+        return
+    raise InvalidDataError(
+        f"Without a loss_fn {owner} records the cross-entropy of logits (batch, num_classes) with "
+        f"class numbers (batch,). Got {_describe(logits)} with {_describe(labels)} instead: give "
+        "the recorder loss_fn=..., a function of the two that returns one loss a sample."
+    )
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} of shape {tuple(tensor.shape)}"
 
 
 def check_dataset(owner: str, dataset: Any) -> int:
@@ -236,22 +288,30 @@ def check_dataset(owner: str, dataset: Any) -> int:
 class AppendIds:
     """Collate ``(index, sample)`` pairs to the batch of the samples, with their indices added.
 
-    They become the entry ``"sample_id"`` of a dict and the last item of a list.
+    They become the entry ``"lossnoise_sample_id"`` of a dict and the last item of a list.
 
     Parameters
     ----------
     collate : callable
         Makes a batch of a list of samples, and keeps their order.
+    owner : str
+        The recorder that error messages name.
     """
 
-    def __init__(self, collate: Callable[[list[Any]], Any] = default_collate) -> None:
+    def __init__(
+        self, collate: Callable[[list[Any]], Any] = default_collate, owner: str = "The recorder"
+    ) -> None:
         self.collate = collate
+        self.owner = owner
 
     def __call__(self, pairs: list[Any]) -> Any:
         if not _is_pair(pairs[0]):
             return self.collate(pairs)  # of another dataset, such as one to evaluate on
         indices = torch.tensor([index for index, _ in pairs])
-        batch = self.collate([sample for _, sample in pairs])
+        samples = [sample for _, sample in pairs]
+        batch = self.collate(samples)
+        if self.collate is not default_collate:
+            check_collated(self.owner, samples, batch)
         if isinstance(batch, MutableMapping):
             batch[SAMPLE_ID] = indices
             return batch
@@ -292,6 +352,15 @@ class PairDataset(Dataset[Pair]):
             return [self[index] for index in indices]
         pairs = zip(indices, many(indices), strict=True)
         return [Pair((int(index), sample)) for index, sample in pairs]
+
+
+def paired_loader(owner: str, dataset: Dataset[Any], options: dict[str, Any]) -> DataLoader[Any]:
+    """Return a loader with a user's options whose batches say which samples they hold."""
+    if "batch_size" in options and options["batch_size"] is None:
+        expected = "an int: a loader that makes no batches has no place for the indices"
+        raise invalid_parameter(owner, "batch_size", expected, None)
+    collate = options.pop("collate_fn", None) or default_collate
+    return DataLoader(PairDataset(dataset), collate_fn=AppendIds(collate, owner), **options)
 
 
 def take_ids(batch: Any) -> Tensor | None:

@@ -6,25 +6,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.integrations._recording import (
-    AppendIds,
     EpochLog,
     LossFunction,
-    PairDataset,
     RecordsLosses,
     check_dataset,
-    class_losses,
     labels_of,
+    paired_loader,
     take_ids,
 )
 
 try:
+    from skorch import NeuralNetClassifier
     from skorch.callbacks import Callback
 except ImportError:  # the public module says so; the documentation is built without it
-    Callback = object
+    Callback = NeuralNetClassifier = object
 
 OWNER = "SkorchLossRecorder"
 
@@ -38,8 +37,9 @@ class SkorchLossRecorder(RecordsLosses, Callback):
     ----------
     loss_fn : callable, optional
         ``loss_fn(y_pred, labels)`` returns the loss to record, one a sample. Default: the
-        cross-entropy of what the module returns, (batch, num_classes), with labels (batch,);
-        probabilities where the net's criterion is `torch.nn.NLLLoss`, else logits.
+        cross-entropy of what the module returns, (batch, num_classes), with labels (batch,).
+        As skorch has it, that are logits; with the criterion `torch.nn.NLLLoss` probabilities of
+        a `NeuralNetClassifier`, and their logarithms of another net.
 
     Attributes
     ----------
@@ -60,6 +60,8 @@ class SkorchLossRecorder(RecordsLosses, Callback):
     ``partial_fit`` goes on.
 
     Losses are those of the training steps, in train mode. They come to the host once an epoch.
+    Samples with the label -100, which PyTorch's loss leaves out, count as not seen, and so do
+    losses that are not finite, with a warning.
 
     Examples
     --------
@@ -92,8 +94,7 @@ class SkorchLossRecorder(RecordsLosses, Callback):
         -------
         loader : DataLoader
         """
-        collate = options.pop("collate_fn", None) or default_collate
-        return DataLoader(PairDataset(dataset), collate_fn=AppendIds(collate), **options)
+        return paired_loader(OWNER, dataset, options)
 
     # -- the net's events -------------------------------------------------------------------
 
@@ -103,9 +104,13 @@ class SkorchLossRecorder(RecordsLosses, Callback):
         self.batch_ids_ = None
         return self
 
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """See what ``fit`` was given, which the net may split."""
+        self._given = X
+
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Begin a column of the history."""
-        whole, self.positions_ = _resolve(dataset_train)
+        whole, self.positions_ = _resolve(dataset_train, self._given)
         self.log_.hold(check_dataset(OWNER, whole))
         self.log_.begin(1)
 
@@ -133,29 +138,27 @@ class SkorchLossRecorder(RecordsLosses, Callback):
         output = kwargs["y_pred"]
         output = output[0] if isinstance(output, tuple) else output
         labels = labels_of(OWNER, batch).to(output.device)
-        self.log_.add(self.batch_ids_, self._loss_function(net)(output, labels))
+        if isinstance(net.criterion_, nn.NLLLoss) and self.loss_fn is None:
+            output = _log_proba(net, output)  # logits like any others: their softmax is the same
+        self.log_.add_output(self.batch_ids_, output, labels, self.loss_fn)
         self.batch_ids_ = None
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Record the losses of the epoch."""
         self.log_.end()
 
-    def _loss_function(self, net: Any) -> LossFunction:
-        if self.loss_fn is not None:
-            return self.loss_fn
-        return _proba_losses if isinstance(net.criterion_, nn.NLLLoss) else class_losses
+
+def _log_proba(net: Any, output: Tensor) -> Tensor:
+    """Return what `torch.nn.NLLLoss` gets of a net's output: skorch takes a classifier's log."""
+    if not isinstance(net, NeuralNetClassifier):
+        return output
+    return output.float().clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def _proba_losses(proba: Tensor, labels: Tensor) -> Tensor:
-    """Return -log p[y] of each sample, (batch,), of probabilities (batch, num_classes)."""
-    proba = proba.float().clamp_min(torch.finfo(torch.float32).tiny)
-    return -proba.log().gather(1, labels.long()[:, None]).squeeze(1)
-
-
-def _resolve(dataset: Any) -> tuple[Any, Tensor | None]:
-    """Return the whole of a dataset, and the positions in it where it is a part of one."""
+def _resolve(dataset: Any, given: Any) -> tuple[Any, Tensor | None]:
+    """Return the dataset that ``fit`` was given, and the positions in it that are trained on."""
     positions: Tensor | None = None
-    while isinstance(dataset, Subset):
+    while isinstance(dataset, Subset) and dataset is not given:
         outer = torch.as_tensor(dataset.indices)
         positions = outer if positions is None else outer[positions]
         dataset = dataset.dataset

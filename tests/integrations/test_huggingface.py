@@ -134,6 +134,15 @@ def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypa
     )
     with pytest.raises(InvalidDataError, match=message):
         trainer.train()
+    assert trainer.state.global_step == 1  # and not at the end of a long run
+
+
+def test_a_cell_that_attaches_again_changes_nothing(hf, tmp_path):
+    trainer = hf.make_trainer(tmp_path, N)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    assert recorder.attach(trainer) is recorder
+    trainer.train()
+    assert recorder.loss_history_.shape == (N, 2)
 
 
 @pytest.mark.parametrize("step", [4, 6, 9], ids=["inside", "at the end", "in the second"])

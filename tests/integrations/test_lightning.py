@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lossnoise import BetaMixtureNoiseDetector, audit
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 # What the framework warns of, such as loaders with few workers, is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -119,6 +119,47 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_the_losses_before(li, 
     assert np.isfinite(second.loss_history_).all()
     # Not [:10]: Lightning 2.4 goes on one batch too early, and sees four of the samples again.
     np.testing.assert_array_equal(second.loss_history_[:6, 0], first.loss_history_[:6, 0])
+
+
+def test_a_checkpoint_that_is_tested_leaves_what_was_recorded(li, tmp_path):
+    module, recorder = li.Module(N), li.LightningLossRecorder()
+    module.test_step = lambda batch, batch_idx: None
+    trainer = li.make_trainer(tmp_path, recorder)
+    loader = recorder.loader(li.make_data(N), batch_size=4)
+    trainer.fit(module, loader)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, loader)
+    history = recorder.loss_history_.copy()
+    assert history.shape == (N, 3)
+    held_out = torch.utils.data.DataLoader(li.make_data(N), batch_size=4)
+    trainer.test(module, held_out, ckpt_path=tmp_path / "last.ckpt")
+    np.testing.assert_array_equal(recorder.loss_history_, history)
+    other = li.LightningLossRecorder()  # that has nothing yet gets what is there
+    other.loader(li.make_data(N))
+    li.make_trainer(tmp_path, other).test(module, held_out, ckpt_path=tmp_path / "last.ckpt")
+    np.testing.assert_array_equal(other.loss_history_, history[:, :2])
+
+
+def test_processes_that_would_take_the_losses_with_them_are_refused(li, tmp_path):
+    recorder = li.LightningLossRecorder()
+    trainer = li.make_trainer(tmp_path, recorder, devices=2, strategy="ddp_spawn")
+    message = r"^LightningLossRecorder would lose what it records: the trainer's strategy trains in"
+    with pytest.raises(InvalidDataError, match=message):
+        recorder.setup(trainer, li.Module(N), "fit")
+
+
+def test_names_and_loaders_that_cannot_be_are_told(li, tmp_path):
+    recorder = li.LightningLossRecorder(logits_from="head")
+    message = (
+        r"^The 'logits_from' parameter of LightningLossRecorder must be the name of a module of "
+        r"the LightningModule \('net', 'net\.0', 'net\.1', 'net\.2', \.\.\.\)\. Got 'head' instead"
+    )
+    with pytest.raises(InvalidParameterError, match=message):
+        fit(li, tmp_path, recorder, recorder.loader(li.make_data(N)))
+    message = r"^The 'batch_size' parameter of LightningLossRecorder must be an int: a loader that"
+    with pytest.raises(InvalidParameterError, match=message):
+        recorder.loader(li.make_data(N), batch_size=None)
 
 
 def fit(li, tmp_path, recorder, loader, module=None):

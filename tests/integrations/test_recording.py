@@ -1,14 +1,15 @@
 """What the recorders have in common, without any of the frameworks."""
 
+import re
 import sys
 from collections import namedtuple
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset, default_collate
 
-from lossnoise.exceptions import InvalidDataError, MissingExtraError
+from lossnoise.exceptions import InvalidDataError, MissingExtraError, NonFiniteLossWarning
 from lossnoise.integrations import _recording as recording
 from lossnoise.integrations._lazy import RECORDERS
 
@@ -64,6 +65,89 @@ def test_a_second_run_goes_on_counting_epochs_and_a_resumed_one_leaves_gaps():
         log.add(torch.tensor([0]), torch.tensor([float(epoch)]))
         log.end()
     np.testing.assert_array_equal(log.held().loss_history_, [[1, 1, np.nan, np.nan, 5]])
+
+
+def test_losses_that_are_not_finite_are_left_out_with_a_warning():
+    log = make_log()
+    log.begin(3)
+    log.add(torch.tensor([2, 0, 1]), torch.tensor([1.0, np.nan, np.inf]))
+    message = (
+        r"^Recorder leaves out 2 losses of epoch 3 that are not finite, the first of sample 0 "
+        r"\(nan\): these samples count as not seen in it\. Training may be diverging\.$"
+    )
+    with pytest.warns(NonFiniteLossWarning, match=message):
+        log.end()
+    np.testing.assert_array_equal(log.held().losses_, [np.nan, np.nan, 1.0, np.nan])
+
+
+def test_samples_without_a_class_count_as_not_seen():
+    log = make_log()
+    log.begin(1)
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    log.add_output(torch.tensor([3, 0, 1]), logits, torch.tensor([2, -100, 4]), None)
+    log.end()
+    expected = torch.nn.functional.cross_entropy(
+        logits[[0, 2]], torch.tensor([2, 4]), reduction="none"
+    )
+    found = log.held().losses_
+    np.testing.assert_allclose(found[[3, 1]], expected, rtol=1e-6)
+    assert np.isnan(found[[0, 2]]).all()
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "got"),
+    [
+        (torch.zeros(2, 3), torch.zeros(2), r"float32 of shape (2, 3) with float32 of shape (2,)"),
+        (
+            torch.zeros(2, 5, 3),
+            torch.zeros(2, 5, dtype=torch.int64),
+            r"float32 of shape (2, 5, 3) with int64 of shape (2, 5)",
+        ),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(2, 3, dtype=torch.int64),
+            r"float32 of shape (2, 3) with int64 of shape (2, 3)",
+        ),
+    ],
+    ids=["weights", "tokens", "several"],
+)
+def test_what_has_no_cross_entropy_of_one_class_needs_a_loss_fn(logits, labels, got):
+    message = (
+        "Without a loss_fn Recorder records the cross-entropy of logits (batch, num_classes) with "
+        f"class numbers (batch,). Got {got} instead: give the recorder loss_fn=..., a function of "
+        "the two that returns one loss a sample."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        make_log().add_output(torch.tensor([0, 1]), logits, labels, None)
+
+
+def sort_by_input(samples):
+    return default_collate(sorted(samples, key=lambda sample: -int(next(iter(as_list(sample))))))
+
+
+def as_list(sample):
+    return sample.values() if isinstance(sample, dict) else sample
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_collate_function_that_sorts_or_drops_is_refused(as_dict):
+    samples = [(torch.tensor(place), torch.tensor(place % 3)) for place in range(4)]
+    if as_dict:
+        samples = [{"x": x, "label": y} for x, y in samples]
+    pairs = [recording.Pair(pair) for pair in enumerate(samples)]
+    message = "^The collate function of Owner's loaders must keep the order of the samples"
+    with pytest.raises(InvalidDataError, match=message):
+        recording.AppendIds(sort_by_input, "Owner")(pairs)
+    message = "^The collate function of Owner's loaders must keep every sample. Got 3 of 4 instead"
+    with pytest.raises(InvalidDataError, match=message):
+        recording.AppendIds(lambda s: default_collate(s[1:]), "Owner")(pairs)
+
+
+def test_a_key_of_the_users_own_stays_what_it_is():
+    pairs = [recording.Pair((i, {"sample_id": 10 + i, "label": i})) for i in (2, 0)]
+    batch = recording.AppendIds()(pairs)
+    assert recording.take_ids(batch).tolist() == [2, 0]
+    assert batch["sample_id"].tolist() == [12, 10]
 
 
 def test_an_epoch_that_was_broken_off_is_not_recorded():

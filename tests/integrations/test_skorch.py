@@ -40,15 +40,15 @@ def make_inputs():
 class Net(nn.Module):
     """Works out by hand what a recorder should record."""
 
-    def __init__(self, by_hand=None, proba=False):
+    def __init__(self, by_hand=None, proba=False, size=N):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, NUM_CLASSES))
-        self.by_hand, self.proba, self.seen = by_hand, proba, 0
+        self.by_hand, self.proba, self.size, self.seen = by_hand, proba, size, 0
 
     def forward(self, inputs):
         logits = self.layers(inputs / torch.tensor([10.0, 1.0, 1.0]))
         if self.training:
-            epoch = 1 + self.seen // N
+            epoch = 1 + self.seen // self.size
             self.seen += len(inputs)
             self.by_hand.add(inputs[:, 0], logits, epoch)
         return logits.softmax(dim=1) if self.proba else logits
@@ -92,6 +92,47 @@ def test_every_loss_is_the_one_worked_out_by_hand(skorch, by_hand, settings):
     net.fit(make_inputs(), LABELS)
     assert recorder.loss_history_.shape == (N, 2)
     assert by_hand.check(recorder.loss_history_) == 2 * N
+
+
+def test_a_net_that_is_no_classifier_has_log_probabilities(skorch):
+    from lossnoise.integrations.skorch import SkorchLossRecorder
+
+    recorder, seen = SkorchLossRecorder(), {}
+
+    class LogNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, NUM_CLASSES), nn.LogSoftmax(dim=1))
+
+        def forward(self, inputs):
+            log_proba = self.layers(inputs)
+            for place, row in zip(inputs[:, 0].tolist(), log_proba.detach(), strict=True):
+                seen[int(place)] = -row[LABELS[int(place)]].item()
+            return log_proba
+
+    net = skorch.NeuralNet(
+        LogNet,
+        criterion=nn.NLLLoss,
+        train_split=None,
+        iterator_train=recorder.loader,
+        max_epochs=1,
+        batch_size=4,
+        verbose=0,
+        callbacks=[recorder],
+    )
+    net.fit(make_inputs(), LABELS)
+    np.testing.assert_allclose(recorder.losses_, [seen[i] for i in range(N)], atol=1e-5)
+
+
+def test_a_part_that_fit_was_given_is_the_whole_of_it(skorch, by_hand):
+    whole = torch.utils.data.TensorDataset(
+        torch.from_numpy(make_inputs()), torch.from_numpy(LABELS)
+    )
+    net, recorder = make_net(skorch, by_hand, module__size=N - 10)
+    net.fit(torch.utils.data.Subset(whole, list(range(10, N))), None)
+    assert recorder.loss_history_.shape == (N - 10, 2)
+    padded = np.vstack([np.full((10, 2), np.nan), recorder.loss_history_])
+    assert by_hand.check(padded) == 2 * (N - 10)
 
 
 def test_samples_of_a_last_batch_that_is_dropped_were_not_seen(skorch, by_hand):
