@@ -13,11 +13,10 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from lossnoise._samples import LABEL_NAMES, is_mapping
+from lossnoise._samples import LABEL_NAMES, check_collated, is_mapping
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, to_numpy
 from lossnoise._warnings import warn
 from lossnoise.corrections.losses import cross_entropy
-from lossnoise.data._indexed import check_collated
 from lossnoise.detectors import BetaMixtureNoiseDetector
 from lossnoise.exceptions import (
     InvalidDataError,

@@ -15,6 +15,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from lossnoise.corrections import CORRECTIONS, Mixup
@@ -300,6 +301,24 @@ def make_texts(n=120, noise=0.2):
         for i, label in zip(ids, labels, strict=True)
     ]
     return texts, clean
+
+
+def sort_by_length(samples):
+    return default_collate(sorted(samples, key=lambda sample: -int(sample["input_ids"].sum())))
+
+
+@pytest.mark.parametrize(
+    ("collate", "message"),
+    [
+        (sort_by_length, "must keep the order of the samples"),
+        (lambda samples: default_collate(samples[1:]), "must keep every sample. Got 15 of 16"),
+    ],
+    ids=["sorts", "drops"],
+)
+def test_batches_of_dicts_of_other_samples_are_refused(build, collate, message):
+    loader = DataLoader(make_texts()[0], batch_size=16, collate_fn=collate)
+    with pytest.raises(InvalidDataError, match=message):
+        build(Tagger()).fit(loader)
 
 
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))
