@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
+
+from lossnoise._validation import invalid_data
 
 LARGEST = 80.0  # whose exponential is a float32
 
@@ -64,7 +67,7 @@ def hard_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     >>> hard_bootstrap(logits, label, guess, torch.tensor([1.0]))  # only the guess
     tensor([0.1269])
     """
-    log_probs = F.log_softmax(logits.float(), dim=1)
+    log_probs, weights = F.log_softmax(logits.float(), dim=1), weights.float()
     given = log_probs.gather(1, labels[:, None]).squeeze(1)
     guessed = log_probs.gather(1, guesses[:, None]).squeeze(1)
     return -(1.0 - weights) * given - weights * guessed
@@ -98,13 +101,13 @@ def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     >>> soft_bootstrap(logits, label, torch.tensor([[0.5, 0.5]]), torch.tensor([1.0]))
     tensor([1.1269])
     """
-    log_probs = F.log_softmax(logits.float(), dim=1)
+    log_probs, weights = F.log_softmax(logits.float(), dim=1), weights.float()
     given = log_probs.gather(1, labels[:, None]).squeeze(1)
     return -(1.0 - weights) * given - weights * (guesses * log_probs).sum(dim=1)
 
 
 def dynamic_bootstrap(
-    logits: Tensor, labels: Tensor, noise_proba: Tensor, hard: bool = True
+    logits: Tensor, labels: Tensor, noise_proba: ArrayLike | Tensor, hard: bool = True
 ) -> Tensor:
     """Return -((1 - w) y + w z) log h of each sample, with z what the logits themselves say.
 
@@ -119,7 +122,7 @@ def dynamic_bootstrap(
         Scores before the softmax, any float type.
     labels : Tensor of shape (batch,), int64
         The given class y.
-    noise_proba : Tensor of shape (batch,)
+    noise_proba : Tensor or array-like of shape (batch,), or one number
         P(label wrong) w of each sample, in [0, 1]; 0 is the cross-entropy.
     hard : bool, default=True
         Whether the guess is one class.
@@ -127,6 +130,12 @@ def dynamic_bootstrap(
     Returns
     -------
     losses : Tensor of shape (batch,), float32
+
+    Raises
+    ------
+    InvalidDataError
+        There is not one P(label wrong) for each sample; or, of those on the host, one is not in
+        [0, 1].
 
     Examples
     --------
@@ -139,10 +148,24 @@ def dynamic_bootstrap(
     >>> dynamic_bootstrap(logits, label, torch.tensor([1.0]), hard=False)
     tensor([0.3653])
     """
+    weights = _read_noise_proba(noise_proba, logits)
     if hard:
-        return hard_bootstrap(logits, labels, logits.detach().argmax(dim=1), noise_proba)
+        return hard_bootstrap(logits, labels, logits.detach().argmax(dim=1), weights)
     guesses = F.softmax(logits.detach().float(), dim=1)
-    return soft_bootstrap(logits, labels, guesses, noise_proba)
+    return soft_bootstrap(logits, labels, guesses, weights)
+
+
+def _read_noise_proba(noise_proba: ArrayLike | Tensor, logits: Tensor) -> Tensor:
+    owner = "dynamic_bootstrap"
+    weights = torch.as_tensor(noise_proba)
+    if weights.ndim > 0 and weights.shape != logits.shape[:1]:
+        expected = f"of shape ({len(logits)},), one probability for each sample"
+        raise invalid_data(owner, "noise_proba", expected, f"shape {tuple(weights.shape)}")
+    if weights.device.type == "cpu" and weights.numel():  # elsewhere, to look would be to wait
+        low, high = float(weights.min()), float(weights.max())
+        if not (low >= 0.0 and high <= 1.0):
+            raise invalid_data(owner, "noise_proba", "in [0, 1]", f"{low:g} to {high:g}")
+    return weights.to(logits.device, torch.float32)
 
 
 def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
@@ -172,7 +195,9 @@ def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Ten
     tensor([0.5978])
     """
     log_probs = F.log_softmax(logits.float(), dim=1)
-    return -torch.logsumexp(log_probs + transition.log().T[labels], dim=1)
+    # Where T is 0 the logarithm stays finite, and so do gradients of labels that it rules out.
+    log_transition = transition.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+    return -torch.logsumexp(log_probs + log_transition.T.index_select(0, labels), dim=1)
 
 
 def backward_corrected(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tensor:
@@ -200,7 +225,8 @@ def backward_corrected(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tenso
     >>> backward_corrected(torch.zeros(1, 2), torch.tensor([0]), torch.eye(2))
     tensor([0.6931])
     """
-    return -(inverse[labels] * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+    rows = inverse.float().index_select(0, labels)
+    return -(rows * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ def with_input(sample: Any, other: Any) -> Any:
     if is_mapping(sample) and is_mapping(other):
         return _with_entries(sample, other)
     if isinstance(sample, (tuple, list)) and len(sample) == 2 and not is_mapping(other):
-        if not isinstance(other, (tuple, list)):
+        if not isinstance(other, (tuple, list)) or _is_input_like(sample[0], other):
             return _pair_like(sample, _in_place_of(sample[0], other))
         if len(other) in (1, 2):
             return _pair_like(sample, _in_place_of(sample[0], other[0]))
@@ -129,6 +129,12 @@ def with_input(sample: Any, other: Any) -> Any:
         "'foreign' may yield inputs alone. "
         f"Got {_describe(sample)}, to be replaced by {_describe(other)}, instead."
     )
+
+
+def _is_input_like(own: Any, other: Any) -> bool:
+    """Tell whether a list is an input itself, such as token ids, as the sample's own is one."""
+    listed = isinstance(own, (tuple, list))
+    return listed and not (len(other) > 0 and isinstance(other[0], (tuple, list)))
 
 
 def _pair_like(sample: Any, its_input: Any) -> Any:

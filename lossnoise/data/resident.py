@@ -65,8 +65,9 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
         augment: bool = False,
         padding: int = 4,
     ) -> None:
-        if images.ndim != 4 or images.dtype != np.uint8:
-            got = f"an array of shape {images.shape} and dtype {images.dtype}"
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype != np.uint8:
+            shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
+            got = f"an array of shape {shape} and dtype {dtype}"
             raise invalid_data(OWNER, "images", "a 4-D array (n, h, w, channels) of uint8", got)
         classes = np.asarray(labels)
         if classes.shape != (len(images),) or classes.dtype.kind not in "iu":
@@ -86,6 +87,8 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not -len(self) <= index < len(self):  # by which a loop over the set ends
+            raise IndexError(f"There are {len(self)} pictures. Got index {index} instead.")
         pictures, labels = self.batch_at([index])
         return pictures[0], labels[0]
 

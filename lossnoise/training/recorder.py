@@ -99,6 +99,8 @@ class LossRecorder:
         """
         rows = self._read_indices(indices)
         values = _read_losses("update", losses, rows)
+        if not len(rows):
+            return
         if epoch is not None:
             target = self._read_epoch("update", epoch)
         elif self.epoch_ == 0 or not np.isnan(self._table[self.epoch_ - 1, rows]).all():
@@ -192,12 +194,16 @@ class LossRecorder:
         Raises
         ------
         InvalidDataError
-            It is from a recorder of another number of samples.
+            It is none of a recorder, or from one of another number of samples.
         """
-        table = to_numpy(state["loss_history"]).T
+        owner, history = "LossRecorder.load_state_dict", state.get("loss_history")
+        table = np.empty(0) if history is None else to_numpy(history).T
+        if table.ndim != 2:
+            got = f"one with the entries {', '.join(map(repr, state)) or 'none'}"
+            raise invalid_data(owner, "state", "what state_dict returned", got)
         if table.shape[1] != self.n:
             raise invalid_data(
-                "LossRecorder.load_state_dict",
+                owner,
                 "state",
                 f"that of a recorder of {self.n} samples",
                 f"one of {table.shape[1]} samples",
@@ -215,7 +221,11 @@ class LossRecorder:
         """Go on to an epoch; room is doubled, so that each loss is moved about once in all."""
         if epoch > len(self._table):
             room = max(epoch, 2 * len(self._table), FIRST_EPOCHS)
-            grown = np.empty((room, self.n), dtype=np.float32)  # pages not written cost no memory
+            try:
+                grown = np.empty((room, self.n), dtype=np.float32)  # unwritten pages cost nothing
+            except (MemoryError, ValueError):
+                expected = "the number of an epoch, of which each has a column in memory"
+                raise invalid_data("LossRecorder", "epoch", expected, f"{epoch:,}") from None
             grown[: self.epoch_] = self._table[: self.epoch_]
             self._table = grown
         self._table[self.epoch_ : epoch] = np.nan

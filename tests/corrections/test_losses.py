@@ -1,5 +1,6 @@
 """The per-sample losses against numpy in float64, written from the formulae."""
 
+import re
 from threading import Barrier, Thread
 
 import numpy as np
@@ -18,6 +19,7 @@ from lossnoise.corrections.losses import (
     hard_bootstrap,
     soft_bootstrap,
 )
+from lossnoise.exceptions import InvalidDataError
 
 
 def log_softmax(logits):
@@ -266,3 +268,48 @@ def test_dynamic_bootstrap_takes_its_guess_from_the_logits_without_gradient(hard
     np.testing.assert_allclose(losses.detach().numpy(), expected, rtol=1e-5)
     losses.sum().backward()  # of fixed targets that sum to 1: h - t
     np.testing.assert_allclose(logits.grad.numpy(), h - targets, atol=1e-5)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_probabilities_of_any_kind_give_float32(hard):
+    logits, labels = draw(3, 4)[0], torch.tensor([0, 1, 2])
+    expected = dynamic_bootstrap(logits, labels, torch.tensor([0.0, 0.5, 1.0]), hard=hard)
+    for proba in (np.array([0.0, 0.5, 1.0]), [0.0, 0.5, 1.0], torch.tensor([0, 0.5, 1]).double()):
+        found = dynamic_bootstrap(logits, labels, proba, hard=hard)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected)
+    matrix = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4)
+    assert forward_corrected(logits, labels, matrix).dtype == torch.float32
+    assert backward_corrected(logits, labels, matrix.inverse()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("proba", "expected", "got"),
+    [
+        (torch.zeros(3, 1), "of shape (3,), one probability for each sample", "shape (3, 1)"),
+        (torch.zeros(2), "of shape (3,), one probability for each sample", "shape (2,)"),
+        (np.array([0.0, 2.0, 1.0]), "in [0, 1]", "0 to 2"),
+        (torch.tensor([0.0, torch.nan, 1.0]), "in [0, 1]", "nan to nan"),
+    ],
+    ids=["column", "short", "too-large", "unseen"],
+)
+def test_probabilities_that_cannot_be_are_told(proba, expected, got):
+    message = f"The 'noise_proba' parameter of dynamic_bootstrap must be {expected}. Got {got} inst"
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
+        dynamic_bootstrap(torch.zeros(3, 4), torch.tensor([0, 1, 2]), proba)
+
+
+def test_labels_that_a_matrix_rules_out_have_finite_gradients():
+    matrix = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.5, 0.0]])
+    logits = torch.zeros(2, 3, requires_grad=True)
+    losses = forward_corrected(logits, torch.tensor([2, 0]), matrix)
+    losses.sum().backward()
+    assert losses[0] > 80.0
+    assert losses[1].item() == pytest.approx(-np.log(1.6 / 3), rel=1e-6)
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [forward_corrected, backward_corrected])
+def test_negative_labels_are_no_class(loss):
+    with pytest.raises(IndexError):
+        loss(torch.zeros(1, 3), torch.tensor([-1]), torch.eye(3))

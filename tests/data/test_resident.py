@@ -122,3 +122,19 @@ def test_normalisation_needs_numbers_for_each_channel(kind, given, name):
 def test_other_arrays_are_refused(images, labels, message):
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         ResidentImages(images, labels, "cpu")
+
+
+def test_a_loop_over_the_set_ends(arrays):
+    dataset = ResidentImages(*arrays, "cpu")
+    assert [int(label) for _, label in dataset] == arrays[1].tolist()
+    with pytest.raises(IndexError, match=r"^There are 24 pictures\. Got index 24 instead\.$"):
+        dataset[24]
+
+
+def test_pictures_that_are_no_array_are_told():
+    message = (
+        "The 'images' parameter of ResidentImages must be a 4-D array (n, h, w, channels) of "
+        "uint8. Got an array of shape (1, 1) and dtype list instead."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        ResidentImages([[1]], [0], "cpu")

@@ -385,3 +385,30 @@ def test_a_state_of_another_number_of_samples():
     )
     with pytest.raises(InvalidDataError, match=exactly(message)):
         LossRecorder(6).load_state_dict(three_epochs().state_dict())
+
+
+def test_an_empty_batch_begins_no_epoch():
+    recorder = LossRecorder(3)
+    recorder.update([], [])
+    assert recorder.epoch_ == 0
+
+
+@pytest.mark.parametrize("state", [{}, {"loss_history": torch.zeros(3)}], ids=["empty", "flat"])
+def test_a_state_of_something_else_is_told(state):
+    message = (
+        "The 'state' parameter of LossRecorder.load_state_dict must be what state_dict returned. "
+        f"Got one with the entries {', '.join(map(repr, state)) or 'none'} instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        LossRecorder(3).load_state_dict(state)
+
+
+def test_a_step_taken_for_an_epoch_is_told():
+    recorder = LossRecorder(50_000)
+    message = (
+        "The 'epoch' parameter of LossRecorder must be the number of an epoch, of which each has a "
+        "column in memory. Got 10,000,000,000,000 instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        recorder.update([0], [1.0], epoch=10**13)
+    assert recorder.epoch_ == 0
