@@ -102,8 +102,11 @@ def require_extra(module: str, extra: str, owner: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
+        state = "is not installed"
+        if getattr(error, "name", None) not in (None, module, package):  # there, but broken
+            state = f"cannot be imported ({error})"
         raise MissingExtraError(
-            f"{owner} needs {package}, which is not installed: pip install 'lossnoise[{extra}]'"
+            f"{owner} needs {package}, which {state}: pip install 'lossnoise[{extra}]'"
         ) from error
 
 

@@ -245,6 +245,8 @@ def reading(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "allow_pickle" in reason:  # numpy's advice would run code in the file
             reason = "no arrays of numbers or text are in it"
+            if "Object arrays" in str(error):  # such as the text of pandas
+                reason = "an array in it holds Python objects: save text with .astype(str)"
         raise bad_file(path, f"cannot be read as a {kind_of(path)} file: {reason}") from error
 
 

@@ -236,7 +236,8 @@ class AuditReport:
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least.
         budget : int, optional
-            Number of labels that somebody can look at, at most.
+            Number of labels that somebody can look at, at most. Rows with the same ``p_noisy``
+            stay together, and often many have the highest one: `head` takes as many as wanted.
 
         Returns
         -------
@@ -265,6 +266,8 @@ class AuditReport:
             precision=precision,
             recall=recall,
             budget=budget,
+            advice="look at the noise rate and at separable in summary",
+            tied_advice=f"head({budget}) takes the first of them, by their loss",
         )
 
     # -- files ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from lossnoise._history import reduce_history
 from lossnoise._validation import invalid_data, to_numpy, unmasked
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
+from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import CEILING
 from lossnoise.exceptions import InvalidDataError, LossScaleWarning
@@ -40,6 +41,8 @@ def read_losses(
     goes through scikit-learn's validation and comes back as the mean of its `last` columns.
     """
     owner = type(detector).__name__
+    if isinstance(X, LossHistogram):
+        raise invalid_data(owner, "X", "losses", "a LossHistogram", "fit_histogram takes it")
     X = unmasked(X)
     table = to_numpy(X) if _is_ours(X) else X
     if isinstance(table, Number) or getattr(table, "ndim", 1) == 0:

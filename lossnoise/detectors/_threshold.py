@@ -90,13 +90,22 @@ def choose_threshold(
     precision: float | None,
     recall: float | None,
     budget: int | None,
+    advice: str = "look at separable_ and at the noise rate",
+    tied_advice: str = "Take some of them by what else is known",
 ) -> Threshold:
-    """Return the cut of the values that meets one need, by expected counts of wrong labels."""
+    """Return the cut of the values that meets one need, by expected counts of wrong labels.
+
+    Where none does, a warning says `advice`; or `tied_advice` where more values tie for the highest
+    than a budget allows.
+    """
     needs = {"precision": precision, "recall": recall, "budget": budget}
     given = [name for name, value in needs.items() if value is not None]
-    if len(given) != 1:
-        expected = "given, or else 'recall' or 'budget', but only one of the three"
+    if not given:
+        expected = "given, or else 'recall' or 'budget'"
         raise invalid_parameter(owner, "precision", expected, precision)
+    if len(given) > 1:
+        expected = f"left out where {given[0]!r} is given: a threshold meets one need"
+        raise invalid_parameter(owner, given[1], expected, needs[given[1]])
     cuts, counts, wrong = _cumulate(scores.values, scores.weights, scores.proba)
     if precision is not None:
         check_real(owner, "precision", precision, 0.0, 1.0, closed="right")
@@ -110,7 +119,13 @@ def choose_threshold(
         meets = counts <= check_int(owner, "budget", budget, 1)
     good = np.flatnonzero(meets)
     if not len(good):
-        return _unattainable(owner, given[0], needs[given[0]], wrong[-1])
+        if budget is not None:
+            tied = f"{round(float(counts[0])):,} tie for the highest, and it takes all or none"
+            return _unattainable(owner, f"{budget=}", tied, tied_advice, wrong[-1])
+        need = f"{given[0]}={needs[given[0]]!r}"
+        return _unattainable(
+            owner, need, "none is so good", f"Ask for less, or {advice}", wrong[-1]
+        )
     at = good[0] if recall is not None else good[-1]
     total = float(wrong[-1])
     known = total > 0.0  # else the losses cannot tell, and nothing is to be expected
@@ -147,11 +162,10 @@ def _cumulate(
     return cuts[::-1], counts, wrong
 
 
-def _unattainable(owner: str, need: str, value: object, wrong: float) -> Threshold:
+def _unattainable(owner: str, need: str, why: str, advice: str, wrong: float) -> Threshold:
     warn(
-        f"No threshold of {owner.partition('.')[0]} gives {need}={value!r} on the fitted losses: "
-        "the threshold is inf and calls no label wrong. Ask for less, or look at separable_ and "
-        "at the noise rate.",
+        f"No threshold of {owner.partition('.')[0]} gives {need} on what was fitted: {why}. The "
+        f"threshold is inf and calls no label wrong. {advice}.",
         UnattainableThresholdWarning,
     )
     return Threshold(float("inf"), float("nan"), 0.0 if wrong > 0.0 else float("nan"), 0)

@@ -356,12 +356,25 @@ def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
     return int(logits.shape[1])
 
 
+def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits of a batch that may be of another kind than those of training."""
+    logits = _telling_forward(model, batch.inputs)
+    if not (logits.ndim == 2 and len(logits) == len(batch.indices)):
+        raise InvalidDataError(
+            "The 'X' parameter of NoisyLabelTrainer must have samples like those of training, a "
+            f"single one as X[None]. Got logits of shape {tuple(logits.shape)} for a batch of "
+            f"{len(batch.indices)} samples instead."
+        )
+    return logits
+
+
 def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
     with eval_mode(model), torch.no_grad(), engine.autocast():
-        return _first_forward(model, inputs)
+        return _telling_forward(model, inputs)
 
 
-def _first_forward(model: nn.Module, inputs: Any) -> Tensor:
+def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
+    """Return the logits of inputs, or say of what type they should be."""
     try:
         logits: Tensor = model(inputs)
     except RuntimeError as error:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import TensorDataset
 
+from lossnoise._validation import invalid_parameter
 from lossnoise.corrections import Correction
 from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
@@ -32,7 +33,7 @@ from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
 from lossnoise.training._loops import accuracy, restored_modes, sweep
 from lossnoise.training._random import seeded_globals
-from lossnoise.training._run import RESULTS, Data, TrainingRun
+from lossnoise.training._run import RESULTS, Data, TrainingRun, predicted_logits
 from lossnoise.training._saved import read_saved, write_saved
 from lossnoise.training._session import train_epochs
 from lossnoise.training._wiring import draw_seed, make_run
@@ -256,13 +257,14 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`.
         """
         check_is_fitted(self)
+        if hasattr(X, "iloc"):
+            expected = "a dataset, or inputs alone as an array, such as X.to_numpy(dtype='float32')"
+            raise invalid_parameter("NoisyLabelTrainer", "X", expected, type(X))
         alone = isinstance(X, (torch.Tensor, np.ndarray))
         dataset: Any = inputs_alone(X, self.model) if alone else X
         check_data("X", dataset)
         data = IndexedData(dataset, self.batch_size)
-        logits = sweep(
-            self.engine_, data.in_order(), lambda model, batch: model(batch.inputs), alone=True
-        )
+        logits = sweep(self.engine_, data.in_order(), predicted_logits, alone=True)
         proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return proba
 

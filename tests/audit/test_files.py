@@ -308,3 +308,10 @@ def test_numpy_files_of_another_kind_are_named(tmp_path):
 def test_python_objects_are_never_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     assert refused(tmp_path / "a.npy").startswith("cannot be read as a .npy file: ")
+
+
+def test_text_of_pandas_in_a_file_of_arrays_is_told(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, labels=np.array(["cat", "dog"], dtype=object), losses=LOSSES[:2])
+    expected = "an array in it holds Python objects: save text with .astype(str)"
+    assert refused(path) == f"cannot be read as a .npz file: {expected}"

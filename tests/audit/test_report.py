@@ -311,6 +311,19 @@ def test_thresholds_are_chosen_by_need(told):
     assert nothing.threshold == np.inf
 
 
+def test_rows_that_tie_are_taken_from_the_head():
+    report = audit(np.arange(9), noise_proba=[0.9] * 5 + [0.1] * 4)
+    message = (
+        r"^No threshold of AuditReport gives budget=3 on what was fitted: 5 tie for the highest, "
+        r"and it takes all or none\. The threshold is inf and calls no label wrong\. head\(3\) "
+        r"takes the first of them, by their loss\.$"
+    )
+    with pytest.warns(UnattainableThresholdWarning, match=message):
+        cut = report.threshold_for(budget=3)
+    assert (cut.threshold, cut.count) == (np.inf, 0)
+    assert len(report.head(3)) == 3
+
+
 def test_the_head_is_what_somebody_can_look_at(told):
     head = told.head(7)
     pd.testing.assert_frame_equal(head, told.table.head(7))

@@ -123,6 +123,22 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.undo()  # before figures are closed
 
 
+def test_a_broken_matplotlib_is_not_said_to_be_missing(monkeypatch, tmp_path):
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").touch()
+    (tmp_path / "matplotlib" / "pyplot.py").write_text("import no_such_module")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = (
+        "LossMixtureDisplay needs matplotlib, which cannot be imported (No module named "
+        "'no_such_module'): pip install 'lossnoise[plot]'"
+    )
+    with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
+        LossMixtureDisplay.from_predictions([1.0, 2.0], [0.1, 0.9])
+    monkeypatch.undo()  # before figures are closed
+
+
 def test_the_heap_at_zero_is_cut_off_where_it_hides_the_rest():
     rng = np.random.default_rng(0)
     losses = np.concatenate([rng.gamma(0.3, 0.05, 950), rng.normal(8.0, 1.0, 50)])

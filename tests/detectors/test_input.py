@@ -451,3 +451,9 @@ def test_right_labels_that_are_learnt_to_the_last_digit(scale):
     losses = np.concatenate([scale * rng.gamma(2.0, 1.0, 700), rng.normal(5.0, 1.0, 300).clip(0)])
     detector = BetaMixtureNoiseDetector().fit(losses)
     assert detector.noise_rate_ == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_histogram_has_a_method_of_its_own():
+    message = f"{OWNER}losses. Got a LossHistogram instead: fit_histogram takes it."
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        BetaMixtureNoiseDetector().fit(LossHistogram().fill(TWO_GROUPS))

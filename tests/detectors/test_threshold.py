@@ -86,7 +86,12 @@ def test_losses_of_one_value_stay_together():
     losses = np.repeat([0.1, 0.2, 5.0], [50, 50, 20])
     detector = BetaMixtureNoiseDetector().fit(losses)
     assert detector.threshold_for(budget=100).count == 70
-    with pytest.warns(UnattainableThresholdWarning, match=r"gives budget=19 on the fitted losses"):
+    message = (
+        r"^No threshold of BetaMixtureNoiseDetector gives budget=19 on what was fitted: 20 tie for "
+        r"the highest, and it takes all or none\. The threshold is inf and calls no label wrong\. "
+        r"Take some of them by what else is known\.$"
+    )
+    with pytest.warns(UnattainableThresholdWarning, match=message):
         cut = detector.threshold_for(budget=19)
     assert cut.threshold == np.inf
     assert np.isnan(cut.precision)
@@ -101,9 +106,9 @@ def test_without_evidence_no_threshold_is_precise():
     assert cut.threshold == np.inf
     assert warned[0].filename == __file__
     assert str(warned[0].message) == (
-        "No threshold of BetaMixtureNoiseDetector gives precision=0.9 on the fitted losses: the "
-        "threshold is inf and calls no label wrong. Ask for less, or look at separable_ and at "
-        "the noise rate."
+        "No threshold of BetaMixtureNoiseDetector gives precision=0.9 on what was fitted: none is "
+        "so good. The threshold is inf and calls no label wrong. Ask for less, or look at "
+        "separable_ and at the noise rate."
     )
 
 
@@ -135,12 +140,12 @@ def test_many_losses_are_cut_between_bins():
         (
             {},
             "The 'precision' parameter of BetaMixtureNoiseDetector.threshold_for must be given, "
-            "or else 'recall' or 'budget', but only one of the three. Got None instead.",
+            "or else 'recall' or 'budget'. Got None instead.",
         ),
         (
             {"precision": 0.9, "budget": 3},
-            "The 'precision' parameter of BetaMixtureNoiseDetector.threshold_for must be given, "
-            "or else 'recall' or 'budget', but only one of the three. Got 0.9 instead.",
+            "The 'budget' parameter of BetaMixtureNoiseDetector.threshold_for must be left out "
+            "where 'precision' is given: a threshold meets one need. Got 3 instead.",
         ),
         (
             {"precision": 0.0},

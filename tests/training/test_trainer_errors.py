@@ -261,15 +261,27 @@ def test_predictions_need_a_fit_and_data(build, make_data, method):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         getattr(trainer, method)(make_data())
     trainer.fit(make_data())
-    message = (
-        f"The 'X' parameter of NoisyLabelTrainer must be {DATASET}. "
-        "Got <class 'pandas.core.frame.DataFrame'> instead."
-    )
+    alone = "a dataset, or inputs alone as an array, such as X.to_numpy(dtype='float32')"
+    expected = DATASET if method == "score" else alone
+    message = f"The 'X' parameter of NoisyLabelTrainer must be {expected}. Got "
     pandas = pytest.importorskip("pandas")
     with pytest.raises(InvalidParameterError) as error:
         getattr(trainer, method)(pandas.DataFrame({"a": [1.0] * 5}))
     assert "frame.DataFrame" in str(error.value) or "pandas.DataFrame" in str(error.value)
-    assert str(error.value).startswith(message[:60])
+    assert str(error.value).startswith(message)
+
+
+def test_inputs_alone_that_do_not_fit_are_told(build, make_data):
+    trainer = build(nn.Linear(2, 3)).fit(make_data())
+    message = (
+        "The 'X' parameter of NoisyLabelTrainer must have samples like those of training, a single "
+        "one as X[None]. Got logits of shape (3,) for a batch of 2 samples instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        trainer.predict(np.zeros(2, dtype=np.float32))
+    assert trainer.predict(np.zeros((1, 2), dtype=np.float32)).shape == (1,)
+    with pytest.raises(InvalidDataError, match=r"Got int64 inputs, which most models do not: conv"):
+        trainer.predict(np.zeros((4, 2), dtype=np.int64))
 
 
 @pytest.mark.parametrize("correction", ["mixup", "m-dyr-h"])
