@@ -169,7 +169,7 @@ def _flagged(summary: dict[str, Any]) -> str:
     if not summary["num_issues"]:
         return f"{_rows(summary)}."
     precision = precision_range(summary)
-    ending = f"{precision} of those should be label errors, the others errors of the model."
+    ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
     return f"{_rows(summary)}; {ending}"
 
 

@@ -198,7 +198,7 @@ def test_summary_is_plain():
         },
         "verdict": (
             "By the given probabilities, 50.0 % of the labels are wrong. 2 of 4 rows are flagged; "
-            "70 % of those should be label errors, the others errors of the model."
+            "70 % of those should be label errors, fewer if the model is often wrong."
         ),
     }
     values = [*summary.values(), *(v for c in summary["per_class"] for v in c.values())]
@@ -233,7 +233,8 @@ def test_the_verdict_gives_rate_interval_and_expected_precision(told):
     assert summary["verdict"] == (
         f"About {100 * summary['noise_rate']:.1f} % of the labels are probably wrong (90 % "
         f"interval: {100 * low:.1f} to {100 * high:.1f} %). {summary['num_issues']} of 300 rows "
-        "are flagged; nearly all of those should be label errors, the others errors of the model."
+        "are flagged; nearly all of those should be label errors, fewer if the model is often "
+        "wrong."
     )
 
 
@@ -336,7 +337,7 @@ def test_repr_shows_the_worst_rows():
     report = audit(np.arange(7), noise_proba=wrongness(7), index=[f"id{i}" for i in range(7)])
     assert repr(report).splitlines() == [
         "AuditReport: By the given probabilities, 50.0 % of the labels are wrong. 3 of 7 rows are",
-        "flagged; 77 % of those should be label errors, the others errors of the model.",
+        "flagged; 77 % of those should be label errors, fewer if the model is often wrong.",
         "index  given_label  suggested_label  loss  p_noisy  rank",
         "  id6            6               NA    NA      0.9     1",
         "  id5            5               NA    NA   0.7667     2",
