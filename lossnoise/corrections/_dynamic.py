@@ -25,6 +25,11 @@ from lossnoise.exceptions import CollapseWarning, ScheduleWarning
 AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
 AUTO_LATEST = 0.5  # of the run: where it ends at the latest
 
+# Of the run: how long bootstrapping waits for smaller steps after a collapse. From the end of the
+# warm-up it is as far to the first drop of the learning rate, by default.
+LONGEST_PAUSE = 0.25
+CALMER = 0.5  # times the learning rate that it collapsed at
+
 
 class Opinion(NamedTuple):
     """What the network thinks of an unmixed batch, without gradient.
@@ -60,7 +65,8 @@ class DynamicBootstrap(Correction):
     _guesses: Tensor | None = None  # how often each class was guessed in this epoch, and given
     _usual_spread: float | None = None  # effective number of classes: guessed first, or given
     _collapses = 0
-    _pause = 0  # epochs without bootstrapping that are left, at least
+    _pause = _least = 0  # epochs without bootstrapping that are left, at most and at least
+    _rate = _collapse_rate = 0.0  # learning rate of this epoch, and of that of the last collapse
     _warmed_up: int | None = None  # the last epoch of a warm-up of no fixed length
     _prior: Tensor | None = None  # of the classes; None is uniform
     _table: PublishedLookup | None = None
@@ -74,7 +80,7 @@ class DynamicBootstrap(Correction):
     def setup(self, context: EpochContext) -> None:
         """Check the parameters; warn where the run or the batches are too small for the method."""
         owner = type(self).__name__
-        self._usual_spread, self._collapses, self._pause = None, 0, 0
+        self._usual_spread, self._collapses, self._pause, self._least = None, 0, 0, 0
         self._warmed_up = None
         before = 1  # there is no mixture yet
         if self.warmup != "auto":
@@ -95,6 +101,7 @@ class DynamicBootstrap(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
+        self._rate = context.engine.learning_rate
         self._guesses = torch.zeros(
             (2, context.num_classes), dtype=torch.float32, device=context.device
         )
@@ -110,9 +117,10 @@ class DynamicBootstrap(Correction):
 
         A network that learns from its own guesses can talk itself into one class. The effective
         number of classes, the exponential of the entropy of the guesses, tells. Guesses spread
-        within an epoch of ordinary training, long before they are worth learning from: the pause
-        is twice as long after each collapse, and without end where the run would be over before
-        it could have recovered from the next.
+        within an epoch of ordinary training, long before they are worth learning from, and large
+        steps have them collapse again: the pause lasts until the learning rate has halved, or for
+        a quarter of the run. It is twice as long, at least, after each collapse, and without end
+        where the run would be over before it could have recovered from the next.
         """
         if self._guesses is None or not self._guesses.any() or self.compat == "published":
             return
@@ -128,17 +136,23 @@ class DynamicBootstrap(Correction):
             self._usual_spread = given
         collapsed = are_few(spread, self._usual_spread)
         if self._pause:
-            self._pause = max(self._pause - 1, int(collapsed))
+            self._least = max(self._least - 1, 0)
+            calmer = context.engine.learning_rate <= CALMER * self._collapse_rate
+            left = 0 if calmer and not self._least else self._pause - 1
+            self._pause = max(left, int(collapsed))
         elif collapsed and context.epoch < context.num_epochs:  # the trainer tells of its result
             self._suspend(spread, context)
 
     def _suspend(self, spread: float, context: EpochContext) -> None:
-        pause, left = 2**self._collapses, context.num_epochs - context.epoch
+        least, left = 2**self._collapses, context.num_epochs - context.epoch
         self._collapses += 1
-        if 2 * pause < left:
-            self._pause, how_long = pause, f"for at least {pause} epoch{'s' * (pause > 1)}"
+        if 2 * least < left:
+            most = max(least, round(LONGEST_PAUSE * context.num_epochs))
+            how_long = f"until the learning rate has halved, for {least} to {most} epochs"
         else:
-            self._pause, how_long = left, "for the rest of the run"
+            least = most = left
+            how_long = "for the rest of the run"
+        self._pause, self._least, self._collapse_rate = most, least, self._rate
         warn(
             f"Predictions concentrate on {spread:.1f} of {context.num_classes} classes (effective "
             f"number) in epoch {context.epoch}, where {self._usual_spread:.1f} are usual: "
@@ -153,6 +167,8 @@ class DynamicBootstrap(Correction):
             "usual_spread": self._usual_spread,
             "collapses": self._collapses,
             "pause": self._pause,
+            "least": self._least,
+            "collapse_rate": self._collapse_rate,
             "warmed_up": self._warmed_up,
         }
 
@@ -160,6 +176,7 @@ class DynamicBootstrap(Correction):
         """Take back what `state_dict` returned."""
         self._usual_spread, self._warmed_up = state["usual_spread"], state["warmed_up"]
         self._collapses, self._pause = state["collapses"], state["pause"]
+        self._least, self._collapse_rate = state["least"], state["collapse_rate"]
 
     # -- phases -----------------------------------------------------------------------------
 

@@ -50,6 +50,10 @@ class Engine(Protocol):
     def models(self) -> list[nn.Module]:
         """All models: `num_models` of them."""
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the first parameters of the first model; after an epoch, that of the next one."""
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which forward passes run."""
 

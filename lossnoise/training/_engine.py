@@ -127,6 +127,11 @@ class TrainingEngine:
         """The model that is being trained, called with a batch's inputs for its logits."""
         return self.models[0]
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the first parameters of the first model."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
     def to_device(self, inputs: Any) -> Any:
         """Return inputs on the device, in the layout of the model."""
 

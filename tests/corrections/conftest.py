@@ -11,7 +11,8 @@ from lossnoise.corrections.base import Batch, EpochContext
 def make_context():
     """A context that a correction can draw from; the same seed gives the same draws."""
 
-    def make(seed=0, **given):
+    def make(seed=0, learning_rate=0.1, **given):
+        model = torch.nn.Linear(2, 3)
         settings = {
             "epoch": 1,
             "num_epochs": 10,
@@ -21,7 +22,7 @@ def make_context():
             "device": torch.device("cpu"),
             "rng": np.random.default_rng(seed),
             "generator": torch.Generator().manual_seed(seed),
-            "engine": SimpleNamespace(model=torch.nn.Linear(2, 3)),
+            "engine": SimpleNamespace(model=model, learning_rate=learning_rate),
             "sweep": None,
         }
         return EpochContext(**(settings | given))

@@ -112,45 +112,52 @@ def test_bootstrapping_is_suspended_after_a_collapse_for_longer_each_time(make_b
     model = torch.nn.Sequential(torch.nn.Linear(2, 3))
     angles = 2.0 * torch.pi * torch.arange(3) / 3  # each class has a third of the plane
     model[0].weight.data = torch.stack([angles.cos(), angles.sin()], dim=1)
-    epoch = itertools.count(1)
+    epoch, now = itertools.count(1), [0.1]
 
-    def train(favourite=None, *, as_mixup):
-        """Train one batch with a network that guesses one class, or as it was made."""
+    def train(favourite=None, *, as_mixup, rate=0.1):
+        """Train one batch with a network that guesses one class, or as it was made.
+
+        The next epoch has the learning rate `rate`.
+        """
         number = next(epoch)
         with torch.no_grad():
             model[-1].bias.zero_()
             if favourite is not None:
                 model[-1].bias[favourite] = 100.0
-        context = make_context(seed=1, epoch=number, num_epochs=20, noise_proba=posterior)
+        context = make_context(
+            seed=1, epoch=number, num_epochs=24, noise_proba=posterior, learning_rate=now[0]
+        )
+        now[0] = rate
         correction.begin_epoch(context)
         losses = correction.loss(model, batch, context)
-        context = make_context(seed=1, epoch=number, num_epochs=20)
+        context = make_context(seed=1, epoch=number, num_epochs=24, learning_rate=rate)
         assert torch.equal(losses, Mixup().loss(model, batch, context)) == as_mixup
         correction.end_epoch(context)
 
     train(as_mixup=True)  # warm-up
     train(as_mixup=False)
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 3, .* for at least 1 epoch"):
+    until = "until the learning rate has halved, for"
+    with pytest.warns(CollapseWarning, match=rf"on 1\.0 of 3 .* epoch 3, .* {until} 1 to 6 epochs"):
         train(0, as_mixup=False)
-    train(1, as_mixup=True)  # the pause is over, but they have not spread
-    train(as_mixup=True)
-    with pytest.warns(CollapseWarning, match=r"on 1\.0 of 3 .* epoch 6, .* for at least 2 epochs"):
-        train(2, as_mixup=False)
+    train(1, as_mixup=True, rate=0.05)  # it has halved, but the guesses have not spread
+    train(as_mixup=True, rate=0.05)
+    with pytest.warns(CollapseWarning, match=rf"on 1\.0 of 3 .* epoch 6, .* {until} 2 to 6 epochs"):
+        train(2, as_mixup=False, rate=0.01)  # from the next epoch on: it collapsed at 0.05
     state = correction.state_dict()
     correction = MDyrH(warmup=1)
     correction.load_state_dict(state)
     assert correction.state_dict() == state
-    train(as_mixup=True)  # they have spread, but the pause goes on
-    train(as_mixup=True)
-    train(as_mixup=False)
-    with pytest.warns(CollapseWarning, match=r"epoch 10, .* for at least 4 epochs"):
+    train(as_mixup=True, rate=0.01)  # they have spread, and it has halved, but not for long enough
+    train(as_mixup=True, rate=0.01)
+    train(as_mixup=False, rate=0.01)
+    with pytest.warns(CollapseWarning, match=rf"epoch 10, .* {until} 4 to 6 epochs"):
+        train(0, as_mixup=False, rate=0.01)
+    for as_mixup in (True, True, True, True, True, True, False):  # it never halves again
+        train(as_mixup=as_mixup, rate=0.006)
+    with pytest.warns(CollapseWarning, match=r"epoch 18, .* for the rest of the run"):
         train(0, as_mixup=False)
-    for as_mixup in (True, True, True, True, False):
-        train(as_mixup=as_mixup)
-    with pytest.warns(CollapseWarning, match=r"epoch 16, .* for the rest of the run"):
-        train(0, as_mixup=False)
-    for _ in range(4):
-        train(as_mixup=True)
+    for _ in range(6):
+        train(as_mixup=True, rate=0.0)
 
 
 @pytest.mark.parametrize("sweep", ["running", "epoch"])
@@ -171,7 +178,7 @@ def test_a_collapse_as_bootstrapping_begins_is_seen(make_batch, make_context, nu
             correction.end_epoch(replace(context, epoch=number))
     with pytest.warns(CollapseWarning, match=rf"on 1\.0 of {num_classes} classes"):
         correction.end_epoch(replace(context, epoch=3))
-    assert correction.state_dict()["pause"] == 1
+    assert correction.state_dict()["least"] == 1
 
 
 def test_after_warm_up_it_is_not_mixup(make_net, make_batch, make_context):
