@@ -102,9 +102,8 @@ def require_extra(module: str, extra: str, owner: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        state = "is not installed"
-        if getattr(error, "name", None) not in (None, module, package):  # there, but broken
-            state = f"cannot be imported ({error})"
+        missing = isinstance(error, ModuleNotFoundError) and error.name in (module, package)
+        state = "is not installed" if missing else f"cannot be imported ({error})"
         raise MissingExtraError(
             f"{owner} needs {package}, which {state}: pip install 'lossnoise[{extra}]'"
         ) from error

@@ -1,13 +1,14 @@
 """Corrections compared on one set of pictures: every kind of noise, several seeds, one command.
 
 Each run of one seed starts from the same first weights and the same noise for every correction. A
-finished run is kept in a cache, so that the command can be stopped and started again; an earlier
-result fills the cache with its runs. Each run has the commit that it was made at.
+finished run is kept in a cache, so that the command can be stopped and started again, and the runs
+of an earlier result are not made again. Each run has the commit that it was made at.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, corrections: list[str], out: 
     add("--noise", nargs="+", choices=names, default=names)
     add("--corrections", nargs="+", default=corrections)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    add("--jobs", type=int, default=os.cpu_count(), help="runs side by side")
+    add("--jobs", type=int, help="runs side by side; default: as many as cores")
     add("--cache", type=Path, metavar="DIR", help="where finished runs are kept")
     add("--reuse", type=Path, metavar="JSON", help="an earlier result, of whose runs none is made")
     add("--out", type=Path, default=out)
@@ -63,7 +64,7 @@ def compare(
 ) -> dict[str, Any]:
     """Make the runs that the cache does not have; return the result, with a cell for each kind."""
     cases, earlier = list(cases), runs_of(options.reuse, settings)
-    runs = Parallel(options.jobs)(
+    runs = Parallel(options.jobs or os.cpu_count())(
         delayed(run_one)(train_one, case, settings, options.cache, earlier.get(_key(*case)))
         for case in cases
     )
@@ -100,11 +101,9 @@ def run_one(
     earlier: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Make a run, or take that of the same settings from the cache, or from an earlier result."""
-    path = None if cache is None else cache / f"{_key(*case)}.json"
+    path = None if cache is None else cache / f"{_key(*case)}_{_digest(settings)}.json"
     if path is not None and path.exists():
-        kept = json.loads(path.read_text("utf-8"))
-        if kept["settings"] == settings:
-            earlier = kept["run"]
+        earlier = json.loads(path.read_text("utf-8"))
     if earlier is not None:
         return earlier
     correction, noise, seed = case
@@ -114,10 +113,15 @@ def run_one(
         figures = {"diverged": str(error)}
     run = rounded({"seed": seed, **figures, "commit": _results.commit()})
     if path is not None:
-        _results.write(path, {"settings": settings, "run": run})
+        _results.write(path, run)
     last = "diverged" if "diverged" in run else f"{run['last']:.3f}"
     print(f"{name_of(noise):<20}{correction:<23}seed {seed}  {last}", flush=True)
     return run
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    """Return what tells settings apart in the names of files."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _key(correction: str, noise: Noise, seed: int) -> str:

@@ -84,6 +84,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, di
     options = parser.parse_args(arguments)
     if options.full and options.out == parser.get_default("out"):
         options.out = _results.RESULTS / "methods_cifar_full.json"
+    options.jobs = options.jobs or (1 if options.full else None)
     settings = dict(FULL if options.full else SMALL)
     chosen = {name: getattr(options, name) for name in ("epochs", "limit", "limit_test")}
     return options, settings | {name: n for name, n in chosen.items() if n is not None}

@@ -267,7 +267,7 @@ class AuditReport:
             recall=recall,
             budget=budget,
             advice="look at the noise rate and at separable in summary",
-            tied_advice=f"head({budget}) takes the first of them, by their loss",
+            tied_advice=f"head({budget}) takes the first of them",
         )
 
     # -- files ------------------------------------------------------------------------------

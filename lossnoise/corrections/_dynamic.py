@@ -147,8 +147,9 @@ class DynamicBootstrap(Correction):
         least, left = 2**self._collapses, context.num_epochs - context.epoch
         self._collapses += 1
         if 2 * least < left:
-            most = max(least, round(LONGEST_PAUSE * context.num_epochs))
-            how_long = f"until the learning rate has halved, for {least} to {most} epochs"
+            most = max(least, min(left, round(LONGEST_PAUSE * context.num_epochs)))
+            epochs = f"{least} to {most} epochs" if most > 1 else "an epoch"
+            how_long = f"until the learning rate has halved, for {epochs}"
         else:
             least = most = left
             how_long = "for the rest of the run"

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lossnoise._validation import invalid_data
 
 LARGEST = 80.0  # whose exponential is a float32
+ROUNDING = 1e-5  # by which a probability may miss [0, 1]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -163,9 +164,9 @@ def _read_noise_proba(noise_proba: ArrayLike | Tensor, logits: Tensor) -> Tensor
         raise invalid_data(owner, "noise_proba", expected, f"shape {tuple(weights.shape)}")
     if weights.device.type == "cpu" and weights.numel():  # elsewhere, to look would be to wait
         low, high = float(weights.min()), float(weights.max())
-        if not (low >= 0.0 and high <= 1.0):
+        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
             raise invalid_data(owner, "noise_proba", "in [0, 1]", f"{low:g} to {high:g}")
-    return weights.to(logits.device, torch.float32)
+    return weights.to(logits.device, torch.float32).clamp(0.0, 1.0)
 
 
 def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:

@@ -133,8 +133,8 @@ def with_input(sample: Any, other: Any) -> Any:
 
 def _is_input_like(own: Any, other: Any) -> bool:
     """Tell whether a list is an input itself, such as token ids, as the sample's own is one."""
-    listed = isinstance(own, (tuple, list))
-    return listed and not (len(other) > 0 and isinstance(other[0], (tuple, list)))
+    listed = isinstance(own, (tuple, list)) and len(own) > 0 and len(other) > 0
+    return listed and type(other[0]) is type(own[0])
 
 
 def _pair_like(sample: Any, its_input: Any) -> Any:

@@ -66,8 +66,9 @@ class ResidentImages(Dataset[tuple[Tensor, Tensor]]):
         padding: int = 4,
     ) -> None:
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype != np.uint8:
-            shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
-            got = f"an array of shape {shape} and dtype {dtype}"
+            got = f"a {type(images).__name__}"
+            if isinstance(images, np.ndarray):
+                got = f"an array of shape {images.shape} and dtype {images.dtype}"
             raise invalid_data(OWNER, "images", "a 4-D array (n, h, w, channels) of uint8", got)
         classes = np.asarray(labels)
         if classes.shape != (len(images),) or classes.dtype.kind not in "iu":

@@ -68,10 +68,12 @@ def log_concave_fit(counts: FloatArray, start: LogConcaveFit | None = None) -> L
     exact = True
     for _ in range(MAX_STEPS):
         probabilities = _probabilities(basis[:, terms] @ weights)
-        gain = (share - probabilities) @ basis[:, 1:]
-        best = 1 + int(gain.argmax())
-        done = gain[best - 1] < tolerance or best in terms
+        slope = (share - probabilities) @ basis  # of the likelihood
+        best = 1 + int(slope[1:].argmax())
+        done = slope[best] < tolerance or best in terms
         if done and exact:
+            if start is not None and np.abs(slope[terms]).max() > tolerance:
+                return log_concave_fit(counts)  # it was too far away for Newton's method
             break
         if not done:
             terms, weights = [*terms, best], np.append(weights, 0.0)

@@ -60,9 +60,9 @@ class LightningLossRecorder(RecordsLosses, Callback):
     Notes
     -----
     A `training_step` that returns a dict with ``"losses"`` beside ``"loss"``, one a sample, has
-    these recorded, whatever the module and the labels look like. Samples with the label -100,
-    which PyTorch's loss leaves out, count as not seen, and so do losses that are not finite, with
-    a warning.
+    these recorded, whatever the module and the labels look like. Losses that are not finite are
+    left out, with a warning, and their samples count as not seen; so do samples with the label
+    -100, which PyTorch's loss leaves out, unless `training_step` returns the losses.
 
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
     several processes each has the losses of all; strategies that start processes from within
@@ -120,8 +120,9 @@ class LightningLossRecorder(RecordsLosses, Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse to train in processes that take what they recorded with them."""
         self._stage = stage
-        launcher = type(getattr(trainer.strategy, "launcher", None)).__name__
-        if stage == "fit" and "MultiProcessing" in launcher:
+        launcher = type(getattr(trainer.strategy, "launcher", None))
+        starts_processes = any("MultiProcessing" in base.__name__ for base in launcher.__mro__)
+        if stage == "fit" and starts_processes:
             raise InvalidDataError(
                 f"{OWNER} would lose what it records: the trainer's strategy trains in processes "
                 "that it starts itself and ends with fit. Take strategy='ddp' in a script, or one "
@@ -131,12 +132,12 @@ class LightningLossRecorder(RecordsLosses, Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Watch the module that returns the logits."""
         self._remove_hook()
-        names = {name for name, _ in pl_module.named_modules()}
-        if self.logits_from not in names:
-            some = ", ".join(map(repr, sorted(names - {""})[:5]))
-            expected = f"the name of a module of the LightningModule ({some}, ...)"
-            raise invalid_parameter(OWNER, "logits_from", expected, self.logits_from)
-        module = pl_module.get_submodule(self.logits_from)
+        try:
+            module = pl_module.get_submodule(self.logits_from)
+        except AttributeError:
+            names = [repr(name) for name, _ in pl_module.named_modules() if name]
+            expected = f"the name of a module of the LightningModule ({', '.join(names[:5])}, ...)"
+            raise invalid_parameter(OWNER, "logits_from", expected, self.logits_from) from None
         self._hook = module.register_forward_hook(self._keep_output)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

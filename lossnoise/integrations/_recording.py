@@ -96,13 +96,13 @@ class EpochLog:
         What has the label -100 has no class: it counts as not seen.
         """
         if loss_fn is not None:
-            self.add(indices, loss_fn(logits, labels))
-            return
-        check_class_labels(self.owner, logits, labels)
-        self.add(
-            indices.to(logits.device).where(labels != IGNORED, NOBODY),
-            cross_entropy(logits, labels.long()),
-        )
+            losses = loss_fn(logits, labels)
+        else:
+            check_class_labels(self.owner, logits, labels)
+            losses = cross_entropy(logits, labels.long())
+        if labels.shape == indices.shape:
+            indices = indices.to(labels.device).where(labels != IGNORED, NOBODY)
+        self.add(indices, losses)
 
     def add(self, indices: Tensor, losses: Tensor) -> None:
         """Keep the losses of a batch."""
@@ -118,7 +118,7 @@ class EpochLog:
     def end(self) -> None:
         """Record what was kept since the epoch began, on all processes."""
         indices, losses = self._collected()
-        if len(indices):  # none: the rest of an epoch that a resumed run has behind it
+        if self._pending or len(indices):  # else the rest of an epoch behind a resumed run
             finite = np.isfinite(losses)
             if not finite.all():
                 self._warn_not_finite(indices[~finite], losses[~finite])

@@ -75,6 +75,8 @@ class SkorchLossRecorder(RecordsLosses, Callback):
         lossnoise.audit(labels, losses=recorder.losses_)
     """
 
+    _given: Any = None  # to fit, while that runs
+
     def __init__(self, *, loss_fn: LossFunction | None = None) -> None:
         self.loss_fn = loss_fn
         self.log_ = EpochLog(OWNER)
@@ -107,6 +109,10 @@ class SkorchLossRecorder(RecordsLosses, Callback):
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """See what ``fit`` was given, which the net may split."""
         self._given = X
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Keep no data."""
+        self._given = None
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Begin a column of the history."""

@@ -129,8 +129,8 @@ class TrainingEngine:
 
     @property
     def learning_rate(self) -> float:
-        """Of the first parameters of the first model."""
-        return float(self.optimizers[0].param_groups[0]["lr"])
+        """Of the first parameters of the first model; 0 where an optimizer finds its own."""
+        return float(self.optimizers[0].param_groups[0].get("lr") or 0.0)
 
     def to_device(self, inputs: Any) -> Any:
         """Return inputs on the device, in the layout of the model."""

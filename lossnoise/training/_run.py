@@ -201,6 +201,7 @@ class TrainingRun:
         if state["losses"] is not None:
             self._fit(state["losses"].cpu().numpy())
         self._resumed = state["labels"]
+        self._seen.restore(state["labels"])
         self.train_data.load_state_dict(state["data"])
         self.generators.load_state_dict(state["generators"][rank_and_size()[0]])
 

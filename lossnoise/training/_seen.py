@@ -52,6 +52,10 @@ class SeenLabels:
         """Keep the labels of a batch."""
         self._labels[indices] = labels
 
+    def restore(self, labels: Tensor) -> None:
+        """Take back what `collect` returned."""
+        self._labels.copy_(labels)
+
     def collect(self) -> Tensor:
         """Return the label of each sample, int64 on the CPU; `UNSEEN` where no process met it."""
         seen = self._labels != UNSEEN

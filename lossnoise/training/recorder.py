@@ -99,7 +99,7 @@ class LossRecorder:
         """
         rows = self._read_indices(indices)
         values = _read_losses("update", losses, rows)
-        if not len(rows):
+        if epoch is None and not len(rows):
             return
         if epoch is not None:
             target = self._read_epoch("update", epoch)

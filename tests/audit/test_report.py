@@ -317,7 +317,7 @@ def test_rows_that_tie_are_taken_from_the_head():
     message = (
         r"^No threshold of AuditReport gives budget=3 on what was fitted: 5 tie for the highest, "
         r"and it takes all or none\. The threshold is inf and calls no label wrong\. head\(3\) "
-        r"takes the first of them, by their loss\.$"
+        r"takes the first of them\.$"
     )
     with pytest.warns(UnattainableThresholdWarning, match=message):
         cut = report.threshold_for(budget=3)

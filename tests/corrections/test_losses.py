@@ -278,6 +278,8 @@ def test_probabilities_of_any_kind_give_float32(hard):
         found = dynamic_bootstrap(logits, labels, proba, hard=hard)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected)
+    rounded = torch.tensor([-1e-7, 0.5, 1.0 + 1e-7])
+    assert torch.equal(dynamic_bootstrap(logits, labels, rounded, hard=hard), expected)
     matrix = torch.full((4, 4), 0.1, dtype=torch.float64) + 0.6 * torch.eye(4)
     assert forward_corrected(logits, labels, matrix).dtype == torch.float32
     assert backward_corrected(logits, labels, matrix.inverse()).dtype == torch.float32

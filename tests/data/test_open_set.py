@@ -93,6 +93,7 @@ IMAGE, OTHER = torch.zeros(2), torch.ones(2)
         (((IMAGE, IMAGE), 7), (OTHER, OTHER), ((OTHER, OTHER), 7)),
         (([1, 2], 7), [8, 9], ([8, 9], 7)),
         (([1, 2], 7), ([8, 9], 5), ([8, 9], 7)),
+        (([1, 2], 7), (OTHER, 5), (OTHER, 7)),
         ({"x": IMAGE, "label": 7}, {"x": OTHER, "label": 9}, {"x": OTHER, "label": 7}),
         ({"x": IMAGE, "y": 7}, {"x": OTHER, "more": 1}, {"x": OTHER, "y": 7}),
         ({"a": 0, "b": 1, "targets": 7}, UserDict(a=2, b=3), {"a": 2, "b": 3, "targets": 7}),

@@ -134,7 +134,7 @@ def test_a_loop_over_the_set_ends(arrays):
 def test_pictures_that_are_no_array_are_told():
     message = (
         "The 'images' parameter of ResidentImages must be a 4-D array (n, h, w, channels) of "
-        "uint8. Got an array of shape (1, 1) and dtype list instead."
+        "uint8. Got a list instead."
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         ResidentImages([[1]], [0], "cpu")

@@ -62,6 +62,20 @@ def test_always_a_log_concave_distribution(counts):
     assert np.diff(np.log(probabilities[inside]), 2).max(initial=0.0) <= 1e-6
 
 
+def test_a_start_from_far_away_changes_nothing():
+    """Newton's method does not come back from some of these."""
+    rng = np.random.default_rng(0)
+    samples = [
+        np.histogram(rng.normal(rng.uniform(5, 43), rng.uniform(1, 6), 2000), 48, (0, 48))[0] * 1.0
+        for _ in range(12)
+    ]
+    for counts in samples:
+        expected = log_likelihood(counts + 1e-300, log_concave_fit(counts).probabilities + 1e-300)
+        for other in samples:
+            found = log_concave_fit(counts, log_concave_fit(other)).probabilities
+            assert log_likelihood(counts, found + 1e-300) == pytest.approx(expected, abs=3e-4)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0.0, 1.0)), min_size=3, max_size=40))
 def test_another_fit_to_start_from_changes_nothing(cells):
     counts, shares = np.array(cells, dtype=float).T

@@ -83,11 +83,16 @@ class StepWithLosses:
 
 @pytest.mark.parametrize(
     ("step", "settings"),
-    [(StepThroughNet, {"logits_from": "net"}), (StepWithLosses, {})],
-    ids=["submodule", "losses"],
+    [
+        (StepThroughNet, {"logits_from": "net"}),
+        (StepThroughNet, {"logits_from": "alias"}),
+        (StepWithLosses, {}),
+    ],
+    ids=["submodule", "alias", "losses"],
 )
 def test_training_steps_of_other_kinds(li, tmp_path, step, settings):
     module = type("Module", (step, li.Module), {})(N)
+    module.alias = module.net
     recorder = li.LightningLossRecorder(**settings)
     loader = recorder.loader(li.make_data(N), batch_size=4, shuffle=True)
     li.make_trainer(tmp_path, recorder).fit(module, loader)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -80,11 +81,16 @@ def test_losses_that_are_not_finite_are_left_out_with_a_warning():
     np.testing.assert_array_equal(log.held().losses_, [np.nan, np.nan, 1.0, np.nan])
 
 
-def test_samples_without_a_class_count_as_not_seen():
+def per_sample(logits, labels):
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+@pytest.mark.parametrize("loss_fn", [None, per_sample])
+def test_samples_without_a_class_count_as_not_seen(loss_fn):
     log = make_log()
     log.begin(1)
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    log.add_output(torch.tensor([3, 0, 1]), logits, torch.tensor([2, -100, 4]), None)
+    log.add_output(torch.tensor([3, 0, 1]), logits, torch.tensor([2, -100, 4]), loss_fn)
     log.end()
     expected = torch.nn.functional.cross_entropy(
         logits[[0, 2]], torch.tensor([2, 4]), reduction="none"
@@ -121,6 +127,18 @@ def test_what_has_no_cross_entropy_of_one_class_needs_a_loss_fn(logits, labels, 
         make_log().add_output(torch.tensor([0, 1]), logits, labels, None)
 
 
+def test_an_epoch_without_a_loss_to_keep_has_its_column():
+    log = make_log(2)
+    for losses in ([1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]):
+        log.begin(1)
+        log.add(torch.arange(2), torch.tensor(losses))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NonFiniteLossWarning)
+            log.end()
+    expected = [[1.0, np.nan, 3.0], [2.0, np.nan, 4.0]]
+    np.testing.assert_array_equal(log.held().loss_history_, expected)
+
+
 def sort_by_input(samples):
     return default_collate(sorted(samples, key=lambda sample: -int(next(iter(as_list(sample))))))
 
@@ -131,7 +149,7 @@ def as_list(sample):
 
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_a_collate_function_that_sorts_or_drops_is_refused(as_dict):
-    samples = [(torch.tensor(place), torch.tensor(place % 3)) for place in range(4)]
+    samples = [(torch.tensor(place), torch.tensor(place > 2).long()) for place in range(4)]
     if as_dict:
         samples = [{"x": x, "label": y} for x, y in samples]
     pairs = [recording.Pair(pair) for pair in enumerate(samples)]
@@ -141,6 +159,22 @@ def test_a_collate_function_that_sorts_or_drops_is_refused(as_dict):
     message = "^The collate function of Owner's loaders must keep every sample. Got 3 of 4 instead"
     with pytest.raises(InvalidDataError, match=message):
         recording.AppendIds(lambda s: default_collate(s[1:]), "Owner")(pairs)
+
+
+@pytest.mark.parametrize(
+    "collate",
+    [
+        lambda samples: {"x": torch.zeros(4), "y": torch.tensor([s["y"] for s in samples])},
+        lambda samples: {"y": torch.tensor([1 - s["y"] for s in samples])},
+        lambda samples: {"y": torch.tensor([1.0, torch.inf, 0.0, 0.0])},
+        lambda samples: {"targets": torch.arange(10)},
+    ],
+    ids=["another label too", "relabelled", "infinite", "of many targets"],
+)
+def test_a_collate_function_that_keeps_the_samples_is_not_refused(collate):
+    pairs = [({"label": i % 2, "y": int(i < 2), "targets": torch.arange(2)}) for i in range(4)]
+    batch = recording.AppendIds(collate)([recording.Pair(pair) for pair in enumerate(pairs)])
+    assert recording.take_ids(batch).tolist() == [0, 1, 2, 3]
 
 
 def test_a_key_of_the_users_own_stays_what_it_is():

@@ -1,5 +1,7 @@
 """skorch's own training loop, two epochs on the CPU, and every loss worked out by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,14 @@ def test_a_part_that_fit_was_given_is_the_whole_of_it(skorch, by_hand):
     assert recorder.loss_history_.shape == (N - 10, 2)
     padded = np.vstack([np.full((10, 2), np.nan), recorder.loss_history_])
     assert by_hand.check(padded) == 2 * (N - 10)
+
+
+def test_a_fit_loop_of_its_own_and_a_pickle_without_the_data(skorch, by_hand):
+    net, recorder = make_net(skorch, by_hand)
+    net.initialize().fit_loop(make_inputs(), LABELS)
+    assert by_hand.check(recorder.loss_history_) == 2 * N
+    net.partial_fit(make_inputs(), LABELS)
+    assert make_inputs().tobytes() not in pickle.dumps(recorder)
 
 
 def test_samples_of_a_last_batch_that_is_dropped_were_not_seen(skorch, by_hand):

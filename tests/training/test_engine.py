@@ -75,6 +75,14 @@ def rates_of_a_run(engine, num_epochs):
     return rates
 
 
+def test_the_learning_rate_is_that_of_the_first_parameters(make_engine):
+    engine = make_engine()
+    engine.optimizers[0].param_groups[0]["lr"] = torch.tensor(0.25)
+    assert engine.learning_rate == 0.25
+    engine.optimizers[0].param_groups[0]["lr"] = None  # of optimizers that find their own
+    assert engine.learning_rate == 0.0
+
+
 def test_restart_gives_initial_weights_and_optimizers(make_engine):
     engine = make_engine(optimizer=torch.optim.Adam)
     initial = flat(engine.state_dict())

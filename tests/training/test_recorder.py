@@ -391,6 +391,9 @@ def test_an_empty_batch_begins_no_epoch():
     recorder = LossRecorder(3)
     recorder.update([], [])
     assert recorder.epoch_ == 0
+    recorder.update([], [], epoch=2)
+    assert np.isnan(recorder.loss_history_).all()
+    assert recorder.loss_history_.shape == (3, 2)
 
 
 @pytest.mark.parametrize("state", [{}, {"loss_history": torch.zeros(3)}], ids=["empty", "flat"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
@@ -122,6 +122,27 @@ def test_resuming_needs_the_same_labels(build, make_data, tmp_path, correction, 
         build(**settings).fit(TensorDataset(inputs, corrected), resume=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert len(build(**settings).fit(data, resume=True).history_) == 4
+
+
+def test_labels_met_before_a_stop_are_known_after_it(build, make_data, tmp_path):
+    """Where an epoch does not meet every sample."""
+    data = make_data()
+
+    def loader():
+        order = WeightedRandomSampler(
+            torch.ones(96), 48, generator=torch.Generator().manual_seed(0)
+        )
+        return DataLoader(data, batch_size=16, sampler=order)
+
+    def known(folder):
+        path = max(folder.iterdir())
+        return (torch.load(path, weights_only=True)["run"]["labels"] >= 0).sum()
+
+    settings = {"epochs": 4, "correction": "cross-entropy"}
+    build(**settings, checkpoint_dir=tmp_path / "a").fit(loader())
+    build(**settings, checkpoint_dir=tmp_path / "b", callbacks=[Stop()]).fit(loader())
+    build(**settings, checkpoint_dir=tmp_path / "b").fit(loader(), resume=True)
+    assert known(tmp_path / "a") == known(tmp_path / "b") > 48
 
 
 def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):
