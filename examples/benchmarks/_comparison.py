@@ -1,8 +1,9 @@
 """Corrections compared on one set of pictures: every kind of noise, several seeds, one command.
 
 Each run of one seed starts from the same first weights and the same noise for every correction. A
-finished run is kept in a cache, so that the command can be stopped and started again, and the runs
-of an earlier result are not made again. Each run has the commit that it was made at.
+finished run is kept in a cache, so that the command can be stopped and started again. The runs of
+an earlier result are not made again, and those of other cases stay in the new one. Each run has the
+commit that it was made at.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from joblib import Parallel, delayed
 from quickstart import measure
 
 from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import CORRECTIONS
 from lossnoise.corrections._dynamic import DynamicBootstrap
 from lossnoise.exceptions import NonFiniteLossError
 
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser, corrections: list[str], out: 
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--jobs", type=int, help="runs side by side; default: as many as cores")
     add("--cache", type=Path, metavar="DIR", help="where finished runs are kept")
-    add("--reuse", type=Path, metavar="JSON", help="an earlier result, of whose runs none is made")
+    add("--reuse", type=Path, metavar="JSON", help="an earlier result, to which runs are added")
     add("--out", type=Path, default=out)
 
 
@@ -63,25 +65,27 @@ def compare(
     cases: Iterable[Case],
 ) -> dict[str, Any]:
     """Make the runs that the cache does not have; return the result, with a cell for each kind."""
-    cases, earlier = list(cases), runs_of(options.reuse, settings)
+    earlier = runs_of(options.reuse, settings)
+    cases = list(cases)
     runs = Parallel(options.jobs or os.cpu_count())(
-        delayed(run_one)(train_one, case, settings, options.cache, earlier.get(_key(*case)))
+        delayed(run_one)(train_one, case, settings, options.cache, earlier.get(case))
         for case in cases
     )
+    found = earlier | dict(zip(cases, runs, strict=True))
     grouped: dict[tuple[str, Noise], list[dict[str, Any]]] = {}
-    for (correction, noise, _), run in zip(cases, runs, strict=True):
-        grouped.setdefault((correction, noise), []).append(run)
+    for correction, noise, seed in sorted(found, key=_place):
+        grouped.setdefault((correction, noise), []).append(found[correction, noise, seed])
     cells = [cell_of(correction, noise, mine) for (correction, noise), mine in grouped.items()]
     for baseline in BASELINES:
         against(baseline, cells)
     for cell in cells:
         show(cell)
-    seeds = {"seeds": sorted({seed for _, _, seed in cases})}
+    seeds = {"seeds": sorted({seed for _, _, seed in found})}
     made = {"environment": environment(options), "settings": settings | seeds}
     return made | {"cells": rounded(cells)}
 
 
-def runs_of(result: Path | None, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def runs_of(result: Path | None, settings: dict[str, Any]) -> dict[Case, dict[str, Any]]:
     """Return the runs of an earlier result, if that was made with the same settings."""
     if result is None:
         return {}
@@ -89,8 +93,19 @@ def runs_of(result: Path | None, settings: dict[str, Any]) -> dict[str, dict[str
     earlier["settings"].pop("seeds")
     if earlier["settings"] != settings:
         sys.exit(f"{result} was made with other settings: {earlier['settings']}, not {settings}")
-    cells = earlier["cells"]
-    return {_name(c["correction"], c["noise_name"], r["seed"]): r for c in cells for r in c["runs"]}
+    return {
+        (cell["correction"], (cell["noise"], cell["kind"], cell["include_true"]), run["seed"]): run
+        for cell in earlier["cells"]
+        for run in cell["runs"]
+    }
+
+
+def _place(case: Case) -> tuple[int, int, int]:
+    """Return the place of a case in a result: by noise, then as corrections are registered."""
+    correction, noise, seed = case
+    names = [*CORRECTIONS]
+    rank = names.index(correction) if correction in names else len(names)  # a variant
+    return NOISES.index(noise), rank, seed
 
 
 def run_one(
@@ -101,12 +116,13 @@ def run_one(
     earlier: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Make a run, or take that of the same settings from the cache, or from an earlier result."""
-    path = None if cache is None else cache / f"{_key(*case)}_{_digest(settings)}.json"
+    correction, noise, seed = case
+    name = f"{correction}_{name_of(noise)}_{seed}_{_digest(settings)}.json"
+    path = None if cache is None else cache / name
     if path is not None and path.exists():
         earlier = json.loads(path.read_text("utf-8"))
     if earlier is not None:
         return earlier
-    correction, noise, seed = case
     try:
         figures = train_one(correction, noise, seed)
     except NonFiniteLossError as error:
@@ -122,14 +138,6 @@ def run_one(
 def _digest(settings: dict[str, Any]) -> str:
     """Return what tells settings apart in the names of files."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _key(correction: str, noise: Noise, seed: int) -> str:
-    return _name(correction, name_of(noise), seed)
-
-
-def _name(correction: str, noise_name: str, seed: int) -> str:
-    return f"{correction}_{noise_name}_{seed}"
 
 
 def figures_of(trainer: NoisyLabelTrainer, changed: np.ndarray) -> dict[str, Any]:

@@ -95,6 +95,12 @@ def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path
     run(methods_cifar, *words, "--reuse", out, "--out", again)
     assert read(again)["cells"] == result["cells"]
     assert made not in capsys.readouterr().out
+    run(methods_cifar, *words[:10], "mixup", *words[12:], "--reuse", out, "--out", again)
+    cells = read(again)["cells"]
+    assert [cell["correction"] for cell in cells] == ["cross-entropy", "mixup", "m-dyr-h"]
+    assert cells[0]["runs"] == result["cells"][0]["runs"]
+    assert cells[2]["runs"] == result["cells"][1]["runs"]
+    assert cells[2]["over"].keys() == {"cross-entropy", "mixup"}
     with pytest.raises(SystemExit, match="was made with other settings"):
         run(methods_cifar, *words, "--epochs", 3, "--reuse", out, "--out", again)
 
