@@ -188,7 +188,7 @@ class TrainingRun:
             "generators": gather_objects(self.generators.state_dict()),
             "data": self.train_data.state_dict(),
             "losses": losses,
-            "labels": self._seen.collect(),
+            "labels": self._seen.state(),
             "recorder": self.recorder.state_dict(),
         }
 

@@ -47,14 +47,20 @@ class SeenLabels:
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
         self._labels = torch.full((num_samples,), UNSEEN, dtype=torch.int64, device=device)
+        self._before: Tensor | None = None  # in the part of the run that is resumed
 
     def record(self, indices: Tensor, labels: Tensor) -> None:
         """Keep the labels of a batch."""
         self._labels[indices] = labels
 
-    def restore(self, labels: Tensor) -> None:
-        """Take back what `collect` returned."""
-        self._labels.copy_(labels)
+    def state(self) -> Tensor:
+        """Return the label of each sample that this run or the resumed part of it met."""
+        labels = self.collect()
+        return labels if self._before is None else labels.where(labels != UNSEEN, self._before)
+
+    def restore(self, state: Tensor) -> None:
+        """Take back what `state` returned."""
+        self._before = state
 
     def collect(self) -> Tensor:
         """Return the label of each sample, int64 on the CPU; `UNSEEN` where no process met it."""

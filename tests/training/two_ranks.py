@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS
+from lossnoise.exceptions import InvalidDataError
 from lossnoise.training import Callback
 
 N = 1001  # an odd number: shares are unequal, the last batch of each is short
@@ -83,6 +85,13 @@ def run(task, folder):
             make_net(seed=0), checkpoint_dir=folder / "run", callbacks=[Stop(2, 1)], **settings
         ).fit(make_data(), make_data(100, 1))
         assert len(first.history_) == 2
+        inputs, labels = make_data().tensors
+        other = labels.clone()
+        other[3] = (labels[3] + 1) % 3  # which one process meets, and all have to end
+        with pytest.raises(InvalidDataError, match=r"other labels of 1 of 1001 samples .sample 3"):
+            NoisyLabelTrainer(make_net(), checkpoint_dir=folder / "run", **settings).fit(
+                TensorDataset(inputs, other), make_data(100, 1), resume=True
+            )
         again = NoisyLabelTrainer(
             make_net(seed=5 + int(os.environ["RANK"])), checkpoint_dir=folder / "run", **settings
         )
