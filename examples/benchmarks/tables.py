@@ -295,7 +295,7 @@ CHOICES = {
     "m-dyr-s": ("inputs to mix", "up to half of the labels were redrawn"),
     "m-dyr-h": ("inputs to mix", "nothing is known: the default"),
     "md-dyr-h": ("inputs to mix", "most classes are taken for a certain other one"),
-    "md-dyr-sh": ("inputs to mix", "as a comparison with `md-dyr-h`"),
+    "md-dyr-sh": ("inputs to mix", "most labels are wrong, and the task is hard"),
     "mentornet-pd": ("", "the share of wrong labels is known"),
     "mentornet-dd": ("clean samples", "some labels were checked"),
     "learning-to-reweight": ("clean samples", "time does not matter"),
