@@ -423,7 +423,7 @@ def test_a_page_needs_jinja_and_a_notebook_does_not(told, tmp_path, monkeypatch)
 
     def without(name, *rest):
         if name.partition(".")[0] == "jinja2":
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
