@@ -28,7 +28,9 @@ Exit status: 0 fine, 1 more noise than --max-noise, 2 bad input, 3 --max-noise
 was asked and the losses cannot tell."""
 REVIEW = """\
 Write FILE again with its labels corrected: by the column `review` of what
-`lossnoise audit --csv` wrote, and a person filled in. Nothing else changes."""
+`lossnoise audit --csv` wrote, and a person filled in. Nothing else changes.
+Several tables are the work of several people: where two of them looked at the
+same row, they must agree."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -123,7 +125,9 @@ def _add_audit_options(audit: Parser) -> None:
 
 
 def _add_review_options(review: Parser) -> None:
-    review.add_argument("review", metavar="CSV", help="the reviewed table")
+    review.add_argument(
+        "reviews", metavar="CSV", nargs="+", help="the reviewed table; or several of one audit"
+    )
     review.add_argument("--labels", metavar="FILE", required=True, help="what was audited")
     review.add_argument("--column", metavar="COL", help="its labels (default: label or labels)")
     review.add_argument(

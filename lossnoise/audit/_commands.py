@@ -80,13 +80,14 @@ def run_audit(
     return Outcome(status, text, note)
 
 
-def run_review(review: str, *, labels: str, column: str | None, output: str) -> Outcome:
+def run_review(reviews: list[str], *, labels: str, column: str | None, output: str) -> Outcome:
     """Run ``lossnoise review``; the parameters are its options."""
-    _check_outputs([Path(labels), Path(review)], [Path(output)])
-    done = review_file(Path(review), Path(labels), column=column, output=Path(output))
+    paths = [Path(review) for review in reviews]
+    _check_outputs([Path(labels), *paths], [Path(output)])
+    done = review_file(paths, Path(labels), column=column, output=Path(output))
     text = f"{done.num_changed:,} labels changed, of {done.num_reviewed:,} rows with a review"
     if not done.num_reviewed:
-        text = f"0 labels changed: the column 'review' of {review} is empty"
+        text = f"0 labels changed: the column 'review' of {' and of '.join(reviews)} is empty"
     if done.num_applied:
         text += f"; {done.num_applied:,} changes were already applied"
     return Outcome(FINE, f"{text}\nwrote {printable(output)}")

@@ -26,7 +26,7 @@ from lossnoise.audit._files import (
     reading,
 )
 from lossnoise.audit._inputs import as_cells
-from lossnoise.audit._review import LabelTexts, review_labels
+from lossnoise.audit._review import LabelTexts, PathOrPaths, review_files, review_labels
 from lossnoise.audit._select import by_default, check_column, numbered_names
 
 OWNER = "lossnoise review"
@@ -50,7 +50,9 @@ class FileReview(NamedTuple):
     num_applied: int
 
 
-def review_file(review: Path, file: Path, *, column: str | None, output: Path) -> FileReview:
+def review_file(
+    reviews: PathOrPaths, file: Path, *, column: str | None, output: Path
+) -> FileReview:
     """Write a file again with its labels corrected, whole or not at all.
 
     A review that was applied before changes nothing: its corrections are recognised, because with
@@ -58,8 +60,8 @@ def review_file(review: Path, file: Path, *, column: str | None, output: Path) -
 
     Parameters
     ----------
-    review : Path
-        What `AuditReport.to_csv` wrote, and a person edited.
+    reviews : Path, or several of them
+        What `AuditReport.to_csv` wrote, and a person edited; several where people shared the rows.
     file : Path
         The labels that were audited, in their order.
     column : str, optional
@@ -70,29 +72,29 @@ def review_file(review: Path, file: Path, *, column: str | None, output: Path) -
     Raises
     ------
     InvalidDataError
-        The review does not belong to these labels, contradicts itself, or names a label that does
-        not exist.
+        A review does not belong to these labels, contradicts itself or another one, or names a
+        label that does not exist.
     """
+    tables = review_files(OWNER, "CSV", reviews)
     if kind_of(output) != kind_of(file):
         raise bad_file(output, f"the corrected labels of {file} need the ending {kind_of(file)}")
-    if any(_same_file(output, read) for read in (file, review)):
+    if any(_same_file(output, read) for read in (file, *(table.path for table in tables))):
         raise bad_file(output, "is read too: write to another file, so that nothing is lost")
     source = open_source(file)
     name = _label_column(source, column)
     stored = _read_labels(source, name)
-    table = ReviewFile(OWNER, "CSV", review)
     labels = as_cells(stored)  # dates by their text, as the review has them
-    rows = _read_rows(table, labels, file)
+    rows = [row for table in tables for row in _read_rows(table, labels, file)]
     known: list[Any] = list(set(labels.tolist()))
     names = numbered_names(source, known)
     if not names:  # else their numbers are known, and these texts are names
         occurring = set(map(str, known))  # of any type: dates have no other text
         texts = {text for row in rows for text in (row.given, row.suggested) if text}
         known += [_like(text, labels) for text in texts - occurring]
-    given = _as_audited(table, rows, labels, LabelTexts(known, names, allow_new=False), file)
+    given = _as_audited(rows, labels, LabelTexts(known, names, allow_new=False), file)
     at = np.array([row.position for row in rows], dtype=np.intp)
     done = review_labels(
-        table, given, known=known, names=names, ids=at, positions=at, allow_new=False
+        tables, given, known=known, names=names, ids=at, positions=at, allow_new=False
     )
     changed = np.flatnonzero(np.asarray(done.labels != labels))
     corrected = done.labels if labels is stored else done.labels.astype(stored.dtype)
@@ -139,11 +141,14 @@ def _read_rows(review: ReviewFile, labels: np.ndarray, file: Path) -> list[Revie
 
 
 def _as_audited(
-    review: ReviewFile, rows: list[ReviewRow], labels: np.ndarray, texts: LabelTexts, file: Path
+    rows: list[ReviewRow], labels: np.ndarray, texts: LabelTexts, file: Path
 ) -> np.ndarray:
-    """Return the labels as they were audited: without what the review corrected before."""
+    """Return the labels as they were audited: without what the reviews corrected before."""
+    if not rows:
+        return labels
+    review = rows[0].file
     mark = read_mark(review)
-    if not rows or fingerprint(labels) == mark:
+    if fingerprint(labels) == mark:
         return labels
     applied = (row for row in rows if row.given and _is_applied(row, labels, texts))
     before = {r.position: texts.label_of(r._replace(review=r.given)) for r in applied}
@@ -164,7 +169,8 @@ def _is_applied(row: ReviewRow, labels: np.ndarray, texts: LabelTexts) -> bool:
 
 def _other_labels(review: ReviewFile, file: Path) -> Exception:
     problem = f"a review of other labels than those of {file}, or of these in another order"
-    return bad_file(review.path, f"{problem}: give the file and the column that were audited")
+    advice = "give the file and the column that were audited, and all reviews of it at once"
+    return bad_file(review.path, f"{problem}: {advice}")
 
 
 def _like(text: str, labels: np.ndarray) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from lossnoise._validation import (
     invalid_data,
     require_extra,
 )
-from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
+from lossnoise.audit._csv import fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray, as_list
-from lossnoise.audit._review import ReviewedLabels, review_labels
+from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
 from lossnoise.audit._summary import COLLAPSED, cautious_proba, summarise
 from lossnoise.audit._text import report_repr
@@ -395,10 +394,8 @@ class AuditReport:
                 got = f"labels that Arrow cannot hold ({error})"
                 raise invalid_data(owner, "self", "a report of labels of one type", got) from error
 
-    def apply_review(
-        self, path: str | os.PathLike[str], *, allow_new: bool = False
-    ) -> ReviewedLabels:
-        """Return the labels as a person corrected them in the file of `to_csv`.
+    def apply_review(self, path: PathOrPaths, *, allow_new: bool = False) -> ReviewedLabels:
+        """Return the labels as people corrected them in the file of `to_csv`.
 
         Only what stands in its ``review`` column counts: the text of a label corrects (or
         confirms) the row, nothing leaves it. Rows may be missing and in any order. The audited
@@ -406,8 +403,9 @@ class AuditReport:
 
         Parameters
         ----------
-        path : str or path-like
-            The edited file; also as a spreadsheet saved it, with another separator.
+        path : str or path-like, or several of them
+            The edited file; also as a spreadsheet saved it, with another separator. Several where
+            people shared the rows: what two of them looked at must be the same label for both.
         allow_new : bool, default=False
             Whether a review may name a label that did not occur, where labels are strings.
 
@@ -419,15 +417,15 @@ class AuditReport:
         Raises
         ------
         InvalidDataError
-            The file is no review, belongs to other labels, contradicts itself, or names a label
-            that does not exist.
+            A file is no review, belongs to other labels, contradicts itself or another one, or
+            names a label that does not exist.
         """
         rows = self._rows_known
         occurring = one_dimensional(self._all_labels)
         known = as_list(occurring[~missing_values(occurring)])
         known += [] if rows.suggested is None else as_list(rows.suggested)
         return review_labels(
-            ReviewFile("AuditReport.apply_review", "path", Path(path)),
+            review_files("AuditReport.apply_review", "path", path),
             self._all_labels,
             known=known,
             names=self._names,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import os
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import object_array, one_dimensional
-from lossnoise._validation import nearest_name
+from lossnoise._validation import invalid_data, nearest_name
 from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
 from lossnoise.audit._inputs import as_cells, as_list, is_pandas
+
+PathOrPaths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 
 class LabelChange(NamedTuple):
@@ -52,8 +57,16 @@ class ReviewedLabels(NamedTuple):
     num_reviewed: int
 
 
+def review_files(owner: str, parameter: str, paths: PathOrPaths) -> list[ReviewFile]:
+    """Return the review files that one path names, or several."""
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not several:
+        raise invalid_data(owner, parameter, "the path of a review, or several", "none")
+    return [ReviewFile(owner, parameter, Path(path)) for path in several]
+
+
 def review_labels(
-    file: ReviewFile,
+    files: Sequence[ReviewFile],
     labels: Any,
     *,
     known: Iterable[Any],
@@ -62,20 +75,21 @@ def review_labels(
     positions: NDArray[np.intp],
     allow_new: bool,
 ) -> ReviewedLabels:
-    """Apply the review in a file to labels; `known` are those that a review may name."""
+    """Apply the reviews in files to labels; `known` are those that a review may name."""
     given = one_dimensional(labels)
     texts = LabelTexts(known, names, allow_new=allow_new and _all_strings(given))
     index_of = dict(zip(positions.tolist(), ids.tolist(), strict=True))
     chosen: dict[int, Any] = {}
-    rows = read_review(file, fingerprint(labels))
-    for row in rows:
+    places: dict[int, str] = {}
+    mark = fingerprint(labels)
+    for row in chain.from_iterable(read_review(file, mark) for file in files):
         if row.position not in index_of:
             got = f"row {row.position} in {row.place}, which was not audited"
-            raise file.refuse("a review of rows that were audited", got)
-        label = texts.label_of(row)
+            raise row.file.refuse("a review of rows that were audited", got)
+        label, place = texts.label_of(row), places.setdefault(row.position, row.place)
         if chosen.setdefault(row.position, label) != label:
-            got = f"{chosen[row.position]!r} and {label!r} for row {row.position} ({row.place})"
-            raise file.refuse("one label for a row", got)
+            both = f"{chosen[row.position]!r} ({place}) and {label!r} ({row.place})"
+            raise row.file.refuse("one label for a row", f"{both} for row {row.position}")
     cells = as_list(given)
     changes = [
         LabelChange(at, index_of[at], cells[at], label)

@@ -184,7 +184,7 @@ def test_other_labels_are_refused(tmp_path, other):
         review_file(review, path, column=None, output=output)
     assert str(caught.value) == (
         f"{review}: a review of other labels than those of {path}, or of these in another order: "
-        "give the file and the column that were audited"
+        "give the file and the column that were audited, and all reviews of it at once"
     )
     assert not output.exists()
 
@@ -280,3 +280,24 @@ def test_dates_are_reviewed_by_their_text(tmp_path, ending, unit):
     done = review_file(tmp_path / "issues.csv", fixed, column=None, output=again)
     assert done == FileReview(1, 0, 1)
     assert read(again) == found
+
+
+def test_the_reviews_of_several_people(tmp_path):
+    labels = labels_of("text")
+    write(tmp_path / "rows.csv", labels)
+    anna = issues_of(tmp_path / "anna.csv", labels, {0: "x,y", 5: "b"})
+    ben = issues_of(tmp_path / "ben.csv", labels, {5: "b", 9: "007"})
+    fixed, again = tmp_path / "fixed.csv", tmp_path / "again.csv"
+    done = review_file([anna, ben], tmp_path / "rows.csv", column=None, output=fixed)
+    assert done == FileReview(3, 2, 0)
+    assert [i for i in range(N) if read(fixed)[i] != labels[i]] == [0, 9]
+    assert review_file([ben, anna], fixed, column=None, output=again) == FileReview(3, 0, 2)
+    assert again.read_bytes() == fixed.read_bytes()
+
+    # Ben's alone does not know what Anna corrected
+    with pytest.raises(InvalidDataError, match="a review of other labels"):
+        review_file(ben, fixed, column=None, output=tmp_path / "third.csv")
+    other = issues_of(tmp_path / "other.csv", labels[::-1], {2: "b"})
+    with pytest.raises(InvalidDataError, match="one of other labels"):
+        review_file([anna, other], tmp_path / "rows.csv", column=None, output=tmp_path / "no.csv")
+    assert not (tmp_path / "no.csv").exists()

@@ -192,8 +192,31 @@ def test_a_review_that_contradicts_itself_is_refused(report, tmp_path):
         report.apply_review(tmp_path / "a.csv")
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.apply_review must be one label for a row. "
-        "Got 'cat' and 'owl' for row 1 (line 3 of a.csv) instead."
+        "Got 'cat' (line 2 of a.csv) and 'owl' (line 3 of a.csv) for row 1 instead."
     )
+
+
+def test_people_who_shared_the_rows_give_back_a_file_each(report, tmp_path):
+    report.to_csv(tmp_path / "all.csv")
+    first, second, third = read(tmp_path / "all.csv")[:3]
+    write(tmp_path / "anna.csv", [first | {"review": "cat"}, second | {"review": "owl"}])
+    write(tmp_path / "ben.csv", [second | {"review": "owl"}, third | {"review": "dog"}])
+    both = report.apply_review([tmp_path / "anna.csv", str(tmp_path / "ben.csv")])
+    together = [*read(tmp_path / "anna.csv"), read(tmp_path / "ben.csv")[1]]
+    write(tmp_path / "together.csv", together)
+    one = report.apply_review(tmp_path / "together.csv")
+    assert both.changes == one.changes
+    assert both.num_reviewed == one.num_reviewed == 3
+
+    write(tmp_path / "ben.csv", [second | {"review": "dog"}])
+    with pytest.raises(InvalidDataError) as caught:
+        report.apply_review([tmp_path / "anna.csv", tmp_path / "ben.csv"])
+    position = second["row_key"].rpartition("-")[2]
+    assert f"Got 'owl' (line 3 of anna.csv) and 'dog' (line 2 of ben.csv) for row {position}" in (
+        str(caught.value)
+    )
+    with pytest.raises(InvalidDataError, match="the path of a review, or several"):
+        report.apply_review([])
 
 
 @pytest.mark.parametrize("others", [["cat", "dog", "owl", "cat"], ["cat"], [*LABELS, "cat"]])
