@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 from scipy.special import expit
 
 from lossnoise.detectors._log_concave import LogConcaveFit, log_concave_fit
@@ -28,11 +29,13 @@ SMALL_LOSS = 1e-3
 SMALLEST_LOSS = 1e-6
 
 # What lies far above small losses, with none in between, is another heap; but where those are all
-# one value, as where a few trees or neighbours agree, one vote less may be far above too.
+# one value, as where some trees or neighbours agree, one vote less may be far above too.
 FAR_ABOVE, NO_RIGHT = 1e-2, 1.0
+MOST_VOTES = 256  # values that votes take; a histogram has as many bins from 1 to 7
 
 FEW_TIES = 0.05  # share of losses that are equal to another one
 WIDEST = 1.0  # gap in the logarithm that is taken for coarse values, and not for a gap
+NO_GAP = 1e-12
 
 SPLITS = (0.5, 0.8, 0.95)  # quantiles at which a division of the losses begins
 STEPS = 3  # of EM from there
@@ -88,8 +91,9 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
     last = np.searchsorted(ends, ends[-1] - FEWEST, side="right")  # outliers are no population
     if first <= last and low < SMALL_LOSS:
         # Nothing lies between losses too small to count and the others: that may be a gap.
-        below, above = SMALL_LOSS, NO_RIGHT if distances[first - 1] == distances[0] else FAR_ABOVE
-        if middle < SMALLEST_LOSS:
+        agreed = distances[first - 1] == distances[0]
+        below, above = SMALL_LOSS, NO_RIGHT if agreed else FAR_ABOVE
+        if middle < SMALLEST_LOSS and not (agreed and _are_votes(distances[first:], ends[first:])):
             below, above = SMALLEST_LOSS, SMALL_LOSS
         if distances[first] > above:
             distances, first = np.maximum(distances, below), 0
@@ -97,11 +101,18 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
     return distances[first:last], sample.weights[first:last]
 
 
+def _are_votes(distances: FloatArray, ends: FloatArray) -> bool:
+    """Tell whether ascending losses, counted up to each of them, take few values many times."""
+    values = 1 + np.count_nonzero(np.diff(distances))
+    return bool(values <= MOST_VOTES and 2.0 * values < ends[-1] - ends[0])
+
+
 def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
     """Return how many samples lie in each of `N_CELLS` cells, equal in the logarithm.
 
     A value that stands for several samples, as a bin or the share of a forest's votes does, is
-    spread up to half way to its neighbours: a heap on one point would be a population of its own.
+    spread up to half way to its neighbours: a heap on one point would be a population of its own,
+    and so would each step of a staircase.
     """
     if len(distances) == weights.sum() and np.mean(np.diff(distances) == 0.0) < FEW_TIES:
         edges = np.geomspace(distances[0], distances[-1], N_CELLS + 1)[1:-1]
@@ -115,7 +126,8 @@ def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
     edges = np.linspace(lower[0], upper[-1], N_CELLS + 1)
     points = np.column_stack([lower, upper]).ravel()
     ends = np.column_stack([np.cumsum(weights) - weights, np.cumsum(weights)]).ravel()
-    return np.diff(np.interp(edges, points, ends))
+    apart = np.flatnonzero(np.diff(points, prepend=-np.inf) > NO_GAP)
+    return np.diff(PchipInterpolator(points[apart], ends[apart])(edges))
 
 
 def gains_more(counts: FloatArray, enough: float) -> bool:
