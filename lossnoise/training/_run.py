@@ -160,7 +160,7 @@ class TrainingRun:
         self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
-        if not getattr(self.detector, "separable_", True):
+        if not (self.detector.separable_ or "all equal" in self._told):
             advice = (
                 " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
                 "loss_history_."
@@ -180,14 +180,16 @@ class TrainingRun:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and plain data."""
-        losses = None if self._losses is None else torch.from_numpy(self._losses)
+        newest = self._losses
+        equal = None if newest is None or not are_equal(newest) else float(newest[0])
         return {
             "epoch": self.context.epoch,
             "engine": self.engine.state_dict(),
             "correction": self.correction.state_dict(),
             "generators": gather_objects(self.generators.state_dict()),
             "data": self.train_data.state_dict(),
-            "losses": losses,
+            "losses": self.context.losses,  # that the mixture in use was fitted to
+            "equal_losses": equal,  # all of one value, which came after those
             "labels": self._seen.state(),
             "recorder": self.recorder.state_dict(),
         }
@@ -200,6 +202,9 @@ class TrainingRun:
         self.recorder.load_state_dict(state["recorder"])
         if state["losses"] is not None:
             self._fit(state["losses"].cpu().numpy())
+        if state["equal_losses"] is not None:
+            num_samples = self.context.num_samples
+            self._fit(np.full(num_samples, state["equal_losses"], dtype=np.float32))
         self._resumed = state["labels"]
         self._seen.restore(state["labels"])
         self.train_data.load_state_dict(state["data"])
@@ -235,13 +240,13 @@ class TrainingRun:
         if not np.isfinite(losses).all():
             raise diverged(self.context.epoch, losses, self._sweep_loader)
         self._losses = losses
-        if losses.min() == losses.max():
-            self._cannot_tell()
-            return
         with warnings.catch_warnings():  # in most epochs the losses look like one population
             warnings.simplefilter("ignore", NoSeparableNoiseWarning)
             warnings.simplefilter("ignore", LossScaleWarning)  # of a network that diverges
             self.detector.fit(losses)
+        if are_equal(losses):
+            self._cannot_tell(len(losses))
+            return
         self._proba = self.detector.posterior(losses)
         self._watch_flags(float((self._proba > 0.5).mean()))
         self.context = replace(
@@ -268,19 +273,15 @@ class TrainingRun:
             self._told.add(what)
             warn(message, NoSeparableNoiseWarning)
 
-    def _cannot_tell(self) -> None:
-        """Go on with the last mixture, or without one: equal losses have nothing to divide."""
+    def _cannot_tell(self, num_samples: int) -> None:
+        """Let the correction go on with the last mixture, or without one: nothing was divided."""
         self._tell_once(
             "all equal",
             f"Cannot tell right from wrong labels from the losses of epoch {self.context.epoch}: "
-            f"all {self.context.num_samples} are the same. The model may have memorised the "
-            "labels, or there is one class only.",
+            f"all {num_samples} are the same. The model may have memorised the labels, or there is "
+            "one class only.",
         )
-        assert self._losses is not None  # the caller has them
-        fitted = self.context.noise_proba is not None
-        self._proba = (
-            self.detector.posterior(self._losses) if fitted else np.zeros(len(self._losses))
-        )
+        self._proba = np.zeros(num_samples)
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
@@ -320,6 +321,11 @@ class TrainingRun:
             all_mean=mean_over_ranks,
             shard=rank_and_size(),
         )
+
+
+def are_equal(losses: NDArray[np.float32]) -> bool:
+    """Tell whether losses have nothing to divide."""
+    return bool(losses.min() == losses.max())
 
 
 def evidence(noise_proba: NDArray[np.float64]) -> float:

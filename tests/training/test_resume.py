@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from lossnoise import AuditReport
 from lossnoise.corrections import CrossEntropy, Mixup
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
 from lossnoise.training import BestModel, Callback, EarlyStopping
@@ -21,9 +22,12 @@ def exactly(text):
     return f"^{re.escape(text)}$"
 
 
-class Stop(Callback):
+class StopAfter(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
     def on_epoch_end(self, trainer, record):
-        if record["epoch"] == 2:
+        if record["epoch"] == self.epoch:
             trainer.request_stop()
 
 
@@ -107,7 +111,7 @@ def test_resuming_needs_the_same_labels(build, make_data, tmp_path, correction, 
     """Corrected labels would be mixed with the old ones, or not be learned from at all."""
     settings = {"epochs": 4, "checkpoint_dir": tmp_path, "correction": correction}
     data = make_data()
-    build(**settings, callbacks=[Stop()] * stopped).fit(data)
+    build(**settings, callbacks=[StopAfter(2)] * stopped).fit(data)
     before = sorted(path.name for path in tmp_path.iterdir())
     inputs, labels = data.tensors
     corrected = labels.clone()
@@ -140,7 +144,7 @@ def test_labels_met_before_a_stop_are_known_after_it(build, make_data, tmp_path)
 
     settings = {"epochs": 4, "correction": "cross-entropy"}
     build(**settings, checkpoint_dir=tmp_path / "a").fit(loader())
-    build(**settings, checkpoint_dir=tmp_path / "b", callbacks=[Stop()]).fit(loader())
+    build(**settings, checkpoint_dir=tmp_path / "b", callbacks=[StopAfter(2)]).fit(loader())
     build(**settings, checkpoint_dir=tmp_path / "b").fit(loader(), resume=True)
     assert known(tmp_path / "a") == known(tmp_path / "b") > 48
 
@@ -174,7 +178,7 @@ def test_a_new_run_in_an_old_folder_is_refused(build, make_data, tmp_path):
 def test_optimizer_and_schedule_are_resumed(build, make_data, make_net, tmp_path, scheduler):
     settings = {"optimizer": torch.optim.AdamW, "scheduler": scheduler, "epochs": 4}
     unbroken = build(**settings).fit(make_data())
-    build(checkpoint_dir=tmp_path, callbacks=[Stop()], **settings).fit(make_data())
+    build(checkpoint_dir=tmp_path, callbacks=[StopAfter(2)], **settings).fit(make_data())
     resumed = build(make_net(seed=9), checkpoint_dir=tmp_path, **settings)
     resumed.fit(make_data(), resume=True)
     np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
@@ -210,7 +214,7 @@ def test_the_state_of_a_correction_is_resumed(build, make_data, make_net, tmp_pa
     """Also where it restarted the models at the end of the epoch that was saved."""
     settings = {"correction": Restarts(), "epochs": 5}
     unbroken = build(**settings).fit(make_data())
-    build(checkpoint_dir=tmp_path, callbacks=[Stop()], **settings).fit(make_data())
+    build(checkpoint_dir=tmp_path, callbacks=[StopAfter(2)], **settings).fit(make_data())
     resumed = build(make_net(seed=9), checkpoint_dir=tmp_path, **settings)
     resumed.fit(make_data(), resume=True)
     assert resumed.correction_.steps == unbroken.correction_.steps == 5 * 6
@@ -248,7 +252,7 @@ class Counter(Callback):
 
 def test_callbacks_take_up_their_own_states(build, make_data, tmp_path):
     """Whatever others there are in the resumed run."""
-    first = [Stop(), Counter()]
+    first = [StopAfter(2), Counter()]
     build(epochs=4, checkpoint_dir=tmp_path, callbacks=first).fit(make_data())
     counters = [Counter(), Counter()]
     resumed = build(epochs=4, checkpoint_dir=tmp_path, callbacks=[*counters, Callback()])
@@ -277,7 +281,7 @@ def test_a_run_that_ends_before_a_restart_keeps_what_it_trained(
     build, make_data, make_net, tmp_path, epochs
 ):
     settings = {"correction": Afresh(), "epochs": epochs, "checkpoint_dir": tmp_path}
-    ended = build(callbacks=[Stop()], **settings).fit(make_data(), make_data())
+    ended = build(callbacks=[StopAfter(2)], **settings).fit(make_data(), make_data())
     assert ended.score(make_data()) == ended.history_[-1]["val_accuracy"]
     if epochs > 2:  # the restart comes where the run goes on
         unbroken = build(correction=Afresh(), epochs=epochs).fit(make_data(), make_data())
@@ -340,3 +344,29 @@ def test_weights_that_are_not_finite_are_never_the_newest_checkpoint(build, make
     ):
         build(checkpoint_dir=tmp_path, callbacks=[Break()], epochs=4).fit(make_data())
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001.pt"]
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
+@pytest.mark.parametrize("correction", ["dyr-h", "co-teaching-plus"])
+def test_resuming_after_losses_that_are_all_equal(build, tmp_path, correction):
+    """The mixture in use is an older one then, and the run goes on with it."""
+    labels = torch.arange(60) % 3
+    inputs = 400.0 * nn.functional.one_hot(labels, 3).float() + torch.randn(60, 3)
+    data = TensorDataset(inputs, labels)
+
+    def make(**settings):
+        torch.manual_seed(0)
+        return build(nn.Linear(3, 3), correction=correction, epochs=6, **settings)
+
+    straight = make().fit(data)
+    assert not straight.losses_.any()
+    assert straight.history_[-1]["noise_rate"] is not None
+    make(checkpoint_dir=tmp_path, callbacks=[StopAfter(4)]).fit(data)
+    resumed = make(checkpoint_dir=tmp_path).fit(data, resume=True)
+    for record in (*straight.history_, *resumed.history_):
+        del record["seconds"]
+    assert resumed.history_ == straight.history_
+    np.testing.assert_array_equal(resumed.noise_proba_, straight.noise_proba_)
+    report = AuditReport.from_trainer(resumed, data)
+    assert report.summary["separable"] is False
+    assert not len(report.noisy_indices)

@@ -379,6 +379,7 @@ def test_equal_losses_are_a_warning_and_no_lost_run(build, correction):
     assert not trainer.losses_.any()
     assert not trainer.noise_proba_.any()
     assert len(trainer.history_) == 2
+    assert trainer.detector_.separable_ is False
 
 
 def test_attributes_of_an_earlier_fit_do_not_survive_a_failed_one(build, make_data):
