@@ -14,13 +14,19 @@ from lossnoise._warnings import warn
 from lossnoise.corrections._balance import balance_term, check_balance, read_prior
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
-from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
+from lossnoise.corrections.base import (
+    Batch,
+    Correction,
+    EpochContext,
+    resolve_epochs,
+    warn_of_schedule,
+)
 from lossnoise.corrections.losses import (
     cross_entropy,
     hard_bootstrap,
     soft_bootstrap,
 )
-from lossnoise.exceptions import CollapseWarning, ScheduleWarning
+from lossnoise.exceptions import CollapseWarning
 
 AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
 AUTO_LATEST = 0.5  # of the run: where it ends at the latest
@@ -86,13 +92,7 @@ class DynamicBootstrap(Correction):
         if self.warmup != "auto":
             warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
             before = max(before, warmup + self._dynamic_epochs(context))
-        if before >= context.num_epochs:
-            warn(
-                f"{owner} learns from no guess of the network in the first {before} epochs, and "
-                f"the run has {context.num_epochs}. A warmup of less, or a float, which is a "
-                "fraction of the run, leaves epochs for it; so does a longer run.",
-                ScheduleWarning,
-            )
+        warn_of_schedule(owner, before, context.num_epochs)
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
             check_choice(owner, "compat", self.compat, {"published"})

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lossnoise._validation import invalid_parameter
-from lossnoise.corrections._logits import user_model
+from lossnoise.corrections._logits import (
+    OR_UNCOMPILED,
+    LogitsModel,
+    as_written,
+    uncompiled,
+    user_model,
+)
+from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import InvalidDataError
-
-CAN_UNCOMPILE = hasattr(torch.compiler, "set_stance")  # from PyTorch 2.6 on
-OR_UNCOMPILED = "" if CAN_UNCOMPILE else ", or give it uncompiled"
 
 
 class Features(NamedTuple):
@@ -68,11 +71,11 @@ def forward_features(model: nn.Module, inputs: Any, features_at: str = "") -> Fe
     def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
         met[:] = list(iter_tensors([args, kwargs]))[:1]
 
-    own = _as_written(model)
+    own = as_written(model)
     modules = [own.get_submodule(features_at)] if features_at else _linear_layers(own)
     hooks = [module.register_forward_pre_hook(keep, with_kwargs=True) for module in modules]
     try:
-        with _uncompiled():
+        with uncompiled():
             logits = model(inputs)
     finally:
         for hook in hooks:
@@ -82,7 +85,7 @@ def forward_features(model: nn.Module, inputs: Any, features_at: str = "") -> Fe
 
 def check_features_at(owner: str, features_at: object, model: nn.Module) -> None:
     """Raise where `features_at` names no module of the user's model, and is needed."""
-    own = _as_written(model)
+    own = as_written(model)
     names = [name for name, _ in own.named_modules() if name]
     if features_at in names or (features_at == "" and _linear_layers(own)):
         return
@@ -92,22 +95,16 @@ def check_features_at(owner: str, features_at: object, model: nn.Module) -> None
     raise invalid_parameter(owner, "features_at", expected, features_at)
 
 
+@torch.no_grad()
+def try_features(model: nn.Module, inputs: Any, features_at: str) -> None:
+    """Raise where a batch gives no features, by a forward pass in eval mode that leaves nothing."""
+    alone = LogitsModel(user_model(model))  # without waiting for other processes
+    with eval_mode(alone):
+        forward_features(alone, inputs, features_at)
+
+
 def _linear_layers(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if isinstance(part, nn.Linear)]
-
-
-def _as_written(model: nn.Module) -> nn.Module:
-    """Return the user's own model, as it was before `torch.compile` wrapped it."""
-    own = user_model(model)
-    written: nn.Module = getattr(own, "_orig_mod", own)
-    return written
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    if not CAN_UNCOMPILE:
-        return nullcontext()
-    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return eager
 
 
 def _as_rows(met: list[Tensor], size: int, features_at: str) -> Tensor:

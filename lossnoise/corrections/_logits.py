@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_parameter
 from lossnoise.exceptions import InvalidDataError
+
+CAN_UNCOMPILE = hasattr(torch.compiler, "set_stance")  # from PyTorch 2.6 on
+OR_UNCOMPILED = "" if CAN_UNCOMPILE else ", or give the model uncompiled"
 
 
 class LogitsModel(nn.Module):
@@ -41,9 +46,27 @@ def user_model(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, LogitsModel) else model
 
 
+def as_written(model: nn.Module) -> nn.Module:
+    """Return the user's own model, as it was before `torch.compile` wrapped it."""
+    own = user_model(model)
+    written: nn.Module = getattr(own, "_orig_mod", own)
+    return written
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Return a context in which compiled models run as they were before.
+
+    What their modules are called with is not seen otherwise. PyTorch before 2.6 has none.
+    """
+    if not CAN_UNCOMPILE:
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
+
+
 def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
     """Raise where `mix_at` is not the name of a module of the user's model."""
-    names = [name for name, _ in user_model(model).named_modules() if name]
+    names = [name for name, _ in as_written(model).named_modules() if name]
     if mix_at is not None and mix_at not in names:
         some = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
         expected = f"the name of a module of the model ({some or 'it has none'})"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lossnoise._validation import check_real, invalid_parameter
 from lossnoise.corrections._weights import WeightingCorrection
-from lossnoise.corrections.base import Batch, EpochContext, resolve_epochs
+from lossnoise.corrections.base import Batch, EpochContext, resolve_epochs, warn_of_schedule
 from lossnoise.corrections.losses import cross_entropy
 
 
@@ -72,7 +72,8 @@ class MentorNet(WeightingCorrection):
         check_real(owner, "percentile", self.percentile, 0.0, 1.0)
         check_real(owner, "decay", self.decay, 0.0, 1.0, closed="left")
         for name in ("warmup", "dropout_until"):
-            resolve_epochs(owner, name, getattr(self, name), context.num_epochs)
+            self._epochs(name, context)
+        warn_of_schedule(owner, self._epochs("warmup", context), context.num_epochs)
         rates = self.dropout
         proper = isinstance(rates, (tuple, list)) and len(rates) == 2
         if not proper or not all(isinstance(r, (float, int)) and 0.0 <= r < 1.0 for r in rates):

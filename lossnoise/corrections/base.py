@@ -7,14 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import invalid_parameter
+from lossnoise._warnings import warn
+from lossnoise.exceptions import ScheduleWarning
 
 SweepFunction = Callable[[nn.Module, "Batch"], Tensor]
 
@@ -71,7 +74,10 @@ class Engine(Protocol):
         """Keep the learning rates as they are until `restart`."""
 
     def restart(self, num_epochs: int) -> None:
-        """Start the next epoch afresh: first weights and optimizers, a schedule of `num_epochs`."""
+        """Start the next epoch afresh: first weights, new optimizers and schedules.
+
+        The default schedule is one of `num_epochs`; a factory of the user's is called again.
+        """
 
     def snapshot(self) -> dict[str, Any]:
         """Return a copy of the state of models, optimizers and schedules."""
@@ -172,8 +178,8 @@ class Correction(ABC):
 
     def __repr__(self) -> str:
         """Return the call that makes this correction."""
-        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
-        call = f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+        settings = {k: _shown(v) for k, v in vars(self).items() if not k.startswith("_")}
+        call = f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in settings.items())})"
         return re.sub(r" at 0x[0-9a-f]+", "", call)  # it is compared with that of a resumed run
 
     def setup(self, context: EpochContext) -> None:
@@ -208,6 +214,13 @@ class Correction(ABC):
         """Take back what `state_dict` returned."""
 
 
+def _shown(value: Any) -> str:
+    """Return the text of a setting; of an array, which numpy shortens, its shape and a digest."""
+    if hasattr(value, "__array__") and getattr(value, "shape", None):
+        return f"<{type(value).__name__} of shape {tuple(value.shape)}, {fingerprint(value)}>"
+    return repr(value)
+
+
 def resolve_epochs(
     owner: str, name: str, value: object, num_epochs: int, alternative: str = ""
 ) -> int:
@@ -217,7 +230,18 @@ def resolve_epochs(
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return int(value)
-    if isinstance(value, float) and 0.0 <= value <= 1.0:
-        return round(value * num_epochs)
+    if isinstance(value, Real) and not isinstance(value, Integral) and 0.0 <= float(value) <= 1.0:
+        return round(float(value) * num_epochs)
     expected = "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]"
     raise invalid_parameter(owner, name, alternative + expected, value)
+
+
+def warn_of_schedule(owner: str, before: int, num_epochs: int, parameter: str = "warmup") -> None:
+    """Warn where a method begins after its first `before` epochs, and the run has no more."""
+    if before >= num_epochs:
+        warn(
+            f"{owner} begins after {before} epochs, and the run has {num_epochs}: it trains like "
+            f"its warm-up. A {parameter} of less, or a float, which is a fraction of the run, "
+            "leaves epochs for it; so does a longer run.",
+            ScheduleWarning,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lossnoise._validation import check_real
+from lossnoise._validation import check_real, invalid_parameter
 from lossnoise.corrections.base import Batch, Correction, EpochContext
 from lossnoise.corrections.losses import cross_entropy, soft_bootstrap
 
@@ -38,7 +38,10 @@ class BootstrapSoft(Correction):
 
     def setup(self, context: EpochContext) -> None:
         """Check the parameters."""
-        check_real(type(self).__name__, "weight", self.weight, 0.0, 1.0)
+        owner = type(self).__name__
+        check_real(owner, "weight", self.weight, 0.0, 1.0)
+        if not isinstance(self.detach, bool):
+            raise invalid_parameter(owner, "detach", "True or False", self.detach)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the bootstrapping loss of each sample, shape (batch,)."""

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from lossnoise._validation import check_real, invalid_parameter
-from lossnoise.corrections.base import Batch, Correction, Engine, EpochContext, resolve_epochs
+from lossnoise.corrections.base import (
+    Batch,
+    Correction,
+    Engine,
+    EpochContext,
+    resolve_epochs,
+    warn_of_schedule,
+)
 from lossnoise.corrections.losses import cross_entropy
 
 
@@ -124,6 +131,7 @@ class CoTeachingPlus(Correction):
             check_real(owner, "noise_rate", self.noise_rate, 0.0, 1.0, closed="left")
         for name in ("warmup", "ramp"):
             self._epochs(name, context)
+        warn_of_schedule(owner, self._epochs("warmup", context), context.num_epochs)
         if _share_parameters(*context.engine.models):
             expected = "a callable that returns a network that trains no parameter of the model's"
             raise invalid_parameter(owner, "model_factory", expected, self.model_factory)

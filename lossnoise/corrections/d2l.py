@@ -12,10 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from lossnoise._validation import check_int
-from lossnoise.corrections._features import check_features_at, forward_features
+from lossnoise.corrections._features import check_features_at, forward_features, try_features
 from lossnoise.corrections._logits import LogitsModel, user_model
 from lossnoise.corrections._modes import eval_mode
-from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
+from lossnoise.corrections.base import (
+    Batch,
+    Correction,
+    EpochContext,
+    resolve_epochs,
+    warn_of_schedule,
+)
 from lossnoise.corrections.losses import cross_entropy, hard_bootstrap
 
 GROUP = 128  # samples among which the neighbours of each are looked for
@@ -133,7 +139,7 @@ class D2L(Correction):
     window : int or float, default=5
         Epochs that a LID is compared with: a number (int >= 2) or a fraction of the run (float).
         A rise is more than twice their standard deviation above their mean. In a run of no more
-        epochs than that, none is found, and every label is believed.
+        than an epoch beyond them none is found, and every label is believed.
     neighbors : int, default=20
         Neighbours of a sample, among 128, that its LID is estimated from.
     features_at : str, default=""
@@ -160,6 +166,7 @@ class D2L(Correction):
     _turned: int | None = None
     _alpha = 1.0
     _snapshot: dict[str, Any] | None = None  # of the end of the last epoch, while it is of use
+    _untried = True  # no batch has given features yet
     _recent: deque[Any] | None = None  # inputs of the last batches of the epoch
 
     def __init__(
@@ -200,13 +207,20 @@ class D2L(Correction):
         self._window_epochs(context)
         check_int(owner, "neighbors", self.neighbors, 2)
         check_features_at(owner, self.features_at, context.engine.model)
+        self._untried = True
+        warn_of_schedule(owner, self._first_rise(context), context.num_epochs, "startup or window")
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to keep the inputs of the last batches."""
-        self._recent = deque(maxlen=-(-MEASURED // context.batch_size))
+        self._recent = deque(
+            maxlen=1 + math.ceil(MEASURED / context.batch_size)
+        )  # the last may be odd
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): cross-entropy until a rise is found."""
+        if self._untried:  # what the model lacks is said before it is trained
+            try_features(model, batch.inputs, self.features_at)
+            self._untried = False
         logits = model(batch.inputs)
         losses = cross_entropy(logits, batch.labels)
         context.record(batch.indices, losses.detach())
@@ -248,7 +262,7 @@ class D2L(Correction):
 
         Not in the last epoch: nothing comes after it, and its accuracy is recorded already.
         """
-        first = max(self._startup_epochs(context), self._window_epochs(context)) + 1
+        first = self._first_rise(context)
         is_late = first <= context.epoch < context.num_epochs
         if is_late and self._snapshot and is_turning_point(known, self._window_epochs(context)):
             context.engine.rollback(self._snapshot)
@@ -264,7 +278,7 @@ class D2L(Correction):
         recent, self._recent = self._recent or (), None
         with eval_mode(model), context.engine.autocast():
             parts = [forward_features(model, inputs, self.features_at) for inputs in recent]
-        features = torch.cat([part.features for part in parts])
+        features = torch.cat([part.features for part in parts])[-MEASURED:]
         groups = torch.split(features, GROUP)
         full = [group for group in groups if len(group) == GROUP] or groups[:1]
         lids = torch.cat([local_dimensionality(group, self.neighbors) for group in full])
@@ -272,6 +286,10 @@ class D2L(Correction):
         total = torch.stack([lids.sum(), torch.full_like(lids.sum(), len(lids))])
         added, number = context.all_mean(total).tolist()
         return float(added / number) if number else math.nan
+
+    def _first_rise(self, context: EpochContext) -> int:
+        """Return the first epoch that a rise is looked for in."""
+        return max(self._startup_epochs(context), self._window_epochs(context)) + 1
 
     def _startup_epochs(self, context: EpochContext) -> int:
         return resolve_epochs(type(self).__name__, "startup", self.startup, context.num_epochs)

@@ -189,8 +189,10 @@ class JointOptimization(Correction):
         if stage >= n:
             expected = f"fewer than the {n} epochs of the run"
             raise invalid_parameter(owner, "first_stage", expected, self.first_stage)
-        if self._epochs("warmup", context) > stage:
-            expected = f"at most the {stage} epochs of the first stage"
+        warmup = self._epochs("warmup", context)
+        if warmup > stage:
+            first = f"the {stage} epochs of the first stage (first_stage={self.first_stage})"
+            expected = f"at most {first}, and is {warmup} epochs of this run"
             raise invalid_parameter(owner, "warmup", expected, self.warmup)
 
 

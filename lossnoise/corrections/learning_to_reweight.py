@@ -167,7 +167,10 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
         return losses
 
     def train_step(self, engine: Engine, batch: Batch, context: EpochContext) -> Tensor:
-        """Learn from one batch by its weights; return the loss of each sample, not weighted."""
+        """Learn from one batch by its weights; return the weighted loss of each sample.
+
+        Their mean is what was learned from: the weights of a batch are n times as large.
+        """
         with engine.autocast(), sdpa_kernel(SDPBackend.MATH):  # fused attention has one gradient
             losses = self.loss(engine.model, batch, context)
         gradients = self._gradients(losses, engine, context)
@@ -175,7 +178,7 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
         weights = example_weights(gradients, total)
         self.keep_weights(batch.indices, weights * len(weights))
         engine.step((weights * losses).sum(), skip=total == 0.0)
-        return losses.detach()
+        return weights * len(weights) * losses.detach()
 
     def _gradients(self, losses: Tensor, engine: Engine, context: EpochContext) -> Tensor:
         assert self._samples is not None  # setup has them

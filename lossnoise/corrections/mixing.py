@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lossnoise.corrections._logits import user_model
+from lossnoise.corrections._logits import OR_UNCOMPILED, as_written, uncompiled
 from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.exceptions import InvalidDataError
 
@@ -144,7 +144,8 @@ def forward_mixed(
 
     With `mix_at`, the inputs go into the model as they are, and what the module of that name
     returns is mixed instead, as in manifold mixup (Verma et al., ICML 2019): so token ids can be
-    mixed where they have become vectors.
+    mixed where they have become vectors. A compiled model then runs as it was before; PyTorch
+    before 2.6 cannot do that.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ def forward_mixed(
     if mix_at is None:
         logits: Tensor = model(mix_inputs(inputs, partners, weight))
         return logits
-    module = user_model(model).get_submodule(mix_at)
+    module = as_written(model).get_submodule(mix_at)
     mixed = False
 
     def mix(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -189,13 +190,15 @@ def forward_mixed(
 
     hook = module.register_forward_hook(mix)
     try:
-        logits = model(inputs)
+        with uncompiled():
+            logits = model(inputs)
     finally:
         hook.remove()
     if not mixed:
         raise InvalidDataError(
             "The 'mix_at' parameter of mixup must name a module that the model calls. Got "
-            f"{mix_at!r} instead, which it does not call: nothing was mixed."
+            f"{mix_at!r} instead, which it does not call: nothing was mixed. Name another module"
+            f"{OR_UNCOMPILED}."
         )
     return logits
 

@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lossnoise._validation import check_real, invalid_parameter
-from lossnoise.corrections._features import check_features_at, forward_features
-from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
+from lossnoise.corrections._features import check_features_at, forward_features, try_features
+from lossnoise.corrections.base import (
+    Batch,
+    Correction,
+    EpochContext,
+    resolve_epochs,
+    warn_of_schedule,
+)
 from lossnoise.corrections.losses import cross_entropy
 
 FEWEST = 10  # rows of a class among which an outlier can be told
@@ -152,6 +158,7 @@ class OpenSet(Correction):
 
     _score: Tensor | None = None  # the mean over the looks so far
     _looks = 0
+    _untried = True  # no batch has given features yet
     _device = torch.device("cpu")  # of the run
 
     def __init__(
@@ -180,16 +187,20 @@ class OpenSet(Correction):
         """Check the parameters; begin afresh."""
         owner = type(self).__name__
         self._score, self._looks = None, 0
-        self._epochs("warmup", self.warmup, context)
+        warn_of_schedule(owner, self._epochs("warmup", self.warmup, context), context.num_epochs)
         self._epochs("every", self.every, context)
         _check_neighbors(owner, self.neighbors)
         check_real(owner, "contrast", self.contrast, 0.0, math.inf, closed="left")
         check_real(owner, "margin", self.margin, 0.0, 2.0, closed="right")
         check_features_at(owner, self.features_at, context.engine.model)
+        self._untried = True
         self._device = context.device
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): the cross-entropy during warm-up."""
+        if self._untried:  # what the model lacks is said before it is trained
+            try_features(model, batch.inputs, self.features_at)
+            self._untried = False
         if self._score is None or not self.contrast:
             losses = cross_entropy(model(batch.inputs), batch.labels)
             context.record(batch.indices, losses.detach())

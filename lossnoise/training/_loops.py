@@ -32,11 +32,23 @@ def train_epoch(
     """Train every model for one epoch; return the mean training loss over the samples."""
     total = torch.zeros(2, device=engine.device)
     for number, batch in enumerate(device_batches(loader, engine, context.num_classes), 1):
-        total[0] += correction.train_step(engine, batch, context).sum()
+        losses = correction.train_step(engine, batch, context)
+        check_losses(correction, losses, batch)
+        total[0] += losses.sum()
         total[1] += len(batch.labels)
         on_batch_end(batch, number, len(loader))
     loss, seen = sum_over_ranks(total).tolist()
     return float(loss / seen)
+
+
+def check_losses(correction: Correction, losses: Tensor, batch: Batch) -> None:
+    """Raise where a correction, perhaps of somebody's own, returns no loss for each sample."""
+    if losses.shape != batch.labels.shape:
+        raise InvalidDataError(
+            f"{type(correction).__name__} must return one loss a sample from `loss` and "
+            f"`train_step`, as torch's losses do with reduction='none'. Got a tensor of shape "
+            f"{tuple(losses.shape)} for a batch of {len(batch.labels)} samples instead."
+        )
 
 
 def sweep(

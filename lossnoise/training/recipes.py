@@ -27,7 +27,9 @@ def paper_recipe(correction: str = "m-dyr-h", *, epochs: int | None = None) -> d
 
     SGD with learning rate 0.1, momentum 0.9 and weight decay 1e-4, batches of 128. With mixup 300
     epochs, learning rate / 10 from 100 and 250 on, warm-up of 105; without it 120 epochs, / 10
-    from 30, 80 and 110 on, warm-up of 30. Another number of epochs keeps the shape.
+    from 30, 80 and 110 on, warm-up of 30. Another number of epochs keeps the shape. Methods that
+    start afresh within the run (`forward`, `backward`, `joint-optimization`) have the trainer's
+    schedule, which fits the epochs that are left then.
 
     The network is not part of it: the paper has `lossnoise.models.preact_resnet18`, with pictures
     cropped at random from a border of 4 pixels and flipped.
@@ -64,13 +66,15 @@ def paper_recipe(correction: str = "m-dyr-h", *, epochs: int | None = None) -> d
     if isinstance(method, DynamicBootstrap):
         method.warmup = warmup / whole
     milestones = [max(1, round(drop * length / whole) - 1) for drop in drops]
-    return {
+    settings = {
         "correction": method,
         "epochs": length,
         "batch_size": 128,
         "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
-        "scheduler": partial(_drop, milestones=milestones),
     }
+    if not kind.needs_restart:  # it would be that of the whole run
+        settings["scheduler"] = partial(_drop, milestones=milestones)
+    return settings
 
 
 def _drop(optimizer: Optimizer, *, milestones: list[int]) -> MultiStepLR:

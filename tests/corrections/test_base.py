@@ -4,17 +4,21 @@ import re
 from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from lossnoise.corrections import Correction
+from lossnoise.corrections import Correction, ForwardCorrection
 from lossnoise.corrections.base import resolve_epochs
 from lossnoise.exceptions import InvalidParameterError
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0, 0), (7, 7), (1000, 1000), (np.int64(3), 3), (0.0, 0), (1.0, 40), (0.35, 14), (0.01, 0)],
+    [
+        *[(0, 0), (7, 7), (1000, 1000), (np.int64(3), 3)],
+        *[(0.0, 0), (1.0, 40), (0.35, 14), (0.01, 0), (np.float32(0.5), 20)],
+    ],
 )
 def test_epochs_are_a_number_or_a_fraction(value, expected):
     resolved = resolve_epochs("Owner", "warmup", value, 40)
@@ -30,6 +34,19 @@ def test_anything_else_is_refused(value):
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         resolve_epochs("Owner", "warmup", value, 40)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, pd.DataFrame])
+def test_two_matrices_have_two_texts(kind):
+    """numpy would leave out the middle of a large one, and round what it shows."""
+    matrix = np.full((40, 40), 0.025)
+    other = matrix.copy()
+    other[20, 21] += 1e-9
+    text = repr(ForwardCorrection(transition=kind(matrix)))
+    assert "of shape (40, 40)" in text
+    assert text != repr(ForwardCorrection(transition=kind(other)))
+    with np.printoptions(precision=2):
+        assert text == repr(ForwardCorrection(transition=kind(matrix.copy())))
 
 
 class Scaled(Correction):

@@ -55,3 +55,12 @@ def test_a_weight_out_of_range(make_context, weight):
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         BootstrapSoft(weight=weight).setup(make_context())
+
+
+@pytest.mark.parametrize("detach", ["no", None, 0])
+def test_whether_guesses_are_detached_is_yes_or_no(make_context, detach):
+    message = (
+        f"The 'detach' parameter of BootstrapSoft must be True or False. Got {detach!r} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        BootstrapSoft(detach=detach).setup(make_context())

@@ -59,8 +59,8 @@ def test_during_warm_up_nothing_is_bootstrapped(
 @pytest.mark.parametrize(("warmup", "epochs"), [(10, 10), (30, 10), (1.0, 10)])
 def test_a_warm_up_that_outlasts_the_run_is_told(method, warmup, epochs, make_context):
     message = (
-        f"^{method.__name__} learns from no guess of the network in the first "
-        rf"{max(10, int(warmup))} epochs, and the run has 10\. A warmup of less, or a float"
+        f"^{method.__name__} begins after {max(10, int(warmup))} epochs, and the run has 10: "
+        r"it trains like its warm-up\. A warmup of less, or a float"
     )
     with pytest.warns(ScheduleWarning, match=message):
         set_up(make(method, warmup=warmup), make_context, num_epochs=epochs)

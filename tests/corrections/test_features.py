@@ -10,8 +10,8 @@ from torch import nn
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import D2L, OpenSet
-from lossnoise.corrections._features import CAN_UNCOMPILE, OR_UNCOMPILED, forward_features
-from lossnoise.corrections._logits import LogitsModel
+from lossnoise.corrections._features import forward_features
+from lossnoise.corrections._logits import CAN_UNCOMPILE, OR_UNCOMPILED, LogitsModel
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 both = pytest.mark.parametrize("method", [D2L, OpenSet])
@@ -166,10 +166,34 @@ def test_that_is_said_before_the_first_batch(method, make_data):
     assert batches == []
 
 
+class Branches(nn.Module):
+    """Its linear layer is called with two rows a sample, or never."""
+
+    def __init__(self, called):
+        super().__init__()
+        self.head, self.used, self.called = nn.Linear(2, 3), nn.Parameter(torch.eye(2, 3)), called
+
+    def forward(self, inputs):
+        twice = self.head(torch.cat([inputs, inputs]))[: len(inputs)] if self.called else 0.0
+        return inputs @ self.used + twice
+
+
+@both
+@pytest.mark.parametrize(("called", "found"), [(True, "one row a sample"), (False, "It does not")])
+def test_that_no_batch_gives_features_is_said_at_the_first(method, make_data, called, found):
+    net = Branches(called)
+    before = net.used.detach().clone()
+    trainer = NoisyLabelTrainer(net, correction=method(), epochs=20, device="cpu")
+    with pytest.raises(InvalidDataError, match=found):
+        trainer.fit(make_data())
+    assert torch.equal(net.used, before)
+
+
 @both
 @pytest.mark.skipif(
     not CAN_UNCOMPILE, reason="PyTorch before 2.6: an error asks for the model as it is"
 )
+@pytest.mark.filterwarnings("ignore:D2L begins after")
 def test_a_compiled_model_trains_alike(method, make_net, make_data):
     losses = []
     for prepare in (lambda net: net, lambda net: torch.compile(net, backend="eager")):

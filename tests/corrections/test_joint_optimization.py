@@ -305,6 +305,7 @@ def test_state_comes_to_the_training_device(make_context):
 
 
 EPOCHS = "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]"
+FIRST = "the 6 epochs of the first stage (first_stage=0.625)"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,8 @@ EPOCHS = "a number of epochs (int >= 0) or a fraction of the run in [0.0, 1.0]"
         ({"first_stage": 1.5}, EPOCHS),
         ({"first_stage": 10}, "fewer than the 10 epochs of the run"),
         ({"first_stage": 1.0}, "fewer than the 10 epochs of the run"),
-        ({"warmup": 7}, "at most the 6 epochs of the first stage"),
+        ({"warmup": 7}, f"at most {FIRST}, and is 7 epochs of this run"),
+        ({"warmup": 0.7}, f"at most {FIRST}, and is 7 epochs of this run"),
         ({"average": 0}, "an int in the range [1, inf)"),
         ({"average": 0.5}, "an int in the range [1, inf)"),
         ({"entropy": -0.1}, "a float in the range [0.0, inf)"),

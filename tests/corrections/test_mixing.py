@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from lossnoise.corrections._logits import LogitsModel
+from lossnoise.corrections._logits import OR_UNCOMPILED, LogitsModel
 from lossnoise.corrections.mixing import (
     draw_mixing_weight,
     draw_partners,
@@ -201,7 +201,7 @@ def test_a_module_that_is_not_called_mixes_nothing():
     """A run that silently is plain training would be taken for mixup."""
     message = (
         "The 'mix_at' parameter of mixup must name a module that the model calls. Got 'unused' "
-        "instead, which it does not call: nothing was mixed."
+        f"instead, which it does not call: nothing was mixed. Name another module{OR_UNCOMPILED}."
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         forward_mixed(LogitsModel(Reader()), READ, PARTNERS, 0.5, "unused")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CrossEntropy, OpenSet
 from lossnoise.corrections.open_set import LARGEST, contrastive_loss, outlier_proba
-from lossnoise.exceptions import InvalidParameterError
+from lossnoise.exceptions import InvalidParameterError, ScheduleWarning
 
 # -- outlier probabilities ------------------------------------------------------------------------
 
@@ -211,7 +212,10 @@ def test_when_it_looks(monkeypatch, make_context, warmup, every, num_epochs, exp
     looked = []
     monkeypatch.setattr(OpenSet, "_look", lambda self, context: looked.append(context.epoch))
     correction = OpenSet(warmup=warmup, every=every)
-    correction.setup(make_context())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        correction.setup(make_context(num_epochs=num_epochs))
+    assert [w.category for w in told] == [ScheduleWarning] * (not expected)
     for epoch in range(1, num_epochs + 1):
         correction.end_epoch(make_context(epoch=epoch, num_epochs=num_epochs))
     assert looked == expected

@@ -21,7 +21,11 @@ from lossnoise.corrections import (
     MDyrS,
     OpenSet,
 )
+from lossnoise.exceptions import ScheduleWarning
 from lossnoise.training import Callback
+
+# Its window of five epochs is longer than most of these runs.
+pytestmark = pytest.mark.filterwarnings("ignore:D2L begins after")
 
 every_correction = pytest.mark.parametrize("name", CORRECTIONS)
 
@@ -32,6 +36,14 @@ def test_is_constructible_without_arguments(name):
     assert isinstance(correction, Correction)
     assert type(correction).__name__ in repr(correction)
     assert type(correction).__doc__.count(f'registry name ``"{name}"``') == 1
+
+
+@pytest.mark.parametrize("name", ["co-teaching-plus", "mentornet-pd", "open-set", "d2l", "dyr-s"])
+def test_a_warm_up_that_outlasts_the_run_is_told(name, make_net, make_data):
+    """1.0, the whole run, is easily written for an epoch."""
+    method = CORRECTIONS[name](**{"startup" if name == "d2l" else "warmup": 1.0})
+    with pytest.warns(ScheduleWarning, match=f"^{type(method).__name__} begins after"):
+        NoisyLabelTrainer(make_net(), correction=method, epochs=7, device="cpu").fit(make_data())
 
 
 @every_correction

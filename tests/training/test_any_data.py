@@ -18,7 +18,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lossnoise.corrections import CORRECTIONS, Mixup
+from lossnoise.corrections import CORRECTIONS, Correction, Mixup
+from lossnoise.corrections._logits import CAN_UNCOMPILE
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 
@@ -350,6 +351,27 @@ def test_a_compiled_model_trains(build, make_data, make_net):
     compiled = torch.compile(make_net(), backend="eager")
     plain = build(make_net()).fit(make_data())
     np.testing.assert_allclose(build(compiled).fit(make_data()).losses_, plain.losses_, rtol=1e-4)
+
+
+@pytest.mark.skipif(
+    not CAN_UNCOMPILE, reason="before PyTorch 2.6 an error asks for the model as is"
+)
+def test_modules_of_a_compiled_model_have_the_names_that_they_had(build, make_data, make_net):
+    mixed = {"correction": Mixup(mix_at="0")}
+    compiled = build(torch.compile(make_net(), backend="eager"), **mixed).fit(make_data())
+    plain = build(make_net(), **mixed).fit(make_data())
+    np.testing.assert_allclose(compiled.losses_, plain.losses_, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "pairs"])
+def test_a_correction_must_return_a_loss_for_each_sample(build, make_data, reduction):
+    class Own(Correction):
+        def loss(self, model, batch, context):
+            losses = nn.functional.cross_entropy(model(batch.inputs), batch.labels)
+            return losses if reduction == "mean" else losses.expand(len(batch.labels), 2)
+
+    with pytest.raises(InvalidDataError, match="Own must return one loss a sample from `loss`"):
+        build(correction=Own()).fit(make_data())
 
 
 @pytest.mark.parametrize("layout", [False, True])

@@ -48,6 +48,13 @@ def test_a_shorter_run_has_the_same_shape():
     assert rates(paper_recipe("mixup", epochs=30), 30) == [0.1] * 9 + [0.01] * 15 + [0.001] * 6
 
 
+def test_what_starts_afresh_has_the_schedule_of_the_epochs_that_are_left():
+    for name in ("forward", "backward", "joint-optimization"):
+        assert "scheduler" not in paper_recipe(name)
+    assert "scheduler" in paper_recipe("co-teaching-plus")
+
+
+@pytest.mark.filterwarnings("ignore:D2L begins after")
 @pytest.mark.parametrize("name", sorted(CORRECTIONS))
 def test_every_correction_has_one_that_the_trainer_takes(name, make_data, make_net, with_clean_set):
     settings = paper_recipe(name, epochs=3)
