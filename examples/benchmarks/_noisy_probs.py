@@ -137,11 +137,13 @@ def out_of_fold(model: BaseEstimator, inputs: np.ndarray, labels: np.ndarray, se
     return cross_val_predict(model, inputs, labels, cv=folds, method="predict_proba")
 
 
-def noisy_out_of_fold(name: str, rate: float, seed: int, cache: Path | None) -> NoisyProbs:
+def noisy_out_of_fold(
+    name: str, source: ModelOnData, rate: float, seed: int, cache: Path | None
+) -> NoisyProbs:
     """Return out-of-fold probabilities on flipped labels, from the cache where it has them."""
-    inputs, clean_labels = MODELS[name].load(return_X_y=True)
+    inputs, clean_labels = source.load(return_X_y=True)
     noisy = flip(clean_labels, rate, seed)
-    model = MODELS[name].model(seed)
+    model = source.model(seed)
     made_with = f"scikit-learn {sklearn.__version__}: {model!r}"
     path = None if cache is None else cache / f"{name}_{round(100 * rate):02d}_{seed}.npz"
     probs = None if path is None else _read_cache(path, made_with, noisy[0])

@@ -111,7 +111,7 @@ def plan(options: argparse.Namespace, verified: dict[str, Verified]) -> list[tup
             seeds = options.seeds if rate else options.seeds[:1]
             runs += [(content.noisy, name, rate, seed) for seed in seeds]
     for name in options.models:
-        load = partial(noisy_out_of_fold, name, cache=options.cache)
+        load = partial(noisy_out_of_fold, name, MODELS[name], cache=options.cache)
         rates = [rate for rate in options.rates if rate < 0.5 or not is_binary(name)]
         runs += [(load, name, rate, seed) for rate in rates for seed in options.seeds]
     return runs

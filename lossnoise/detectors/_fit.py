@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ from lossnoise.detectors._scaling import (
 )
 from lossnoise.detectors._separability import Separability, measure_separability
 from lossnoise.detectors._settings import FitSettings
+
+FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be more probable
+NORMALISED = 1.0  # cross-entropies none of which is higher may be losses that somebody normalised
 
 
 class Curve(NamedTuple):
@@ -83,8 +87,23 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     grid = sample.on_grid(scaling, settings.n_bins)
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
+    if settings.loss_scale == "cross-entropy" and sample.values[-1] > NORMALISED:
+        contradicted = are_contradicted(curve, scaling)
+        separability = separability._replace(separable=separability.separable and contradicted)
     told = curve if separability.separable else Curve(grid, np.zeros_like(curve.proba))
     return SampleFit(settings, scaling, result, separability, curve, told)
+
+
+def are_contradicted(curve: Curve, scaling: Scaling) -> bool:
+    """Tell whether the model would give most of the labels that look wrong another one.
+
+    A label with more than half of the probability is the model's own first choice. Where most of
+    what a mixture takes for wrong are such labels, its heaps are those of a model that is less sure
+    of some right labels than of others: of those in one fold, for instance, or in one leaf.
+    """
+    wrong = curve.grid * curve.proba
+    agreed = scaling.losses_at(nodes(len(wrong) - 1)) < FIRST_CHOICE
+    return bool(2.0 * wrong[agreed].sum() <= wrong.sum())
 
 
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:

@@ -109,9 +109,11 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
         90 % interval for the share of wrong labels. Computed on first access, which takes about
         as long as a hundred fits to a thousand losses.
     separable_ : bool
-        Whether the losses show two populations. Where they do not, they cannot tell right labels
-        from wrong ones: P(wrong) and `noise_rate_` are then 0, a lower bound, and the interval
-        goes up to what would have gone unnoticed. It does not mean that the labels are right.
+        Whether the losses show two populations (and, where they are cross-entropies, not just
+        labels that the model would itself give, less surely than others). Where they do not, they
+        cannot tell right labels from wrong ones: P(wrong) and `noise_rate_` are then 0, a lower
+        bound, and the interval goes up to what would have gone unnoticed. It does not mean that
+        the labels are right.
     threshold_ : float
         The loss at which P(wrong) is 1/2; inf where it is never reached. With groups, that of
         the curve of all samples.

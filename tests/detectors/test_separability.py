@@ -150,3 +150,32 @@ def test_weights_stand_for_repeated_losses():
     thrice = LossSample.of_losses(np.repeat(losses, 3))
     weighted = once._replace(counts=np.full(1000, 3.0), weights=np.full(1000, 3.0))
     assert measure_separability(weighted, 0.0, 1.0) == measure_separability(thrice, 0.0, 1.0)
+
+
+def heaps(wrong, tail=()):
+    """Return 1,000 right labels, 200 of another heap, and some losses by themselves."""
+    rng = np.random.default_rng(0)
+    right = rng.gamma(1.0, 0.05, 1000)
+    return np.concatenate([right, rng.normal(wrong, 0.05, 200), np.asarray(tail)])
+
+
+def test_labels_that_the_model_itself_would_give_are_no_evidence():
+    """With more than half of the probability, as by one fold's model that is less sure."""
+    with pytest.warns(NoSeparableNoiseWarning):
+        agreed = BetaMixtureNoiseDetector().fit(heaps(0.5, [1.1, 1.5]))
+    assert agreed.separable_ is False
+    assert agreed.noise_rate_ == 0.0
+    assert agreed.posterior([0.5])[0] > 0.5  # two heaps they are
+    contradicted = BetaMixtureNoiseDetector().fit(heaps(1.0, [1.1, 1.5]))
+    assert contradicted.noise_rate_ == pytest.approx(1 / 6, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [(heaps(0.5), "cross-entropy"), (heaps(0.5, [1.1, 1.5]), "any")],
+    ids=["normalised by somebody", "of no known scale"],
+)
+def test_other_losses_are_no_probabilities(losses, scale):
+    detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+    assert detector.separable_ is True
+    assert detector.noise_rate_ == pytest.approx(1 / 6, abs=0.03)

@@ -50,6 +50,27 @@ def verified(tmp_path):
     return tmp_path
 
 
+def test_rates_on_tasks_that_no_constant_was_chosen_on(run, tmp_path, capsys):
+    options = [
+        "--tasks",
+        "moons",
+        "odd digits",
+        "--classifiers",
+        "naive Bayes",
+        "--cache",
+        tmp_path,
+    ]
+    result = run("detector_unseen", *options, "--rates", "0", "0.2", "0.6", "--seeds", "0", "1")
+    assert [run["rate"] for run in result["runs"]] == [0.0, 0.0, 0.2, 0.2] * 2  # of two classes
+    others = result["summary"]["others"]
+    assert result["summary"]["accurate"] == {}
+    assert others["0.2"]["runs"] == 4
+    errors = [r["error"]["beta"] for r in result["runs"] if r["rate"] == 0.2]
+    assert others["0.2"]["mean_abs_error"]["beta"] == pytest.approx(np.abs(errors).mean(), abs=1e-4)
+    assert others["0.2"]["near"] == np.mean(np.abs(errors) <= 0.05)
+    assert "others: mean error of the noise rate" in capsys.readouterr().out
+
+
 def test_rates_of_given_and_of_out_of_fold_predictions(run, verified, tmp_path, capsys):
     cache = tmp_path / "cache"
     options = ["--verified", verified, "--models", "iris", "breast_cancer", "--cache", cache]
