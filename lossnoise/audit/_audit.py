@@ -59,7 +59,8 @@ def audit(
         in `pred_probs`, raised to 1e-12 where it is lower.
     pred_probs : array-like of shape (n, C), optional
         Predicted probabilities of the classes, C >= 2. Rows sum to 1 (within 1e-3; they are
-        scaled, with a warning where it matters).
+        scaled, with a warning where it matters). A table whose columns have the names of the
+        labels (also ``p_cat`` for ``Cat``) in another order is refused.
     logits : array-like of shape (n, C), optional
         In place of `pred_probs`: their softmax.
     noise_proba : array-like of shape (n,), optional
@@ -146,7 +147,8 @@ def audit(
         audited, ids, sources = take_labels(everything, kept), ids.take(kept), sources.take(kept)
     check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
-    rows, fitted = judge(audited, ids, sources, finder, names, pred_probs)
+    header = logits if pred_probs is None else pred_probs
+    rows, fitted = judge(audited, ids, sources, finder, names, header)
     return AuditReport(
         rows,
         detector=fitted,

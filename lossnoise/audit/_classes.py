@@ -15,6 +15,7 @@ from lossnoise._labels import (
     object_array,
     one_dimensional,
 )
+from lossnoise._names import check_order
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._inputs import OWNER, FloatArray, as_list, is_pandas
@@ -188,10 +189,8 @@ def _names_of_header(names: list[Any], classes: np.ndarray) -> list[Any] | None:
 
 
 def _check_header(names: list[Any], wanted: list[Any]) -> None:
-    """Refuse columns that are the labels by name, as text at least, in another order."""
-    found, due = list(map(str, names)), list(map(str, wanted))
-    if found != due and set(found) == set(due):
-        raise invalid_data(OWNER, "pred_probs", f"in the column order {wanted}", str(names))
+    """Refuse columns that are the labels by name, loosely at least, in another order."""
+    check_order(OWNER, "pred_probs", "column", names, wanted)
 
 
 def _check_sorted(classes: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
+from lossnoise._names import loosely, match_names, name_of, number_of
 from lossnoise._validation import nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
@@ -216,43 +217,32 @@ def _columns_of_classes(source: Source, wanted: str) -> tuple[list[str], list[st
 
 def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] | None:
     """Return the labels that the names of columns end with; None where they are other names."""
-    labels = {_name_of(label): label for label in classes}
-    folded = {text.casefold(): label for text, label in labels.items()}
-    for known, alike in ((labels, str), (folded, str.casefold)):  # p_cat is also that of CAT
-        for cut in _shared(texts):
-            ends = [text[cut:] for text in texts]
-            if len(known) == len(classes) and set(known) <= set(map(alike, ends)):
-                return [known.get(alike(end), _like(end, classes)) for end in ends]
-    found = sorted(set(labels) & set(texts))
-    if found:
-        missing = next(text for text in labels if text not in texts)
-        problem = f"--pred-probs has a column for the label {found[0]!r} but none for {missing!r}"
-        raise bad_file(source.path, problem)
+    found = match_names(classes, texts)
+    if found is not None:
+        named = zip(found.places, found.ends, strict=True)
+        return [_like(end, classes) if at is None else classes[at] for at, end in named]
+    ends = set(map(loosely, texts))
+    labels = sorted(map(name_of, classes))
+    known = [label for label in labels if loosely(label) in ends]
+    missing = [label for label in labels if label not in known] or sorted({*labels} - {*texts})
+    if known and missing:
+        problem = f"a column for the label {known[0]!r} but none for {missing[0]!r}"
+        raise bad_file(source.path, f"--pred-probs has {problem}")
     return None
-
-
-def _name_of(label: Any) -> str:
-    """Return the text of a label; whole numbers are read as floats where some cell was empty."""
-    whole = isinstance(label, float) and label.is_integer()
-    return str(int(label) if whole else label)
-
-
-def _shared(texts: list[str]) -> list[int]:
-    """Return how many characters all texts may begin with in common, most first."""
-    lengths = range(min(map(len, texts)) + 1)
-    return [n for n in lengths if len({text[:n] for text in texts}) == 1][::-1]
 
 
 def _like(text: str, classes: list[Any]) -> Any:
     """Return a label that does not occur in the type of those that do."""
-    kind = type(classes[0])
-    return kind(text) if kind in (int, float) and text.isdecimal() else text
+    kind, number = type(classes[0]), number_of(text)
+    if number is None or kind not in (int, float) or kind(number) != number:
+        return text
+    return kind(number)
 
 
 def _in_order(source: Source, classes: list[Any]) -> list[Any]:
     try:
-        if all(isinstance(label, str) and label.isdecimal() for label in classes):
-            return sorted(classes, key=int)
+        if all(isinstance(label, str) and number_of(label) is not None for label in classes):
+            return sorted(classes, key=lambda label: (number_of(label), label))
         return sorted(classes)
     except TypeError:
         problem = "labels of several types have no order: name the columns of --pred-probs by them"
@@ -331,12 +321,21 @@ def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> Float
         if np.iscomplexobj(values):
             raise TypeError
         table = np.asarray(values).astype(np.float64)
+        if values.dtype.kind in "OU" and not _are_plain(values.tolist()):
+            raise TypeError
     except (TypeError, ValueError):
-        row, cell = next((i, v) for i, v in enumerate(values.tolist(), start) if not _is_number(v))
+        cells = enumerate(values.tolist(), start)
+        row, cell = next((i, v) for i, v in cells if not _is_number(v))
         problem = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no"
         raise bad_file(source.path, f"{problem} number") from None
     _check(source, name, table, np.isfinite(table), start, "leave such rows out of the file")
     return table
+
+
+def _are_plain(cells: list[Any]) -> bool:
+    """Tell whether no cell is a number to Python only, such as 1_0."""
+    text = "".join(cell for cell in cells if isinstance(cell, str))
+    return (text.isascii() and "_" not in text) or all(map(_is_number, cells))
 
 
 def _is_number_below(label: Any, end: int) -> bool:
@@ -345,10 +344,10 @@ def _is_number_below(label: Any, end: int) -> bool:
 
 def _is_number(cell: Any) -> bool:
     try:
-        float(cell)
+        value = float(cell)
     except (TypeError, ValueError):
         return False
-    return True
+    return not (isinstance(cell, str) and np.isfinite(value)) or number_of(cell) is not None
 
 
 def _check(

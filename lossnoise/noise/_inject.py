@@ -18,6 +18,7 @@ from lossnoise._labels import (
     object_array,
     one_dimensional,
 )
+from lossnoise._names import check_order
 from lossnoise._validation import (
     check_choice,
     check_int,
@@ -81,7 +82,8 @@ def inject_noise(
         For "asymmetric". Targets may be classes that do not occur in `labels`.
     matrix : array-like of shape (C, C), optional
         For "matrix": :math:`T_{ij} = p(\text{given} = j \mid \text{true} = i)`, rows and columns
-        in the order of the classes; rows sum to 1 (within 1e-3, and are then scaled).
+        in the order of the classes; rows sum to 1 (within 1e-3, and are then scaled). A data
+        frame that has the names of the classes in another order is refused.
         Integer labels below C may leave classes out.
     features : array-like of shape (n, ...), optional
         For "instance": finite numbers that describe each row, such as pixels; more dimensions
@@ -334,7 +336,17 @@ def _match_matrix(
     if rows.shape[0] != rows.shape[1] or matched is None:
         expected = f"a square matrix with one row for each of the {len(classes)} classes"
         raise invalid_data(_OWNER, "matrix", expected, f"an array of shape {rows.shape}")
+    for kind, names in _names_of(matrix).items():
+        check_order(_OWNER, "matrix", kind, names, matched[0].tolist())
     return (*matched, rows)
+
+
+def _names_of(matrix: Any) -> dict[str, list[Any]]:
+    """Return the names of the rows and the columns of a data frame; of an array there are none."""
+    if not hasattr(matrix, "columns"):
+        return {}
+    rows = list(matrix.index) if hasattr(matrix, "loc") else []
+    return {"row": rows, "column": list(matrix.columns)}
 
 
 def _relabel(

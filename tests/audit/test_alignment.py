@@ -36,6 +36,29 @@ def test_columns_that_are_the_labels_in_another_order_are_refused():
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0.0, 1.0, 0.0], [1, 0]),
+        ([0, 1, 0], [1.0, 0.0]),
+        (["1.0", "2.0", "1.0"], ["2", "1"]),
+        (["a", "b", "a"], ["p_b", "p_a"]),
+        (["a", "b", "a"], ["B", "A"]),
+        (["A", "b", "A"], ["Prob B", "Prob a"]),
+    ],
+)
+def test_names_that_are_the_labels_loosely_are_refused_in_another_order(labels, names):
+    probs = PROBS.reset_index(drop=True)
+    audit(labels, pred_probs=probs.set_axis(names[::-1], axis=1), noise_proba=[0.1, 0.2, 0.9])
+    with pytest.raises(InvalidDataError, match="must be in the column order"):
+        audit(labels, pred_probs=probs.set_axis(names, axis=1), noise_proba=[0.1, 0.2, 0.9])
+
+
+def test_logits_with_columns_in_another_order_are_refused():
+    with pytest.raises(InvalidDataError, match="must be in the column order"):
+        audit(LABELS, logits=PROBS[["b", "a"]], noise_proba=WRONG)
+
+
 def test_columns_with_other_names_are_taken_in_order():
     report = audit(LABELS, pred_probs=PROBS.set_axis(["p0", "p1"], axis=1), noise_proba=WRONG)
     assert report.table["suggested_label"].tolist() == ["b", "a", "b"]

@@ -120,3 +120,39 @@ def test_columns_are_matched_whatever_the_case(tmp_path):
     scores = [data.loc[i, f"p_{label.lower()}"] for i, label in enumerate(data["label"])]
     assert table["label_score"].to_numpy() == pytest.approx(scores)
     assert set(table["suggested_label"]) <= {"CAT", "DOG", "Owl"}
+
+
+@pytest.mark.parametrize(
+    "texts", [[f"{i}.0" for i in range(12)], [f"{i - 6}.0" for i in range(12)], range(-6, 6)]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_numbers_as_text_stand_in_the_order_of_the_numbers(tmp_path, texts, named):
+    """As pandas writes integers beside an empty cell."""
+    codes = np.arange(N) % 12
+    probs = np.full((N, 12), 0.01)
+    probs[np.arange(N), codes] = 0.89
+    ends = [int(float(text)) for text in texts] if named else "abcdefghijkl"
+    data = pd.DataFrame(probs, columns=[f"p_{end}" for end in ends])
+    data["label"] = [str(texts[code]) for code in codes]
+    data.to_csv(tmp_path / "a.csv", index=False)
+    report = audit_file(tmp_path / "a.csv", pred_probs="p_*").report
+    assert report.table["label_score"].to_numpy() == pytest.approx(np.full(N, 0.89))
+
+
+def test_a_column_for_one_number_needs_one_for_each(tmp_path):
+    data = make_frame().rename(columns={"p_0": "p_3"})
+    data["label"] = data["label"].map("{}.0".format)
+    data.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InvalidDataError, match=r"for the label '1\.0' but none for '0\.0'"):
+        audit_file(tmp_path / "a.csv", pred_probs="p_*")
+
+
+@pytest.mark.parametrize("cell", ["1_0", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_what_is_a_number_to_python_only_is_no_loss(tmp_path, cell):
+    data = pd.DataFrame({"label": ["a", "b"] * 10, "loss": ["0.5", " 1e1 "] * 10})
+    data.to_csv(tmp_path / "a.csv", index=False)
+    assert audit_file(tmp_path / "a.csv").report.losses.max() == 10.0
+    data.loc[3, "loss"] = cell
+    data.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InvalidDataError, match=r"in row 3 .*which is no number"):
+        audit_file(tmp_path / "a.csv")

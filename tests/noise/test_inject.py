@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -472,3 +473,19 @@ def test_matrix_of_floats_in_single_precision_is_scaled():
     matrix = np.full((3, 3), 1 / 3, dtype=np.float32)
     noisy, _ = inject_noise([0, 1, 2], 1.0, "matrix", matrix=matrix, random_state=0)
     assert len(noisy) == 3
+
+
+def test_a_matrix_with_named_classes_is_not_taken_in_another_order():
+    names = ["cat", "dog", "owl"]
+    matrix = pd.DataFrame(np.eye(3), columns=names, index=names)
+    labels = names * 5
+    assert not inject_noise(labels, 1.0, "matrix", matrix=matrix)[1].any()
+    assert not inject_noise(labels, 1.0, "matrix", matrix=pl.DataFrame(matrix))[1].any()
+    message = (
+        "The 'matrix' parameter of inject_noise must be in the {} order ['cat', 'dog', 'owl']. "
+        "Got ['owl', 'dog', 'cat'] instead."
+    )
+    for kind, table in {"row": matrix.iloc[::-1], "column": matrix[names[::-1]]}.items():
+        with pytest.raises(InvalidDataError) as error:
+            inject_noise(labels, 1.0, "matrix", matrix=table)
+        assert str(error.value) == message.format(kind)
