@@ -150,7 +150,7 @@ def write_issues(
 
 
 def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
-    """Yield the rows of a review file that hold a review.
+    """Yield the rows of a review file, also those without a review.
 
     Raises
     ------
@@ -164,10 +164,8 @@ def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
         if not any(cell.strip() for cell in cells):
             continue  # spreadsheets leave empty lines
         position = _position(file, line, key, mark)
-        review = restore(row.get(REVIEW, ""))
-        if review.strip():
-            others = (restore(row.get(name, "")) for name in ("given_label", "suggested_label"))
-            yield ReviewRow(file, line, position, review, *others)
+        texts = (restore(row.get(name, "")) for name in (REVIEW, "given_label", "suggested_label"))
+        yield ReviewRow(file, line, position, *texts)
 
 
 def read_mark(file: ReviewFile) -> str:

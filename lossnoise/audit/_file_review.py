@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -85,16 +85,18 @@ def review_file(
     stored = _read_labels(source, name)
     labels = as_cells(stored)  # dates by their text, as the review has them
     rows = [row for table in tables for row in _read_rows(table, labels, file)]
-    known: list[Any] = list(set(labels.tolist()))
-    names = numbered_names(source, known)
+    names = numbered_names(source, list(set(labels.tolist())))
+    known = {*labels.tolist()}
     if not names:  # else their numbers are known, and these texts are names
-        occurring = set(map(str, known))  # of any type: dates have no other text
-        texts = {text for row in rows for text in (row.given, row.suggested) if text}
-        known += [_like(text, labels) for text in texts - occurring]
-    given = _as_audited(rows, labels, LabelTexts(known, names, allow_new=False), file)
-    at = np.array([row.position for row in rows], dtype=np.intp)
+        known |= _others((row.suggested for row in rows), labels)
+    given = _as_audited(rows, labels, known, names, file)
     done = review_labels(
-        tables, given, known=known, names=names, ids=at, positions=at, allow_new=False
+        tables,
+        given,
+        known=known | {*given.tolist()},
+        names=names,
+        index_of={row.position: row.position for row in rows},
+        allow_new=False,
     )
     changed = np.flatnonzero(np.asarray(done.labels != labels))
     corrected = done.labels if labels is stored else done.labels.astype(stored.dtype)
@@ -134,14 +136,20 @@ def _read_labels(source: Source, name: str) -> np.ndarray:
 
 def _read_rows(review: ReviewFile, labels: np.ndarray, file: Path) -> list[ReviewRow]:
     """Return the rows with a review, whatever labels they belong to."""
-    rows = list(read_review(review, read_mark(review)))
+    rows = [row for row in read_review(review, read_mark(review)) if row.review.strip()]
     if any(row.position >= len(labels) for row in rows):
         raise _other_labels(review, file)
     return rows
 
 
+def _others(texts: Iterable[str], labels: np.ndarray) -> set[Any]:
+    """Return the labels that texts stand for and that do not occur."""
+    occurring = set(map(str, set(labels.tolist())))  # of any type: dates have no other text
+    return {_like(text, labels) for text in {*texts} - occurring if text}
+
+
 def _as_audited(
-    rows: list[ReviewRow], labels: np.ndarray, texts: LabelTexts, file: Path
+    rows: list[ReviewRow], labels: np.ndarray, known: set[Any], names: dict[Any, str], file: Path
 ) -> np.ndarray:
     """Return the labels as they were audited: without what the reviews corrected before."""
     if not rows:
@@ -150,6 +158,8 @@ def _as_audited(
     mark = read_mark(review)
     if fingerprint(labels) == mark:
         return labels
+    gone = set() if names else _others((row.given for row in rows), labels)
+    texts = LabelTexts(known | gone, names, allow_new=False)
     applied = (row for row in rows if row.given and _is_applied(row, labels, texts))
     before = {r.position: texts.label_of(r._replace(review=r.given)) for r in applied}
     given = labels.copy()

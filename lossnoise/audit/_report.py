@@ -417,8 +417,8 @@ class AuditReport:
         Raises
         ------
         InvalidDataError
-            A file is no review, belongs to other labels, contradicts itself or another one, or
-            names a label that does not exist.
+            A file is no review, belongs to other labels, contradicts itself or another one, has
+            keys at other rows, or names a label that does not exist or that is not sure.
         """
         rows = self._rows_known
         occurring = one_dimensional(self._all_labels)
@@ -429,8 +429,7 @@ class AuditReport:
             self._all_labels,
             known=known,
             names=self._names,
-            ids=rows.ids.values,
-            positions=self._positions,
+            index_of=dict(zip(self._positions.tolist(), rows.ids.values.tolist(), strict=True)),
             allow_new=allow_new,
         )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import object_array, one_dimensional
+from lossnoise._names import loosely, number_of
 from lossnoise._validation import invalid_data, nearest_name
 from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
 from lossnoise.audit._inputs import as_cells, as_list, is_pandas
@@ -71,32 +71,67 @@ def review_labels(
     *,
     known: Iterable[Any],
     names: dict[Any, str],
-    ids: np.ndarray,
-    positions: NDArray[np.intp],
+    index_of: Mapping[int, Any],
     allow_new: bool,
 ) -> ReviewedLabels:
-    """Apply the reviews in files to labels; `known` are those that a review may name."""
+    """Apply the reviews in files to labels.
+
+    `known` are the labels that a review may name, and `index_of` has what names the audited rows,
+    by position.
+    """
     given = one_dimensional(labels)
+    cells = as_list(given)
     texts = LabelTexts(known, names, allow_new=allow_new and _all_strings(given))
-    index_of = dict(zip(positions.tolist(), ids.tolist(), strict=True))
     chosen: dict[int, Any] = {}
     places: dict[int, str] = {}
     mark = fingerprint(labels)
-    for row in chain.from_iterable(read_review(file, mark) for file in files):
-        if row.position not in index_of:
-            got = f"row {row.position} in {row.place}, which was not audited"
-            raise row.file.refuse("a review of rows that were audited", got)
-        label, place = texts.label_of(row), places.setdefault(row.position, row.place)
-        if chosen.setdefault(row.position, label) != label:
-            both = f"{chosen[row.position]!r} ({place}) and {label!r} ({row.place})"
-            raise row.file.refuse("one label for a row", f"{both} for row {row.position}")
-    cells = as_list(given)
+    for file in files:
+        rows = list(read_review(file, mark))
+        reviewed = [row for row in rows if row.review.strip()]
+        _check_audited(reviewed, index_of)
+        kept = check_given(rows, cells, texts)
+        for row in reviewed:
+            label = texts.label_of(row, kept=kept)
+            place = places.setdefault(row.position, row.place)
+            if chosen.setdefault(row.position, label) != label:
+                both = f"{chosen[row.position]!r} ({place}) and {label!r} ({row.place})"
+                raise row.file.refuse("one label for a row", f"{both} for row {row.position}")
     changes = [
         LabelChange(at, index_of[at], cells[at], label)
         for at, label in sorted(chosen.items())
         if label != cells[at]
     ]
     return ReviewedLabels(replace_labels(labels, given, changes), changes, len(chosen))
+
+
+def _check_audited(rows: Iterable[ReviewRow], audited: Container[int]) -> None:
+    for row in rows:
+        if row.position not in audited:
+            got = f"row {row.position} in {row.place}, which was not audited"
+            raise row.file.refuse("a review of rows that were audited", got)
+
+
+def check_given(rows: Sequence[ReviewRow], labels: Sequence[Any], texts: LabelTexts) -> bool:
+    """Return whether the given labels in a file are still spelt as they were written.
+
+    A given label that is another one than that of its row, by its key, was moved, and is refused;
+    one that is none of them, such as a date of a spreadsheet, tells nothing of its row.
+    """
+    kept = True
+    for row in rows:
+        if not row.given or row.position >= len(labels):
+            continue
+        label = labels[row.position]
+        if label in texts.exactly(row.given):
+            continue
+        kept = False
+        found = texts.exactly(row.given) | texts.roughly(row.given)
+        if found and label not in found:
+            expected = "a review whose rows still have their own key and given label"
+            got = f"{row.given!r} in {row.place}, whose key is that of a row with {str(label)!r}"
+            advice = "sort all columns together, and write into the column 'review' only"
+            raise row.file.refuse(expected, got, advice)
+    return kept
 
 
 class LabelTexts:
@@ -113,16 +148,31 @@ class LabelTexts:
         for label in {*known, *names}:
             for text in map(writable, {str(as_text(label)), names.get(label, str(label))}):
                 self._exact.setdefault(text, set()).add(label)
-                self._loose.setdefault(_loosely(text), set()).add(label)
+                self._loose.setdefault(loosely(text), set()).add(label)
+
+    def exactly(self, text: str) -> set[Any]:
+        """Return the labels that are written so."""
+        return self._exact.get(text, set())
+
+    def roughly(self, text: str) -> set[Any]:
+        """Return the labels that a spreadsheet may have turned into a text."""
+        return self._loose.get(loosely(text), set())
 
     def find(self, text: str) -> set[Any]:
         """Return the labels that a text fits."""
-        exact = self._exact.get(text, set())
-        return exact if len(exact) == 1 else self._loose.get(_loosely(text), set())
+        exact = self.exactly(text)
+        return exact if len(exact) == 1 else self.roughly(text)
 
-    def label_of(self, row: ReviewRow) -> Any:
-        """Return the label that a review names."""
-        found = self.find(row.review)
+    def label_of(self, row: ReviewRow, *, kept: bool = True) -> Any:
+        """Return the label that a review names.
+
+        Where a spreadsheet has changed what stood in the file (not `kept`), a number is also that
+        of each label that it may have made it of: 1.10 and 1.1 are both 1.1.
+        """
+        is_sure = kept or number_of(row.review) is None
+        found = self.find(row.review) if is_sure else self.roughly(row.review)
+        if self._allow_new and not self.exactly(row.review) and not _of_spreadsheet(row.review):
+            found = set()
         if len(found) == 1:
             return next(iter(found))
         if found:
@@ -170,12 +220,10 @@ def _replace_in_pandas(labels: Any, at: NDArray[np.intp], new: list[Any]) -> Any
     return corrected
 
 
-def _loosely(text: str) -> Any:
-    stripped = text.strip()
-    try:
-        return float(stripped)
-    except ValueError:
-        return stripped.casefold()
+def _of_spreadsheet(text: str) -> bool:
+    """Tell whether a text is what a spreadsheet may make of another: 7 of 007, not 07 of 7."""
+    number = number_of(text)
+    return number is None or text.strip() in (str(number), str(float(number)))
 
 
 def _all_strings(given: np.ndarray) -> bool:

@@ -1,0 +1,110 @@
+"""Reviews that a spreadsheet or a person has changed more than the column `review` of."""
+
+import pandas as pd
+import pytest
+
+from lossnoise import audit
+from lossnoise.audit._file_review import review_file
+from lossnoise.exceptions import InvalidDataError
+
+SEVEN = "\N{ARABIC-INDIC DIGIT SEVEN}"
+LABELS = ["1.1", "1.10", "2.5", "1.10"]
+
+
+def saved(report, path, reviews, *, numbers):
+    """Write a report, fill in reviews by position, and save as a spreadsheet does."""
+    report.to_csv(path)
+    sheet = pd.read_csv(path, dtype=str)
+    at = sheet["row_key"].str.rpartition("-")[2].astype(int)
+    sheet["review"] = at.map(reviews)
+    sheet.to_csv(path, index=False)
+    if numbers:
+        pd.read_csv(path).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("labels", "review"),
+    [(LABELS, {1: "1.10"}), (LABELS, {1: "1.10", 2: "1.1"}), (["007", "7", "3", "4"], {2: "7"})],
+)
+def test_a_label_that_a_spreadsheet_turned_into_another_one_is_refused(tmp_path, labels, review):
+    report = audit(labels, noise_proba=[0.9, 0.8, 0.7, 0.6])
+    path = saved(report, tmp_path / "a.csv", review, numbers=False)
+    confirmed = report.apply_review(path)
+    assert [confirmed.labels[i] for i in review] == list(review.values())
+    path = saved(report, tmp_path / "a.csv", review, numbers=True)
+    with pytest.raises(InvalidDataError, match="which fits 2 labels"):
+        report.apply_review(path)
+    pd.DataFrame({"label": labels}).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(InvalidDataError, match="which fits 2 labels"):
+        review_file(path, tmp_path / "rows.csv", column=None, output=tmp_path / "new.csv")
+
+
+def test_a_number_that_fits_one_label_only_is_taken(tmp_path):
+    report = audit(["007", "1.10", "3", "3"], noise_proba=[0.9, 0.8, 0.7, 0.6])
+    path = saved(report, tmp_path / "a.csv", {0: "1.10", 2: "007"}, numbers=True)
+    assert report.apply_review(path).labels.tolist() == ["1.10", "1.10", "007", "3"]
+    pd.DataFrame({"label": ["007", "1.10", "3", "3"]}).to_csv(tmp_path / "rows.csv", index=False)
+    review_file(path, tmp_path / "rows.csv", column=None, output=tmp_path / "new.csv")
+    assert (tmp_path / "new.csv").read_text() == "label\n1.10\n1.10\n007\n3\n"
+
+
+@pytest.mark.parametrize("reviewed", [range(4), [3]])
+def test_keys_that_were_left_where_they_stood_are_refused(tmp_path, reviewed):
+    """As where all columns but the last are sorted."""
+    labels = ["cat", "dog", "owl", "cat"]
+    report = audit(labels, noise_proba=[0.1, 0.4, 0.3, 0.2])
+    path = saved(report, tmp_path / "a.csv", {}, numbers=False)
+    sheet = pd.read_csv(path, dtype=str)
+    others = sheet.columns[:-1]
+    sheet[others] = sheet[others].sort_values("given_label").to_numpy()
+    sheet.loc[list(reviewed), "review"] = "owl"
+    sheet.to_csv(path, index=False)
+    with pytest.raises(InvalidDataError) as caught:
+        report.apply_review(path)
+    assert str(caught.value) == (
+        "The 'path' parameter of AuditReport.apply_review must be a review whose rows still have "
+        "their own key and given label. Got 'cat' in line 2 of a.csv, whose key is that of a row "
+        "with 'dog' instead: sort all columns together, and write into the column 'review' only."
+    )
+    pd.DataFrame({"label": labels}).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(InvalidDataError, match="their own key"):
+        review_file(path, tmp_path / "rows.csv", column=None, output=tmp_path / "new.csv")
+
+
+def test_a_given_label_that_is_no_label_any_more_tells_nothing(tmp_path):
+    """As where a spreadsheet shows another date."""
+    labels = ["MARCH1", "2-1", "cat", "cat"]
+    report = audit(labels, noise_proba=[0.9, 0.8, 0.7, 0.6])
+    path = saved(report, tmp_path / "a.csv", {0: "cat"}, numbers=False)
+    text = path.read_text("utf-8").replace("MARCH1", "1-Mar").replace(",2-1,", ",2-Jan,")
+    path.write_text(text, "utf-8")
+    assert report.apply_review(path).labels.tolist() == ["cat", "2-1", "cat", "cat"]
+    pd.DataFrame({"label": labels}).to_csv(tmp_path / "rows.csv", index=False)
+    done = review_file(path, tmp_path / "rows.csv", column=None, output=tmp_path / "new.csv")
+    assert done.num_changed == 1
+
+
+@pytest.mark.parametrize(
+    ("review", "expected"),
+    [("1_2", "1_2"), (SEVEN, SEVEN), ("007", "007"), ("1e0", "1e0"), ("7.0", "7"), ("12", "12")],
+)
+def test_new_labels_are_not_taken_for_spellings_of_others(tmp_path, review, expected):
+    report = audit(["7", "12", "1", "cat"], noise_proba=[0.1, 0.4, 0.3, 0.9])
+    path = saved(report, tmp_path / "a.csv", {3: review}, numbers=False)
+    assert report.apply_review(path, allow_new=True).labels[3] == expected
+
+
+@pytest.mark.parametrize("review", ["1_2", SEVEN])
+def test_what_is_a_number_to_python_only_is_no_label(tmp_path, review):
+    report = audit(["7", "12", "1", "cat"], noise_proba=[0.1, 0.4, 0.3, 0.9])
+    path = saved(report, tmp_path / "a.csv", {3: review}, numbers=False)
+    with pytest.raises(InvalidDataError, match="a review with labels that occur"):
+        report.apply_review(path)
+
+
+def test_a_spreadsheet_form_is_not_taken_for_a_new_label(tmp_path):
+    report = audit(["007", "1.50", "cat", "cat"], noise_proba=[0.1, 0.4, 0.3, 0.9])
+    path = saved(report, tmp_path / "a.csv", {2: "7", 3: "1.5"}, numbers=False)
+    found = report.apply_review(path, allow_new=True).labels.tolist()
+    assert found == ["007", "1.50", "007", "1.50"]
