@@ -55,8 +55,9 @@ def audit(
         tensor. None is a label like any other; NaN is refused.
     losses : array-like of shape (n,) or (n, k), optional
         Loss of each row against its given label, or a history of them with one column an epoch,
-        whose mean counts. By default ``-log(p)``, where p is the probability of the given label
-        in `pred_probs`, raised to 1e-12 where it is lower.
+        whose mean counts (that of the last ones by the `history_reduction` of the detector). By
+        default ``-log(p)``, where p is the probability of the given label in `pred_probs`, raised
+        to 1e-12 where it is lower.
     pred_probs : array-like of shape (n, C), optional
         Predicted probabilities of the classes, C >= 2. Rows sum to 1 (within 1e-3; they are
         scaled, with a warning where it matters). A table whose columns have the names of the
@@ -180,7 +181,9 @@ def judge(
             wrong = wrong_in_rows(fitted, losses, sources.groups, columns)
         else:
             wrong = _detect(fitted, losses, sources.groups)
-    single = np.full(len(given), np.nan) if losses is None else reduce_history(losses)
+    single = np.full(len(given), np.nan)
+    if losses is not None:
+        single = reduce_history(losses, getattr(finder, "history_reduction", None))
     return AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single)), fitted
 
 

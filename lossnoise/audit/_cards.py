@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lossnoise._labels import is_missing
+from lossnoise._pandas import check_aligned, is_pandas
 from lossnoise._validation import invalid_data, to_numpy
-from lossnoise.audit._inputs import is_pandas
 
 if TYPE_CHECKING:
     from lossnoise.audit._pictures import Limits, Picture
@@ -65,10 +65,13 @@ class Shown(NamedTuple):
 # -- reading ----------------------------------------------------------------------------------
 
 
-def open_inputs(owner: str, inputs: Any, n: int) -> Inputs:
-    """Return how to read `n` inputs, or say why they cannot be read."""
+def open_inputs(owner: str, inputs: Any, labels: Any) -> Inputs:
+    """Return how to read what has these labels, or say why it cannot be read."""
+    check_aligned(owner, "inputs", inputs, labels)
+    n = len(labels)
     if hasattr(inputs, "batch_sampler") and hasattr(inputs, "dataset"):  # a torch DataLoader
         inputs = inputs.dataset
+    inputs = _without_labels(inputs, {*LABEL_NAMES, getattr(labels, "name", "label")})
     try:
         size, get = _reader(inputs)
     except TypeError:
@@ -100,6 +103,26 @@ def input_of(entry: Any) -> Any:
         kept = {name: value for name, value in entry.items() if name not in LABEL_NAMES}
         return kept or entry
     return entry
+
+
+def _without_labels(data: Any, names: set[Any]) -> Any:
+    """Return a table without its columns of labels: by them, equal rows would be different ones."""
+    columns = _columns_of(data)
+    labels = [name for name in columns if name in names]
+    if not labels or len(labels) == len(columns):
+        return data
+    if isinstance(data, Mapping):
+        return {name: column for name, column in data.items() if name not in names}
+    return data.drop(columns=labels) if is_pandas(data, "DataFrame") else data.drop(labels)
+
+
+def _columns_of(data: Any) -> list[Any]:
+    """Return the names of the columns of a table; nothing of anything else."""
+    if isinstance(data, Mapping):
+        return list(data)
+    if is_pandas(data, "DataFrame") or hasattr(data, "row") or hasattr(data, "to_pylist"):
+        return list(getattr(data, "column_names", getattr(data, "columns", [])))
+    return []
 
 
 def _reader(data: Any) -> tuple[int, Callable[[int], Any]]:

@@ -16,9 +16,10 @@ from lossnoise._labels import (
     one_dimensional,
 )
 from lossnoise._names import check_order
+from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
-from lossnoise.audit._inputs import OWNER, FloatArray, as_list, is_pandas
+from lossnoise.audit._inputs import OWNER, FloatArray, as_list
 from lossnoise.exceptions import RenormalizedWarning
 
 # Rows of float32 probabilities miss a sum of 1 by about 1e-7.

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels
+from lossnoise._pandas import is_pandas
 from lossnoise._validation import to_numpy
 from lossnoise.audit._cards import Inputs
-from lossnoise.audit._inputs import is_pandas
 
 if TYPE_CHECKING:
     import pandas as pd

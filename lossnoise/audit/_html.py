@@ -75,7 +75,7 @@ def render_report(report: AuditReport, inputs: Any, *, budget: int, title: str) 
         In HTML.
     """
     rows = list(report.iter_rows(budget))
-    data = None if inputs is None else open_inputs(OWNER, inputs, len(report._all_labels))
+    data = None if inputs is None else open_inputs(OWNER, inputs, report._all_labels)
     cards = make_cards(report, rows, data)
     script, style = _asset("report.js"), _asset("report.css")
     template = _environment().get_template("report.html")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import missing_values, one_dimensional
+from lossnoise._pandas import check_aligned, is_pandas
 from lossnoise._validation import check_choice, invalid_data, invalid_parameter, to_numpy
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +31,7 @@ class RowIds(NamedTuple):
             index = labels.index
         if index is None:
             return cls(np.arange(n), None, np.arange(n))
-        _check_aligned("index", index, labels)
+        check_aligned(owner, "index", index, labels)
         values = one_dimensional(index)
         if values.shape != (n,):
             expected = f"of length {n}, one entry per label"
@@ -74,7 +74,7 @@ def read_sources(
         raise invalid_data(OWNER, "logits", "None where 'pred_probs' is given", got)
     named = {"losses": losses, "pred_probs": pred_probs, "logits": logits}
     for name, values in (named | {"noise_proba": noise_proba, "groups": groups}).items():
-        _check_aligned(name, values, labels)
+        check_aligned(OWNER, name, values, labels)
     rows = _table("pred_probs", pred_probs, n, "of probabilities")
     if logits is not None:
         rows = softmax(_table("logits", logits, n, "of numbers"))
@@ -124,12 +124,6 @@ def softmax(logits: FloatArray | None) -> FloatArray | None:
         return np.asarray(scipy_softmax(logits, axis=1))
 
 
-def is_pandas(values: object, *types: str) -> bool:
-    """Return whether `values` is of one of these pandas types, without importing pandas."""
-    pandas = sys.modules.get("pandas")  # an object of its types exists only once it is loaded
-    return pandas is not None and isinstance(values, tuple(getattr(pandas, t) for t in types))
-
-
 def as_cells(values: np.ndarray) -> np.ndarray:
     """Return values as people read them: numpy would list dates as counts of nanoseconds."""
     return values.astype(str) if values.dtype.kind in "mM" else values
@@ -148,15 +142,6 @@ def own_copy(labels: Any, array: np.ndarray) -> Any:
 def take_labels(labels: Any, rows: NDArray[np.intp]) -> Any:
     """Return some of the labels that `own_copy` returned."""
     return labels.iloc[rows] if is_pandas(labels, "Series") else labels[rows]
-
-
-def _check_aligned(name: str, values: Any, labels: Any) -> None:
-    """Refuse pandas objects whose rows are in another order than those of the labels."""
-    if not (is_pandas(labels, "Series") and is_pandas(values, "Series", "DataFrame")):
-        return
-    if not values.index.equals(labels.index):
-        expected = f"in the order of the labels; align it with {name}.loc[labels.index], or pass"
-        raise invalid_data(OWNER, name, f"{expected} an array", "another index")
 
 
 def _read_losses(losses: Any, n: int) -> FloatArray | None:

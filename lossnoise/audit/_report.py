@@ -368,7 +368,7 @@ class AuditReport:
         from lossnoise.audit._cards import open_inputs
         from lossnoise.audit._conflicts import find_conflicts
 
-        data = open_inputs("AuditReport.find_conflicts", inputs, len(self._all_labels))
+        data = open_inputs("AuditReport.find_conflicts", inputs, self._all_labels)
         return find_conflicts(data, self._rows_known.given, self._positions)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:

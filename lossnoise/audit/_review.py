@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from lossnoise._labels import object_array, one_dimensional
 from lossnoise._names import loosely, number_of
+from lossnoise._pandas import is_pandas
 from lossnoise._validation import invalid_data, nearest_name
 from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
-from lossnoise.audit._inputs import as_cells, as_list, is_pandas
+from lossnoise.audit._inputs import as_cells, as_list
 
 PathOrPaths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 

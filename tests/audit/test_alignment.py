@@ -80,3 +80,19 @@ def test_columns_that_are_integer_labels_as_text_are_refused_in_another_order():
     probs = PROBS.set_axis(["1", "0"], axis=1).to_dict("list")
     with pytest.raises(InvalidDataError, match=r"in the column order \[0, 1\]. Got \['1', '0'\]"):
         audit([0, 1, 0], pred_probs=pl.DataFrame(probs), noise_proba=[0.1, 0.2, 0.9])
+
+
+def test_inputs_with_another_index_are_refused(tmp_path):
+    report = audit(LABELS, noise_proba=WRONG)
+    assert report.find_conflicts(PROBS) == []
+    message = (
+        "The 'inputs' parameter of AuditReport.{} must be in the order of the labels; align it "
+        "with inputs.loc[labels.index], or pass an array. Got another index instead."
+    )
+    for inputs in (PROBS.iloc[::-1], PROBS["a"].iloc[::-1]):
+        with pytest.raises(InvalidDataError) as error:
+            report.find_conflicts(inputs)
+        assert str(error.value) == message.format("find_conflicts")
+        with pytest.raises(InvalidDataError) as error:
+            report.to_html(tmp_path / "a.html", inputs=inputs)
+        assert str(error.value) == message.format("to_html")

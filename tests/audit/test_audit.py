@@ -45,6 +45,18 @@ def test_losses_alone_give_the_detectors_probabilities(losses):
     assert set(report.noisy_indices) == set(range(160, 200))
 
 
+def test_a_loss_history_is_reduced_as_the_detector_does(losses):
+    history = np.column_stack([np.full(200, 3.0), losses])
+    finder = BetaMixtureNoiseDetector(history_reduction=1)
+    report, plain = (
+        audit(np.arange(200) % 4, losses=history, detector=finder),
+        audit(np.arange(200) % 4, losses=losses),
+    )
+    assert report.losses == pytest.approx(losses)
+    for figure in ("expected_precision", "cautious_precision"):
+        assert report.summary[figure] == pytest.approx(plain.summary[figure])
+
+
 def test_a_loss_history_counts_by_the_mean_of_its_columns(losses):
     history = np.column_stack([losses * f for f in (0.8, 0.9, 1.0, 1.1, 1.2)])
     report = audit(np.arange(200) % 4, losses=history)

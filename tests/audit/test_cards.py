@@ -36,7 +36,7 @@ class Pairs(Dataset):
 
 
 def show(inputs, n=2):
-    return show_inputs("f", open_inputs("f", inputs, n), range(n))
+    return show_inputs("f", open_inputs("f", inputs, range(n)), range(n))
 
 
 def pixels_of(picture):

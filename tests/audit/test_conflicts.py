@@ -48,11 +48,23 @@ def report():
         pd.DataFrame({"t": [[text] for text in TEXTS]}),
         pl.DataFrame({"t": TEXTS, "n": NUMBERS[:, 0]}),
         {"t": TEXTS, "n": NUMBERS[:, 0]},
+        pd.DataFrame({"t": TEXTS, "label": LABELS}),
+        pl.DataFrame({"t": TEXTS, "labels": LABELS}),
+        pa.table({"t": TEXTS, "target": LABELS}),
+        {"t": TEXTS, "label": LABELS},
     ],
     ids=lambda inputs: type(inputs).__name__,
 )
 def test_conflicts_of_all_kinds_of_inputs(report, inputs):
     assert report.find_conflicts(inputs) == EXPECTED
+
+
+def test_the_column_that_the_labels_come_from_is_no_input(tmp_path):
+    data = pd.DataFrame({"t": TEXTS, "species": LABELS}, index=list("vwxyz"))
+    report = audit(data["species"], noise_proba=[0.1] * 5)
+    assert report.find_conflicts(data) == EXPECTED
+    report.to_html(tmp_path / "a.html", inputs=data)
+    assert "species</dt>" not in (tmp_path / "a.html").read_text("utf-8")
 
 
 def test_files_are_equal_by_what_is_in_them(report, tmp_path):
