@@ -9,11 +9,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from lossnoise._files import atomic_open
 from lossnoise._labels import one_dimensional
 from lossnoise._validation import invalid_data
 from lossnoise.audit._inputs import as_cells
@@ -129,12 +131,34 @@ def row_key(mark: str, position: int) -> str:
 
 
 def write_issues(
-    file: IO[str], header: str, rows: Iterable[Any], mark: str, names: dict[Any, str]
+    target: ReviewFile,
+    header: str,
+    rows: Iterable[Any],
+    mark: str,
+    names: dict[Any, str],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Write rows of a report as a file to review.
+    """Write rows of a report as a file to review, whole or not at all.
 
     `header` names the index; `names` are shown in place of labels that have one.
+
+    Raises
+    ------
+    InvalidDataError
+        Somebody has filled in the file that stands there, and `overwrite` is not set.
     """
+    if not overwrite and target.path.is_file() and (reviewed := count_reviews(target)):
+        expected = "a file that nobody has filled in, unless overwrite=True"
+        got = f"{target.path.name} with {reviewed:,} reviews that would be lost"
+        raise target.refuse(expected, got, "apply them with apply_review, or write another file")
+    with atomic_open(os.path.realpath(target.path), newline="", encoding="utf-8-sig") as file:
+        _write_rows(file, header, rows, mark, names)
+
+
+def _write_rows(
+    file: IO[str], header: str, rows: Iterable[Any], mark: str, names: dict[Any, str]
+) -> None:
     writer = csv.writer(file)
     writer.writerow([harmless(header), *ISSUE_COLUMNS])
     for row in rows:

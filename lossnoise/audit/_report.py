@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,8 @@ from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
 from lossnoise._labels import has_collapsed, missing_values, one_dimensional
-from lossnoise._validation import (
-    check_choice,
-    check_int,
-    invalid_data,
-    require_extra,
-)
-from lossnoise.audit._csv import fingerprint, write_issues
+from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
+from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray, as_list
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
@@ -291,7 +287,7 @@ class AuditReport:
 
         return build_table(self._rows_known.columns(), self._ranking, self._rows_known.ids)
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
+    def to_csv(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the table as a CSV file for a person to review, whole or not at all.
 
         The index is the first column; ``review`` is empty, for the label that a person finds
@@ -302,11 +298,18 @@ class AuditReport:
         Parameters
         ----------
         path : str or path-like
-            Where to write; a file there is replaced.
+            Where to write; a file there is replaced, unless somebody has filled in reviews.
+        overwrite : bool, default=False
+            Whether to replace it nevertheless.
+
+        Raises
+        ------
+        InvalidDataError
+            The file holds reviews.
         """
-        with atomic_open(os.path.realpath(path), newline="", encoding="utf-8-sig") as file:
-            header, rows = self._rows_known.ids.header, self.iter_rows()
-            write_issues(file, header, rows, self.fingerprint, self._names)
+        target = ReviewFile("AuditReport.to_csv", "path", Path(path))
+        header, rows = self._rows_known.ids.header, self.iter_rows()
+        write_issues(target, header, rows, self.fingerprint, self._names, overwrite=overwrite)
 
     def to_html(
         self,
@@ -330,8 +333,8 @@ class AuditReport:
         inputs : dataset, array, DataFrame or sequence, optional
             What was labelled, in the order of the labels: pictures (arrays, tensors, PIL images,
             or paths of files), texts, or rows of a table; also as a dataset of ``(input, label)``
-            pairs. Only the rows shown are read, and all of them where they are in memory, to find
-            equal inputs with different labels.
+            pairs. A table may hold the labels too. Only the rows shown are read, and all of them
+            where they are in memory, to find equal inputs with different labels.
         budget : int, default=200
             Number of cards.
         title : str, default="Label audit"

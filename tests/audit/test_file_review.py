@@ -19,7 +19,7 @@ N = 24
 def issues_of(path, labels, reviews, columns=None):
     """Write what `to_csv` writes, filled in; `columns` are those to keep."""
     report = audit(labels, noise_proba=np.linspace(0.1, 0.9, len(labels)))
-    report.to_csv(path)
+    report.to_csv(path, overwrite=True)
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -147,7 +147,7 @@ def test_names_of_an_npz_file_are_reviewed_and_numbers_are_written(tmp_path):
     for limits in (None, Limits(rows=5)):
         report = audit_file(path, limits=limits).report
         assert report.show_label(1) == "dog"
-        report.to_csv(issues)
+        report.to_csv(issues, overwrite=True)
         text = issues.read_text("utf-8-sig")
         assert text.count(",cat,owl,,0.7") == 6
         issues.write_text(text.replace(",cat,owl,,0.7", ",cat,owl,owl,0.7", 2))

@@ -36,7 +36,7 @@ def write(path, rows, *, encoding="utf-8", delimiter=","):
 
 def reviewed(report, path, reviews, **options):
     """Write the report, fill in reviews by position, and apply the file."""
-    report.to_csv(path)
+    report.to_csv(path, overwrite=True)
     rows = read(path)
     for row in rows:
         row["review"] = reviews.get(int(row["row_key"].rpartition("-")[2]), "")

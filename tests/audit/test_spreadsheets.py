@@ -13,7 +13,7 @@ LABELS = ["1.1", "1.10", "2.5", "1.10"]
 
 def saved(report, path, reviews, *, numbers):
     """Write a report, fill in reviews by position, and save as a spreadsheet does."""
-    report.to_csv(path)
+    report.to_csv(path, overwrite=True)
     sheet = pd.read_csv(path, dtype=str)
     at = sheet["row_key"].str.rpartition("-")[2].astype(int)
     sheet["review"] = at.map(reviews)
@@ -108,3 +108,20 @@ def test_a_spreadsheet_form_is_not_taken_for_a_new_label(tmp_path):
     path = saved(report, tmp_path / "a.csv", {2: "7", 3: "1.5"}, numbers=False)
     found = report.apply_review(path, allow_new=True).labels.tolist()
     assert found == ["007", "1.50", "007", "1.50"]
+
+
+def test_what_somebody_filled_in_is_not_written_over(tmp_path):
+    report = audit(LABELS, noise_proba=[0.9, 0.8, 0.7, 0.6])
+    path = saved(report, tmp_path / "a.csv", {}, numbers=False)
+    report.to_csv(path)  # nobody has written anything into it
+    before = saved(report, path, {1: "2.5", 2: "1.1"}, numbers=False).read_bytes()
+    with pytest.raises(InvalidDataError) as caught:
+        report.to_csv(str(path))
+    assert str(caught.value) == (
+        "The 'path' parameter of AuditReport.to_csv must be a file that nobody has filled in, "
+        "unless overwrite=True. Got a.csv with 2 reviews that would be lost instead: apply them "
+        "with apply_review, or write another file."
+    )
+    assert path.read_bytes() == before
+    report.to_csv(path, overwrite=True)
+    assert report.apply_review(path).num_reviewed == 0
