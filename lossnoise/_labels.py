@@ -56,6 +56,11 @@ def object_array(entries: Sequence[object]) -> np.ndarray:
     return array
 
 
+def as_list(labels: np.ndarray) -> list[Any]:
+    """Return labels as plain values; dates as numpy's, which `tolist` would make counts of."""
+    return list(labels) if labels.dtype.kind in "mM" else labels.tolist()
+
+
 def _check_hashable(owner: str, name: str, array: np.ndarray) -> None:
     if array.dtype.kind != "O":
         return

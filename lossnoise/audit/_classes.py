@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import (
+    as_list,
     counted_classes,
     counting_labels,
     encode_labels,
@@ -19,7 +20,7 @@ from lossnoise._names import check_order
 from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
-from lossnoise.audit._inputs import OWNER, FloatArray, as_list
+from lossnoise.audit._inputs import OWNER, FloatArray
 from lossnoise.exceptions import RenormalizedWarning
 
 # Rows of float32 probabilities miss a sum of 1 by about 1e-7.

@@ -194,8 +194,8 @@ def _facts(report: AuditReport) -> dict[str, Any]:
 
 
 def _place_of(places: dict[Any, int], label: Any) -> int | str:
-    """Return the number of a label; rows hold dates as text, and the summary as dates."""
-    return places.get(label, places.get(str(label), ""))
+    """Return the number of a label; nothing for one whose rows were not kept."""
+    return places.get(label, "")
 
 
 def _show_conflicts(report: AuditReport, data: Inputs | None) -> dict[str, Any] | None:

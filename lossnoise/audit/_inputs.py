@@ -129,11 +129,6 @@ def as_cells(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype.kind in "mM" else values
 
 
-def as_list(labels: np.ndarray) -> list[Any]:
-    """Return labels as plain values; dates as numpy's, which `tolist` would make counts of."""
-    return list(labels) if labels.dtype.kind in "mM" else labels.tolist()
-
-
 def own_copy(labels: Any, array: np.ndarray) -> Any:
     """Return a copy of labels that keeps pandas' own dtype: the caller may go on to change them."""
     return labels.copy() if is_pandas(labels, "Series", "Categorical", "Index") else array.copy()

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -96,7 +96,7 @@ def measure_limits(arrays: Sequence[tuple[np.ndarray, bool]]) -> Limits:
     """Return black and white for pictures; each comes with whether it is a tensor.
 
     ``uint8`` is always from 0 to 255. Others are from 0 to 1 or to 255 where they fit, else
-    (normalised ones) in the range of each channel over all the pictures.
+    (normalised ones) in the range of each channel over all the pictures, by finite pixels.
     """
     found = [p for a, t in arrays if (p := channels_last(a, is_tensor=t)) is not None]
     found = [pixels for pixels in found if pixels.dtype != np.uint8]
@@ -104,14 +104,21 @@ def measure_limits(arrays: Sequence[tuple[np.ndarray, bool]]) -> Limits:
         return Limits(np.zeros(1), np.full(1, 255.0))
     if len({pixels.shape[2] for pixels in found}) > 1:
         found = [pixels.reshape(-1, 1, 1) for pixels in found]
-    lows = [np.nanmin(p.astype(np.float64), axis=(0, 1)) for p in found]
-    highs = [np.nanmax(p.astype(np.float64), axis=(0, 1)) for p in found]
-    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    low = np.min([_extreme(np.min, pixels, np.inf) for pixels in found], axis=0)
+    high = np.max([_extreme(np.max, pixels, -np.inf) for pixels in found], axis=0)
+    low, high = np.where(low <= high, low, 0.0), np.where(low <= high, high, 0.0)
     if low.min() >= 0.0:
         for white in (1.0, 255.0):
             if white / 2.0 < high.max() <= white:
                 return Limits(np.zeros(1), np.full(1, white))
     return Limits(low, high)
+
+
+def _extreme(reduce: Any, pixels: np.ndarray, start: float) -> np.ndarray:
+    """Return the lowest or highest finite value of each channel; `start` where there is none."""
+    values = pixels.astype(np.float64)
+    found = reduce(values, axis=(0, 1), where=np.isfinite(values), initial=start)
+    return np.asarray(found)
 
 
 def _to_image(pixels: np.ndarray, limits: Limits) -> Image.Image:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
-from lossnoise._labels import has_collapsed, missing_values, one_dimensional
+from lossnoise._labels import as_list, has_collapsed, missing_values, one_dimensional
 from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
 from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
-from lossnoise.audit._inputs import FloatArray, as_list
+from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
 from lossnoise.audit._summary import COLLAPSED, cautious_proba, summarise

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._labels import object_array, one_dimensional
+from lossnoise._labels import as_list, object_array, one_dimensional
 from lossnoise._names import loosely, number_of
 from lossnoise._pandas import is_pandas
 from lossnoise._validation import invalid_data, nearest_name
 from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
-from lossnoise.audit._inputs import as_cells, as_list
+from lossnoise.audit._inputs import as_cells
 
 PathOrPaths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
@@ -192,9 +192,7 @@ def replace_labels(labels: Any, given: np.ndarray, changes: list[LabelChange]) -
     new = [change.new_label for change in changes]
     if is_pandas(labels, "Series", "Categorical", "Index"):
         return _replace_in_pandas(labels, at, new)
-    corrected = given.copy()
-    if corrected.dtype.kind in "US" and new:
-        corrected = corrected.astype(np.promote_types(corrected.dtype, np.asarray(new).dtype))
+    corrected = given.astype(_wide_enough(given.dtype, new))  # a copy
     corrected[at] = object_array(new) if corrected.dtype.kind == "O" else new
     return corrected
 
@@ -213,12 +211,38 @@ def _replace_in_pandas(labels: Any, at: NDArray[np.intp], new: list[Any]) -> Any
         categorical = corrected.cat if is_pandas(corrected, "Series") else corrected
         strangers = [label for label in dict.fromkeys(new) if label not in categorical.categories]
         corrected = categorical.add_categories(strangers)
+    corrected = corrected.astype(_wide_in_pandas(corrected.dtype, new))
     for position, label in zip(at.tolist(), new, strict=True):
         if is_pandas(corrected, "Series"):
             corrected.iloc[position] = label
         else:
             corrected[position] = label
     return corrected
+
+
+def _wide_enough(dtype: np.dtype[Any], new: list[Any]) -> np.dtype[Any]:
+    """Return the dtype, or one that has place for new labels too."""
+    if dtype.kind in "US" and new:
+        return np.promote_types(dtype, np.asarray(new).dtype)
+    if dtype.kind not in "iu":
+        return dtype
+    info = np.iinfo(dtype)
+    return np.result_type(
+        dtype, *(np.min_scalar_type(label) for label in new if not info.min <= label <= info.max)
+    )
+
+
+def _wide_in_pandas(dtype: Any, new: list[Any]) -> Any:
+    """Return the dtype of pandas, or one of the same kind that has place for new labels too."""
+    narrow = getattr(dtype, "numpy_dtype", dtype)
+    if getattr(dtype, "kind", "") not in ("i", "u"):
+        return dtype
+    wide = _wide_enough(narrow, new)
+    if wide == narrow or narrow is dtype:
+        return dtype if wide == narrow else wide
+    if str(dtype).endswith("[pyarrow]"):
+        return f"{wide.name}[pyarrow]"
+    return wide.name.replace("uint", "UInt").replace("int", "Int")
 
 
 def _of_spreadsheet(text: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels
-from lossnoise.audit._inputs import FloatArray
+from lossnoise.audit._inputs import FloatArray, as_cells
 
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
@@ -110,7 +110,7 @@ def per_class(
     sizes = np.bincount(codes, minlength=len(classes))
     flagged = np.bincount(codes, weights=issues, minlength=len(classes))
     rates = np.bincount(codes, weights=noise_proba, minlength=len(classes)) / sizes
-    found = zip(classes.tolist(), sizes, rates, flagged, strict=True)
+    found = zip(as_cells(classes).tolist(), sizes, rates, flagged, strict=True)
     return [
         {"label": label, "n": int(n), "noise_rate": float(rate), "num_issues": int(count)}
         for label, n, rate, count in found
@@ -124,8 +124,8 @@ def count_pairs(
     if suggested is None:
         return []
     # As labels, not as their numbers: given and suggested ones may be of different dtypes.
-    pairs = zip(given[issues].tolist(), suggested[issues].tolist(), strict=True)
-    return rank_pairs(Counter(pairs))
+    columns = (as_cells(column[issues]).tolist() for column in (given, suggested))
+    return rank_pairs(Counter(zip(*columns, strict=True)))
 
 
 def rank_pairs(counts: Counter[tuple[Any, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._labels import encode_labels, label_array
+from lossnoise._labels import as_list, encode_labels, label_array
 from lossnoise._validation import invalid_data
 from lossnoise.detectors._fit import Curve, Part, SampleFit, fit_grid, separability_of
 from lossnoise.detectors._grid import nodes
@@ -51,7 +51,7 @@ def fit_groups(
     names, codes = encode_labels(groups)
     grid_nodes = nodes(settings.n_bins)
     parts: dict[Hashable, Part] = {}
-    for code, name in enumerate(names.tolist()):
+    for code, name in enumerate(as_list(names)):
         sample = LossSample.of_losses(losses[codes == code])
         grid = sample.on_grid(pooled.scaling, settings.n_bins)
         shared = fit_weights(grid_nodes, grid, pooled.result.mixture, family, prior=SHRINKAGE)
@@ -70,10 +70,10 @@ def codes_of(owner: str, groups: NDArray[Any], parts: dict[Hashable, Part]) -> N
     """Return the place of each group among those that were fitted; -1 for one that was not."""
     names, codes = encode_labels(groups)
     places = {name: place for place, name in enumerate(parts)}
-    known = np.array([places.get(name, -1) for name in names.tolist()], dtype=np.intp)
+    known = np.array([places.get(name, -1) for name in as_list(names)], dtype=np.intp)
     if (known < 0).all():
         expected = f"such as were given to fit ({_some(list(parts))})"
-        got = f"only others ({_some(names.tolist())})"
+        got = f"only others ({_some(as_list(names))})"
         raise invalid_data(owner, "groups", expected, got)
     return np.asarray(known[codes])
 

@@ -110,6 +110,15 @@ def test_gray_pictures_of_any_range(shape):
     assert np.array_equal(pixels_of(show([gray, gray])[0].picture), RED[:, :, 0])
 
 
+def test_pixels_that_are_not_finite_change_no_other_picture():
+    good = np.linspace(-2.0, 2.0, 16).reshape(4, 4)
+    empty, spike = np.full((4, 4), np.nan), good.copy()
+    spike[0, 0] = np.inf
+    alone = show([good, good])[0].picture
+    assert [one.picture for one in show([good, empty])] == [alone, show([empty, empty])[0].picture]
+    assert show([good, spike])[0].picture == alone
+
+
 def test_nan_is_black_and_constant_pictures_are_no_error():
     holes = np.where(RED[:, :, 0] > 0, 1.0, np.nan)
     assert np.array_equal(pixels_of(show([holes, holes])[0].picture), RED[:, :, 0])

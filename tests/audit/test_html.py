@@ -452,3 +452,15 @@ def test_notebooks_say_where_losses_cannot_tell():
     text = Page(report._repr_html_()).text
     assert text.startswith("Cannot tell from these losses They look like one population")
     assert "0.0" not in text
+
+
+@pytest.mark.parametrize("unit", ["D", "us", "ns", "category"])
+def test_dates_stay_dates_on_the_page(page_of, unit):
+    days = np.array(["2024-01-01", "2024-01-02"], "datetime64[ns]")[np.arange(12) % 2]
+    labels = pd.Categorical(days) if unit == "category" else days.astype(f"datetime64[{unit}]")
+    report = audit(labels, pred_probs=[[0.1, 0.9]] * 12, noise_proba=[0.9, 0.1] * 6)
+    assert all("2024-01-0" in one["label"] for one in report.summary["per_class"])
+    page = page_of(report)
+    assert "170406" not in page.text
+    places = {b["data-given"] for b in page.all("button") if "data-given" in b}
+    assert places == {str(page.data["rows"][0]["given"])}

@@ -334,3 +334,27 @@ def test_an_index_may_be_called_anything(tmp_path, delimiter):
     report = audit(LABELS, noise_proba=[0.1, 0.9, 0.3, 0.8], index=pd.Index(range(4), name=name))
     found = reviewed(report, tmp_path / "a.csv", {1: "owl"}, delimiter=delimiter)
     assert found.labels.tolist() == ["cat", "owl", "cat", "owl"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (np.int8, "int32"),
+        (np.uint8, "uint16"),
+        ("int8", "int32"),
+        ("UInt8", "UInt16"),
+        ("uint8[pyarrow]", "uint16[pyarrow]"),
+    ],
+)
+@pytest.mark.parametrize("kind", [pd.Series, pd.Index])
+def test_a_new_label_gets_a_dtype_that_holds_it(tmp_path, dtype, expected, kind):
+    probs = np.full((4, 300), 0.1 / 298)
+    probs[:, [1, 299]] = 0.45
+    labels = (
+        np.array([1, 1, 1, 1], dtype) if isinstance(dtype, type) else kind([1] * 4, dtype=dtype)
+    )
+    report = audit(labels, pred_probs=probs, class_names=range(300), noise_proba=[0.9] * 4)
+    found = reviewed(report, tmp_path / "a.csv", {1: "299"}).labels
+    assert found.tolist() == [1, 299, 1, 1]
+    assert str(found.dtype) == expected
+    assert reviewed(report, tmp_path / "a.csv", {1: "1"}).labels.dtype == labels.dtype

@@ -141,3 +141,14 @@ def test_groups_that_do_not_fit(call, message):
     losses, groups, _ = easy_and_hard(np.random.default_rng(0), 200, 200)
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         call(BetaMixtureNoiseDetector(), losses, groups)
+
+
+@pytest.mark.parametrize("unit", ["D", "us", "ns"])
+def test_groups_may_be_dates(unit):
+    days = np.array(["2024-01-01", "2024-05-02"], f"datetime64[{unit}]")
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, size=200)
+    losses[:40] += 5.0
+    groups = days[np.arange(200) % 2]
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    assert [one["group"] for one in detector.group_report_] == list(days)
+    assert detector.predict(losses, groups=groups).sum() == 40
