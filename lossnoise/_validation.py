@@ -119,7 +119,22 @@ def to_numpy(values: Any) -> np.ndarray:
         if "bfloat16" in str(values.dtype):  # numpy has no bfloat16
             values = values.float()
         return np.asarray(values.numpy())
-    return np.asarray(unmasked(values))
+    array = np.asarray(unmasked(values))
+    if array.dtype.kind == "O" and array.ndim == 2 and hasattr(values, "dtypes"):
+        kinds = {getattr(dtype, "kind", "O") for dtype in values.dtypes}
+        if kinds <= set("fiub"):  # a frame of pandas' nullable numbers, or Arrow's
+            array = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array
+
+
+def read_array(owner: str, name: str, values: Any) -> np.ndarray:
+    """Return `values` as a numpy array, or say that they are no such."""
+    try:
+        return to_numpy(values)
+    except (TypeError, ValueError):
+        expected = "an array, or rows of one length"
+        got = f"a {type(values).__name__} that is no array, such as rows of several lengths,"
+        raise invalid_data(owner, name, expected, got) from None
 
 
 def unmasked(values: Any) -> Any:
@@ -134,7 +149,7 @@ def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:
 
     Rows that miss 1 by more than 1e-3 are refused: that is no rounding, but another quantity.
     """
-    table = to_numpy(values)
+    table = read_array(owner, name, values)
     if table.ndim != 2 or table.dtype.kind not in "fiub":
         got = f"an array of shape {table.shape} and dtype {table.dtype}"
         raise invalid_data(owner, name, "a 2-D array of probabilities", got)

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from lossnoise._labels import missing_values, one_dimensional
 from lossnoise._pandas import check_aligned, is_pandas
-from lossnoise._validation import check_choice, invalid_data, invalid_parameter, to_numpy
+from lossnoise._validation import (
+    check_choice,
+    invalid_data,
+    invalid_parameter,
+    read_array,
+    to_numpy,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -161,7 +167,7 @@ def _vector(name: str, values: Any, n: int) -> FloatArray | None:
 def _table(name: str, values: Any, n: int, what: str) -> FloatArray | None:
     if values is None:
         return None
-    table = to_numpy(values)
+    table = read_array(OWNER, name, values)
     if table.ndim != 2 or table.dtype.kind not in "fiub":
         got = f"an array of shape {table.shape} and dtype {table.dtype}"
         raise invalid_data(OWNER, name, f"a 2-D array {what}", got)
@@ -173,7 +179,7 @@ def _groups(groups: Any, n: int) -> np.ndarray | None:
 
 
 def _numbers(name: str, values: Any) -> FloatArray:
-    table = to_numpy(values)
+    table = read_array(OWNER, name, values)
     if table.dtype.kind not in "fiub":
         raise invalid_data(OWNER, name, "an array of numbers", f"an array of dtype {table.dtype}")
     return table.astype(np.float64)  # a copy: the report must not change with the caller's array

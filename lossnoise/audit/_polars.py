@@ -35,4 +35,7 @@ def _column(name: str, values: np.ndarray) -> pl.Series:
     entries = values.tolist()
     if len({type(entry) for entry in entries if entry is not None}) > 1:
         return pl.Series(name, entries, dtype=pl.Object)
-    return pl.Series(name, entries)
+    try:
+        return pl.Series(name, entries)
+    except (TypeError, pl.exceptions.PolarsError):  # such as tuples of several types
+        return pl.Series(name, entries, dtype=pl.Object)

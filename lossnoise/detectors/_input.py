@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
-from lossnoise._validation import invalid_data, to_numpy, unmasked
+from lossnoise._validation import invalid_data, read_array, to_numpy, unmasked
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
@@ -45,8 +44,10 @@ def read_losses(
         raise invalid_data(owner, "X", "losses", "a LossHistogram", "fit_histogram takes it")
     X = unmasked(X)
     table = to_numpy(X) if _is_ours(X) else X
-    if isinstance(table, Number) or getattr(table, "ndim", 1) == 0:
-        raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}")
+    dimensions = _dimensions(owner, table)
+    if not dimensions:
+        raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}"[:200])
+    table = to_numpy(table) if dimensions == 1 else table
     if getattr(table, "ndim", 2) == 1:
         losses = _check_vector(owner, table, minimum)
         if not reset:
@@ -81,11 +82,14 @@ def number_of_rows(X: Any) -> int:
 
 
 def _is_ours(X: Any) -> bool:
-    """Tell whether to convert `X` here: a tensor, an Arrow table, anything of one dimension."""
-    if hasattr(X, "detach") or type(X).__module__.startswith("pyarrow"):
-        return True
-    dimensions = getattr(X, "ndim", None)  # np.ndim would call on X to answer, which it may refuse
-    return (np.asarray(X).ndim if dimensions is None else dimensions) == 1
+    """Tell whether to convert `X` here: a tensor, or an Arrow table."""
+    return hasattr(X, "detach") or type(X).__module__.startswith("pyarrow")
+
+
+def _dimensions(owner: str, X: Any) -> int:
+    """Return the number of dimensions; 0 of what is no array and cannot become one."""
+    found = getattr(X, "ndim", None)  # np.ndim would call on X to answer, which it may refuse
+    return read_array(owner, "X", X).ndim if found is None else int(found)
 
 
 def _check_vector(owner: str, losses: NDArray[Any], minimum: int) -> NDArray[Any]:

@@ -245,3 +245,36 @@ def test_labels_that_arrow_has_no_type_for_are_refused(tmp_path):
     with pytest.raises(InvalidDataError, match="a report of labels of one type"):
         report.to_parquet(tmp_path / "a.parquet")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["losses", "pred_probs", "logits", "noise_proba"])
+def test_rows_of_several_lengths_are_refused(name):
+    with pytest.raises(InvalidDataError) as caught:
+        audit(["a", "b"], **{name: [[1.0, 0.0], [1.0]]})
+    assert str(caught.value) == (
+        f"The '{name}' parameter of audit must be an array, or rows of one length. Got a list that "
+        "is no array, such as rows of several lengths, instead."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "double[pyarrow]"])
+def test_tables_of_nullable_numbers(dtype):
+    probs = pd.DataFrame({"a": [0.9, 0.2, 0.4], "b": [0.1, 0.8, 0.6]})
+    labels, wrong = ["a", "b", "a"], [0.1, 0.2, 0.9]
+    plain = audit(labels, pred_probs=probs, losses=probs, noise_proba=wrong)
+    report = audit(
+        labels, pred_probs=probs.astype(dtype), losses=probs.astype(dtype), noise_proba=wrong
+    )
+    pd.testing.assert_frame_equal(report.table, plain.table)
+    probs = probs.astype(dtype)
+    probs.iloc[1, 0] = pd.NA
+    with pytest.raises(InvalidDataError, match="nan in row 1"):
+        audit(labels, pred_probs=probs, noise_proba=wrong)
+
+
+def test_tuples_of_several_types_go_into_polars():
+    index = pd.MultiIndex.from_tuples([(1, "a"), (2, "b")])
+    frame = audit([0, 1], noise_proba=[0.9, 0.1], index=index).to_frame("polars")
+    assert frame["index"].to_list() == [(1, "a"), (2, "b")]
+    frame = audit([(0, None), ("x", 1)], noise_proba=[0.9, 0.1]).to_frame("polars")
+    assert frame["given_label"].to_list() == [(0, None), ("x", 1)]

@@ -274,7 +274,6 @@ def test_negative_losses_are_no_cross_entropy(convert):
         (np.zeros((10, 2, 2)), ValueError, "Found array with dim 3"),
         (np.zeros((9, 2)), ValueError, "Found array with 9 sample.* a minimum of 10 is required"),
         (sparse.csr_array(np.eye(20)), TypeError, "Sparse data was passed"),
-        ([[1.0, 2.0], [1.0]] * 10, ValueError, "inhomogeneous"),
     ],
 )
 def test_tables_that_scikit_learn_refuses(losses, error, message):
@@ -458,3 +457,18 @@ def test_a_histogram_has_a_method_of_its_own():
     message = f"{OWNER}losses. Got a LossHistogram instead: fit_histogram takes it."
     with pytest.raises(InvalidDataError, match=exactly(message)):
         BetaMixtureNoiseDetector().fit(LossHistogram().fill(TWO_GROUPS))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("losses.npy", "a vector of losses, one a sample. Got 'losses.npy' instead"),
+        ({"loss": [0.1]}, "a vector of losses, one a sample. Got {'loss': [0.1]} instead"),
+        ((0.1 for _ in range(20)), "a vector of losses, one a sample. Got <generator object"),
+        ([[0.1, 0.2], [0.3]], "an array, or rows of one length. Got a list that is no array"),
+    ],
+)
+def test_what_is_no_array_of_losses_is_refused(values, message):
+    with pytest.raises(InvalidDataError) as caught:
+        BetaMixtureNoiseDetector().fit(values)
+    assert str(caught.value).startswith(f"{OWNER}{message}")

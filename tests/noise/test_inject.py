@@ -455,6 +455,12 @@ SQUARE = "a square matrix with one row for each of the 3 classes"
             "nan in row 1",
         ),
         (
+            {"kind": "matrix", "matrix": [[1.0, 0.0], [1.0]]},
+            "matrix",
+            "an array, or rows of one length",
+            "a list that is no array, such as rows of several lengths,",
+        ),
+        (
             {"kind": "matrix", "matrix": [[1.0, 0.0], [0.5, 0.4]]},
             "matrix",
             "probabilities whose rows sum to 1",
