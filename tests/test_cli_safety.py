@@ -79,6 +79,13 @@ def test_what_is_no_file_is_not_replaced(folder, capsys):
 
 
 @pytest.mark.parametrize("option", ["--csv", "-o"])
+def test_what_is_not_compressed_is_not_called_so(folder, capsys, option):
+    expected = "a.csv.gz: tables and reports are not compressed: leave out the ending"
+    assert refused(capsys, "rows.csv", option, "a.csv.gz") == expected
+    assert not (folder / "a.csv.gz").exists()
+
+
+@pytest.mark.parametrize("option", ["--csv", "-o"])
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 def test_a_review_is_not_written_over_however_a_spreadsheet_saved_it(
     folder, capsys, encoding, option

@@ -60,6 +60,8 @@ def run_audit(
     _check_outputs([path, *others], written)
     for target in written:
         _check_reviews(target)
+        if target.suffix.lower() == ".gz":
+            raise bad_file(target, "tables and reports are not compressed: leave out the ending")
     if output is not None:
         require_extra("jinja2", "audit", "-o")  # before the work
     found = audit_file(

@@ -268,7 +268,7 @@ def _labels(source: Source, name: str | None, block: Any, start: int, n: int) ->
     labels = np.asarray(block[name])
     if labels.ndim != 1:
         raise _bad_array(source, name, "one label a row", labels)
-    if labels.dtype.kind == "O" and set(map(type, labels.tolist())) == {str}:
+    if labels.dtype.kind == "U" or set(map(type, labels.tolist())) == {str}:
         missing = labels == ""  # how a CSV file says that there is none
     else:
         missing = missing_values(labels)

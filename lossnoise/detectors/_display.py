@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._validation import require_extra, to_numpy
+from lossnoise._validation import invalid_data, require_extra, to_numpy
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._scaling import FloatArray
@@ -136,6 +136,11 @@ class LossMixtureDisplay:
         Returns
         -------
         display : LossMixtureDisplay
+
+        Raises
+        ------
+        InvalidDataError
+            The vectors are of several lengths, empty, not finite, or no probabilities.
         """
         values = to_numpy(losses).astype(np.float64)
         proba = to_numpy(noise_proba).astype(np.float64)
@@ -145,6 +150,9 @@ class LossMixtureDisplay:
                 f"must be vectors of one length. Got shapes {values.shape} and {proba.shape} "
                 "instead."
             )
+        _check_drawn("losses", values, np.isfinite(values), "finite")
+        inside = (proba >= 0.0) & (proba <= 1.0)
+        _check_drawn("noise_proba", proba, inside, "probabilities in [0, 1]")
         order = np.argsort(values, kind="stable")
         return cls(values, values[order], proba[order]).plot(bins=bins, ax=ax)
 
@@ -217,3 +225,10 @@ class LossMixtureDisplay:
         if flagged.any() and not flagged.all():
             cut = self.grid[flagged].min()
             self.proba_ax_.axvline(cut, color=POSTERIOR, lw=0.8, label=f"P = 0.5 at {cut:.3g}")
+
+
+def _check_drawn(name: str, values: FloatArray, good: NDArray[np.bool_], expected: str) -> None:
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        owner = "LossMixtureDisplay.from_predictions"
+        raise invalid_data(owner, name, expected, f"{values[row]:.6g} in row {row}")

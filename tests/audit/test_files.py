@@ -269,6 +269,11 @@ def test_an_empty_cell_of_a_csv_file_is_no_class(tmp_path, labels):
     assert refused(path) == "column 'label' has no label in row 2 (from 0)"
 
 
+def test_an_empty_text_in_an_array_is_no_class(tmp_path):
+    np.savez(tmp_path / "a.npz", label=np.array(["a", "b", ""]), loss=np.ones(3))
+    assert refused(tmp_path / "a.npz") == "column 'label' has no label in row 2 (from 0)"
+
+
 # -- files that are none ----------------------------------------------------------------------
 
 

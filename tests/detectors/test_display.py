@@ -157,3 +157,20 @@ def test_losses_of_one_population_are_called_so():
         detector = BetaMixtureNoiseDetector().fit(losses)
     display = LossMixtureDisplay.from_estimator(detector, losses)
     assert display.ax_.get_title() == "one population: cannot tell from these losses"
+
+
+@pytest.mark.parametrize(
+    ("losses", "proba", "message"),
+    [
+        ([1.0, np.nan], [0.1, 0.9], "'losses' parameter of {} must be finite. Got nan in row 1"),
+        ([1.0, 2.0], [5.0, 0.9], "'noise_proba' parameter of {} must be {}. Got 5 in row 0"),
+        ([1.0, 2.0], [0.5, -3.0], "'noise_proba' parameter of {} must be {}. Got -3 in row 1"),
+        ([1.0, 2.0], [0.5, np.nan], "'noise_proba' parameter of {} must be {}. Got nan in row 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(losses, proba, message):
+    owner = "LossMixtureDisplay.from_predictions"
+    with pytest.raises(InvalidDataError) as caught:
+        LossMixtureDisplay.from_predictions(losses, proba)
+    expected = message.format(owner, "probabilities in [0, 1]")
+    assert str(caught.value) == f"The {expected} instead."
