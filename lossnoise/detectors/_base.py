@@ -136,7 +136,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         """
         settings = read_settings(self)
         if groups is not None:  # before anything of the detector changes
-            groups = read_groups(f"{type(self).__name__}.fit", groups, number_of_rows(X))
+            groups = read_groups(f"{type(self).__name__}.fit", groups, X, number_of_rows(X))
         losses = self._read(X, reset=True)
         fit = self._fit(LossSample.of_losses(losses), settings)
         if groups is not None:
@@ -456,7 +456,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         if groups is None:
             raise self._groups_error("given, as they were to fit", "None")
         owner = type(self).__name__
-        codes = codes_of(owner, read_groups(owner, groups, len(losses)), self._parts)
+        codes = codes_of(owner, read_groups(owner, groups, X, len(losses)), self._parts)
         wrong = np.empty(len(losses))
         curves = [self._sample_fit.curve, *(part.curve for part in self._parts.values())]
         for code, curve in enumerate(curves, start=-1):  # -1: not seen by fit

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import as_list, encode_labels, label_array
+from lossnoise._pandas import check_aligned
 from lossnoise._validation import invalid_data
 from lossnoise.detectors._fit import Curve, Part, SampleFit, fit_grid, separability_of
 from lossnoise.detectors._grid import nodes
@@ -27,8 +28,9 @@ SHRINKAGE = 100.0
 OTHER_KIND = 12.0
 
 
-def read_groups(owner: str, groups: Any, n: int) -> NDArray[Any]:
-    """Return one group a sample."""
+def read_groups(owner: str, groups: Any, X: Any, n: int) -> NDArray[Any]:
+    """Return one group a sample, of `n` losses that came as `X`."""
+    check_aligned(owner, "groups", groups, X, what="losses", called="X")
     array = label_array(owner, groups, name="groups")
     if len(array) != n:
         expected = f"of length {n}, one group for each loss"

@@ -152,3 +152,20 @@ def test_groups_may_be_dates(unit):
     detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
     assert [one["group"] for one in detector.group_report_] == list(days)
     assert detector.predict(losses, groups=groups).sum() == 40
+
+
+@pytest.mark.parametrize("table", [pd.Series, pd.DataFrame])
+def test_groups_with_another_index_than_the_losses_are_refused(table):
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, size=200)
+    losses[:40] += 5.0
+    groups, losses = pd.Series(np.arange(200) % 2), table(losses)
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    moved = groups.sample(frac=1.0, random_state=0)
+    for method, owner in ((detector.fit, ".fit"), (detector.predict, "")):
+        with pytest.raises(InvalidDataError) as caught:
+            method(losses, groups=moved)
+        assert str(caught.value) == (
+            f"The 'groups' parameter of BetaMixtureNoiseDetector{owner} must be in the order of "
+            "the losses; align it with groups.loc[X.index], or pass an array. Got another index "
+            "instead."
+        )
