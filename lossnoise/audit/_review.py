@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -226,6 +227,8 @@ def _wide_enough(dtype: np.dtype[Any], new: list[Any]) -> np.dtype[Any]:
         return np.promote_types(dtype, np.asarray(new).dtype)
     if dtype.kind not in "iu":
         return dtype
+    if not all(isinstance(label, Integral) for label in new):
+        return np.dtype(object)
     info = np.iinfo(dtype)
     return np.result_type(
         dtype, *(np.min_scalar_type(label) for label in new if not info.min <= label <= info.max)
@@ -238,8 +241,10 @@ def _wide_in_pandas(dtype: Any, new: list[Any]) -> Any:
     if getattr(dtype, "kind", "") not in ("i", "u"):
         return dtype
     wide = _wide_enough(narrow, new)
-    if wide == narrow or narrow is dtype:
-        return dtype if wide == narrow else wide
+    if wide == narrow:
+        return dtype
+    if narrow is dtype or wide.kind == "O":
+        return wide
     if str(dtype).endswith("[pyarrow]"):
         return f"{wide.name}[pyarrow]"
     return wide.name.replace("uint", "UInt").replace("int", "Int")

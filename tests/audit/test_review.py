@@ -358,3 +358,10 @@ def test_a_new_label_gets_a_dtype_that_holds_it(tmp_path, dtype, expected, kind)
     assert found.tolist() == [1, 299, 1, 1]
     assert str(found.dtype) == expected
     assert reviewed(report, tmp_path / "a.csv", {1: "1"}).labels.dtype == labels.dtype
+
+
+@pytest.mark.parametrize("labels", [np.array([1, 1]), pd.Series([1, 1], dtype="Int8")])
+def test_a_new_label_that_is_no_number_makes_labels_objects(tmp_path, labels):
+    probs = [[0.1, 0.9], [0.9, 0.1]]
+    report = audit(labels, pred_probs=probs, noise_proba=[0.9, 0.1], class_names=[1, "one"])
+    assert reviewed(report, tmp_path / "a.csv", {0: "one"}).labels.tolist() == ["one", 1]
