@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
@@ -104,13 +105,45 @@ def _check_ready_objects(trainer: NoisyLabelTrainer) -> None:
     """Refuse ready objects that would train something else than the model."""
     optimizer, scheduler = trainer.optimizer, trainer.scheduler
     if isinstance(optimizer, Optimizer):
-        ours = {id(p) for p in trainer.model.parameters()}
-        if not any(id(p) in ours for g in optimizer.param_groups for p in g["params"]):
-            expected = "an optimizer of the model's parameters"
-            raise invalid_parameter(OWNER, "optimizer", expected, type(optimizer))
-    if isinstance(scheduler, LRScheduler) and scheduler.optimizer is not optimizer:
+        check_optimizer(optimizer, trainer.model.parameters())
+    if isinstance(scheduler, LRScheduler):
+        check_schedule(scheduler, optimizer)
+
+
+def check_optimizer(optimizer: object, parameters: Iterable[nn.Parameter]) -> None:
+    """Raise where this is no optimizer that can train a model of these parameters."""
+    expected = ""
+    if not isinstance(optimizer, Optimizer):
+        expected = f"a factory that returns an Optimizer, such as {EXAMPLES['optimizer']}"
+    elif {id(p) for g in optimizer.param_groups for p in g["params"]}.isdisjoint(
+        map(id, parameters)
+    ):
+        expected = "an optimizer of the model's parameters: a factory is given those to train"
+    elif _needs_arguments(optimizer):
+        expected = "an optimizer that steps without a closure"
+    if expected:
+        raise invalid_parameter(OWNER, "optimizer", expected, type(optimizer))
+
+
+def check_schedule(scheduler: object, optimizer: object) -> None:
+    """Raise where this is no schedule of the optimizer that can be stepped once an epoch."""
+    expected = ""
+    if not callable(getattr(scheduler, "step", None)):
+        expected = f"a factory that returns a schedule, such as {EXAMPLES['scheduler']}"
+    elif getattr(scheduler, "optimizer", optimizer) is not optimizer:
         expected = "a factory, or a ready schedule of the optimizer that is given beside it"
+    elif _needs_arguments(scheduler):
+        expected = "a schedule that steps without a metric"
+    if expected:
         raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
+
+
+def _needs_arguments(stepped: Any) -> bool:
+    """Tell whether the `step` of an object has a parameter without a default."""
+    # Of the class: a schedule puts a wrapper into the optimizer, whose signature lacks the first.
+    _, *parameters = inspect.signature(type(stepped).step).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.default is p.empty and p.kind in positional for p in parameters)
 
 
 def check_several_models(trainer: NoisyLabelTrainer, correction: Correction) -> None:
@@ -126,13 +159,6 @@ def check_several_models(trainer: NoisyLabelTrainer, correction: Correction) -> 
         if isinstance(given, kind):
             expected = f"a factory, as {owner} trains {correction.num_models} models"
             raise invalid_parameter(OWNER, name, expected, type(given))
-
-
-def check_schedule(scheduler: LRScheduler) -> None:
-    """Raise where a schedule cannot be stepped once an epoch without more."""
-    if isinstance(scheduler, ReduceLROnPlateau):
-        expected = "a schedule that steps without a metric"
-        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
 
 
 def _check_callbacks(callbacks: object) -> None:

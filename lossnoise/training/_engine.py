@@ -114,13 +114,14 @@ class TrainingEngine:
             module.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub
         self.models = [_wrap(LogitsModel(module), model) for module in modules]
         self.optimizers = [_make_optimizer(optimizer, module) for module in modules]
+        rates = [group.get("lr") for group in self._groups()]  # before a schedule scales them
         self.schedulers = self._make_schedulers(num_epochs)
         self.scalers = [self._make_scaler() for _ in modules]
         self._held = False
         self._pending: dict[str, Any] = {}  # what the next epoch begins with
         self._initial: dict[str, Any] | None = None
         if keep_initial:
-            self._initial = self.snapshot()
+            self._initial = copy.deepcopy(self.state_dict() | {"rates": rates})
 
     @property
     def model(self) -> nn.Module:
@@ -200,12 +201,15 @@ class TrainingEngine:
 
     def _start_afresh(self, num_epochs: int) -> None:
         assert self._initial is not None  # `restart` sees to it
-        self.load_state_dict(copy.deepcopy(self._initial))
+        initial = copy.deepcopy(self._initial)
+        self.load_state_dict(initial)
         self._held = False
-        for group in (g for optimizer in self.optimizers for g in optimizer.param_groups):
-            group["lr"] = group.get("initial_lr", group["lr"])  # before a schedule scaled it
-        if not isinstance(self._scheduler, LRScheduler):
-            self.schedulers = self._make_schedulers(num_epochs)
+        if isinstance(self._scheduler, LRScheduler):  # its state goes with the optimizer's
+            return
+        for group, rate in zip(self._groups(), initial["rates"], strict=True):
+            if rate is not None:
+                group["lr"] = rate
+        self.schedulers = self._make_schedulers(num_epochs)
 
     def snapshot(self) -> dict[str, Any]:
         """Return a copy of the state of models, optimizers and schedules."""
@@ -235,6 +239,9 @@ class TrainingEngine:
             for part, part_state in zip(getattr(self, key), state[key], strict=True):
                 part.load_state_dict(part_state)
         _mend_milestones(self.schedulers)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         """Return what keeps small gradients of float16 from vanishing; idle for other types."""
@@ -296,7 +303,7 @@ def _wrap(model: LogitsModel, given: nn.Module) -> nn.Module:
 def _make_optimizer(optimizer: OptimizerFactory | Optimizer | None, model: nn.Module) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
-    return (optimizer or default_optimizer)(model.parameters())
+    return (optimizer or default_optimizer)(list(model.parameters()))  # to be read twice
 
 
 def _fresh_copy(model: nn.Module) -> nn.Module:

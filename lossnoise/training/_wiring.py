@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lossnoise._validation import check_random_state, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
+    check_optimizer,
     check_schedule,
     check_several_models,
     read_device,
     read_precision,
 )
 from lossnoise.training._distributed import gather_objects, rank_and_size
-from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, TrainingEngine
 from lossnoise.training._random import RunGenerators
 from lossnoise.training._run import Data, TrainingRun
 
@@ -39,8 +42,6 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
     """Return a run of a trainer's settings on its data."""
     correction = make_correction(trainer.correction)
     engine = make_engine(trainer, correction)
-    for scheduler in engine.schedulers:
-        check_schedule(scheduler)
     return TrainingRun(
         engine,
         correction,
@@ -59,14 +60,45 @@ def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingE
     return TrainingEngine(
         trainer.model,
         num_models=correction.num_models,
-        optimizer=trainer.optimizer,
-        scheduler=trainer.scheduler,
+        optimizer=read_optimizer(trainer.optimizer),
+        scheduler=read_scheduler(trainer.scheduler),
         device=read_device(trainer.device),
         precision=read_precision(trainer.precision),
         num_epochs=trainer.epochs,
         keep_initial=correction.needs_restart,
         model_factory=read_model_factory(trainer, correction),
     )
+
+
+def read_optimizer(
+    given: OptimizerFactory | Optimizer | None,
+) -> OptimizerFactory | Optimizer | None:
+    """Return an optimizer, or a factory whose optimizers are checked when it has made them."""
+    if given is None or isinstance(given, Optimizer):
+        return given
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        own = list(parameters)
+        made = given(own)
+        check_optimizer(made, own)
+        return made
+
+    return make
+
+
+def read_scheduler(
+    given: SchedulerFactory | LRScheduler | None,
+) -> SchedulerFactory | LRScheduler | None:
+    """Return a schedule, or a factory whose schedules are checked when it has made them."""
+    if given is None or isinstance(given, LRScheduler):
+        return given
+
+    def make(optimizer: Optimizer) -> LRScheduler:
+        made = given(optimizer)
+        check_schedule(made, optimizer)
+        return made
+
+    return make
 
 
 def read_model_factory(

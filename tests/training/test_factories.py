@@ -1,0 +1,130 @@
+"""Factories of optimizers and schedules: what they are given, and what they may return."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.lr_scheduler import LinearLR, MultiStepLR, StepLR
+
+from lossnoise import cross_val_losses
+from lossnoise.corrections import ForwardCorrection
+from lossnoise.exceptions import InvalidParameterError
+from lossnoise.training import Callback
+from lossnoise.training._checks import EXAMPLES
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.rates = []
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.rates.append(trainer.engine_.optimizers[0].param_groups[0]["lr"])
+
+
+def test_a_factory_may_read_the_parameters_twice(build, make_data, make_net):
+    """As the usual groups with and without weight decay do."""
+
+    def groups(parameters):
+        weights = [p for p in parameters if p.ndim > 1]
+        others = [p for p in parameters if p.ndim <= 1]
+        return torch.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": others}], 0.1)
+
+    trained = build(make_net(), optimizer=groups).fit(make_data()).model
+    for name in ("0.weight", "1.bias", "4.weight", "4.bias"):
+        assert not torch.equal(trained.get_parameter(name), make_net().get_parameter(name)), name
+
+
+def of_another_model(parameters):
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+
+
+OF_THE_MODEL = "an optimizer of the model's parameters: a factory is given those to train"
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected", "got"),
+    [
+        (
+            lambda parameters: None,
+            f"a factory that returns an Optimizer, such as {EXAMPLES['optimizer']}",
+            type(None),
+        ),
+        (of_another_model, OF_THE_MODEL, torch.optim.SGD),
+        (torch.optim.LBFGS, "an optimizer that steps without a closure", torch.optim.LBFGS),
+    ],
+)
+def test_optimizers_that_cannot_train_the_model(build, make_data, factory, expected, got):
+    message = f"The 'optimizer' parameter of NoisyLabelTrainer must be {expected}. Got {got} inst"
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}"):
+        build(optimizer=factory).fit(make_data())
+
+
+def test_a_ready_optimizer_that_needs_a_closure_is_refused(build, make_data, make_net):
+    """Also where a schedule has wrapped its step."""
+    model = make_net()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    settings = {"optimizer": optimizer, "scheduler": StepLR(optimizer, 1)}
+    with pytest.raises(InvalidParameterError, match="must be an optimizer that steps without a cl"):
+        build(model, **settings).fit(make_data())
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected", "got"),
+    [
+        (
+            lambda optimizer: None,
+            f"a factory that returns a schedule, such as {EXAMPLES['scheduler']}",
+            type(None),
+        ),
+        (
+            lambda optimizer: StepLR(of_another_model(()), 1),
+            "a factory, or a ready schedule of the optimizer that is given beside it",
+            StepLR,
+        ),
+    ],
+)
+def test_schedules_that_cannot_be_stepped(build, make_data, factory, expected, got):
+    message = f"The 'scheduler' parameter of NoisyLabelTrainer must be {expected}. Got {got} inst"
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}"):
+        build(scheduler=factory).fit(make_data())
+
+
+def test_a_factory_must_use_what_it_is_given(build, make_data, make_net):
+    """A second model, or the copy for a fold, would not be trained without a word."""
+    model = make_net()
+    settings = {"optimizer": lambda _: torch.optim.SGD(model.parameters(), lr=0.1)}
+    message = re.escape(OF_THE_MODEL)
+    with pytest.raises(InvalidParameterError, match=message):
+        build(model, correction="co-teaching-plus", **settings).fit(make_data())
+    with pytest.raises(InvalidParameterError, match=message):
+        cross_val_losses(build(model, **settings), make_data(), cv=2)
+    build(model, **settings).fit(make_data())
+
+
+def test_a_restart_rewinds_a_ready_schedule_with_its_rate(build, make_data, make_net):
+    """A schedule that multiplies the present rate would go on from a wrong one."""
+    model, rates = make_net(), Rates()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    build(
+        model,
+        correction=ForwardCorrection(estimation=2),
+        epochs=6,
+        optimizer=optimizer,
+        scheduler=LinearLR(optimizer, start_factor=0.1, total_iters=3),
+        callbacks=[rates],
+    ).fit(make_data())
+    np.testing.assert_allclose(rates.rates, [0.01, 0.01, 0.01, 0.04, 0.07, 0.1])
+
+
+def test_a_restart_begins_with_the_rate_that_a_ready_optimizer_came_with(
+    build, make_data, make_net
+):
+    """Which an earlier schedule has lowered."""
+    model, rates = make_net(), Rates()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = {"optimizer": optimizer, "epochs": 4}
+    build(model, scheduler=lambda o: MultiStepLR(o, [1, 2]), **settings).fit(make_data())
+    correction = ForwardCorrection(estimation=2)
+    build(model, correction=correction, callbacks=[rates], **settings).fit(make_data())
+    np.testing.assert_allclose(rates.rates, [0.001, 0.001, 0.001, 0.0001])
