@@ -30,6 +30,10 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "w", **options: Any) -
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error  # of a full disk
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,6 +1,8 @@
 """Files that take the place of others only as a whole."""
 
+import errno
 import os
+import re
 import threading
 
 import pytest
@@ -48,6 +50,15 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path):
         pass
     assert caught.value.filename == str(path)
     assert os.strerror(caught.value.errno) in str(caught.value)
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+    """As of a disk that is full; the system names none."""
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=re.escape(str(path))) as caught, atomic_open(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_threads_do_not_meet(tmp_path):

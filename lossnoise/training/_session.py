@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -21,7 +22,9 @@ from lossnoise.training.callbacks import Callback, Progress
 from lossnoise.training.checkpoint import (
     Checkpoints,
     check_same_settings,
+    list_checkpoints,
     load_newest_checkpoint,
+    open_folder,
     save_checkpoint,
 )
 
@@ -29,13 +32,24 @@ if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
 
 
+class _Saving(NamedTuple):
+    """How a run is saved, with what settings it began, and what files are its own."""
+
+    checkpoints: Checkpoints
+    settings: dict[str, Any]
+    own: set[Path]
+
+
 def train_epochs(
     trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints | None, *, resume: bool
 ) -> None:
     """Train from the first epoch, or from the newest checkpoint, to the last."""
-    first = 1
-    if resume and checkpoints is not None:
-        first = _resume(trainer, run, checkpoints)
+    saving, first = None, 1
+    if checkpoints is not None:
+        if rank_and_size()[0] == 0:
+            open_folder(checkpoints.folder)
+        saving = _Saving(checkpoints, settings_of(trainer, run), set())
+        first = _resume(trainer, run, saving) if resume else 1
     trainer.stop_requested_ = False
     progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
     callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
@@ -47,7 +61,7 @@ def train_epochs(
             if trainer.stop_requested_:
                 break
             _run_epoch(trainer, run, epoch, callbacks)
-            _save_if_due(trainer, run, epoch, checkpoints)
+            _save_if_due(trainer, run, epoch, saving)
     except KeyboardInterrupt:
         if is_distributed():
             raise
@@ -88,21 +102,23 @@ def _publish(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
 
 
 def _save_if_due(
-    trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, checkpoints: Checkpoints | None
+    trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, saving: _Saving | None
 ) -> None:
     last = epoch == trainer.epochs or trainer.stop_requested_
-    if checkpoints is None or not (last or epoch % checkpoints.every == 0):
+    if saving is None or not (last or epoch % saving.checkpoints.every == 0):
         return
     _check_weights(run, epoch)
     state = {
         "epoch": epoch,
         "history": trainer.history_,
-        "settings": settings_of(trainer, run),
+        "settings": saving.settings,
         "run": run.state_dict(),
-        "callbacks": [(type(c).__name__, c.state_dict()) for c in trainer.callbacks],
+        "callbacks": [
+            {"class": type(c).__name__, "state": c.state_dict()} for c in trainer.callbacks
+        ],
     }
     if rank_and_size()[0] == 0:
-        save_checkpoint(checkpoints, epoch, state)
+        save_checkpoint(saving.checkpoints, epoch, state, saving.own)
     wait_for_all()
 
 
@@ -113,22 +129,24 @@ def _check_weights(run: TrainingRun, epoch: int) -> None:
         if tensors and not bool(torch.stack([t.isfinite().all() for t in tensors]).all()):
             raise NonFiniteLossError(
                 f"Weights of the model are not finite after epoch {epoch}. The learning rate may "
-                "be too high. The last checkpoint stays."
+                "be too high. The last checkpoint stays; another rate needs another checkpoint_dir."
             )
 
 
-def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints) -> int:
+def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, saving: _Saving) -> int:
     """Take up the newest checkpoint; return the epoch to go on with."""
-    state = load_newest_checkpoint(checkpoints.folder)
+    folder = saving.checkpoints.folder
+    state = load_newest_checkpoint(folder)
     epochs = gather_objects(0 if state is None else state["epoch"])
     if len(set(epochs)) > 1:
         raise DistributedError(
-            f"The processes found checkpoints of different epochs in {checkpoints.folder}: "
+            f"The processes found checkpoints of different epochs in {folder}: "
             f"{epochs}. All of them must see the folder into which the first one writes."
         )
     if state is None:
         return 1
-    check_same_settings(state["settings"], settings_of(trainer, run), str(checkpoints.folder))
+    check_same_settings(state["settings"], saving.settings, str(folder))
+    saving.own.update(list_checkpoints(folder, state["epoch"]))
     run.load_state_dict(state["run"])
     trainer.history_ = state["history"]
     _resume_callbacks(trainer.callbacks, state["callbacks"])
@@ -136,13 +154,13 @@ def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoin
     return int(state["epoch"]) + 1
 
 
-def _resume_callbacks(callbacks: Sequence[Callback], states: list[tuple[str, Any]]) -> None:
+def _resume_callbacks(callbacks: Sequence[Callback], states: list[dict[str, Any]]) -> None:
     """Give each callback the state of the first one of its class that no other has taken."""
     left = list(states)
     for callback in callbacks:
         for entry in left:
-            if entry[0] == type(callback).__name__:
-                callback.load_state_dict(entry[1])
+            if entry["class"] == type(callback).__name__:
+                callback.load_state_dict(entry["state"])
                 left.remove(entry)
                 break
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # A network is fitted to the very labels whose losses it gives, and few right ones stay hard for it.
 TRAINING_HARD_FRACTION = 0.0
+
+# Of the groups of an optimizer: what says how it computes, which another device may do otherwise.
+NO_SETTINGS = ("params", "initial_lr", "foreach", "fused", "capturable", "differentiable")
 
 
 def draw_seed(random_state: Any) -> int:
@@ -129,7 +134,10 @@ def make_correction(correction: str | Correction) -> Correction:
 
 
 def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
-    """Return what a resumed run must have in common with the one that was interrupted."""
+    """Return what a resumed run must have in common with the one that was interrupted.
+
+    Before either begins to train.
+    """
     return {
         "correction": repr(make_correction(trainer.correction)),
         "detector": repr(run.detector),
@@ -142,4 +150,33 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
         "number of samples": run.context.num_samples,
         "number of classes": run.context.num_classes,
         "shapes of the parameters": [list(p.shape) for p in trainer.model.parameters()],
+        **_hyperparameters(trainer, run.engine),
     }
+
+
+def _hyperparameters(trainer: NoisyLabelTrainer, engine: TrainingEngine) -> dict[str, Any]:
+    """Return what optimizers and schedules begin with, of all groups and models, by name.
+
+    A ready schedule may have begun already: only the first learning rate stays as it was.
+    """
+    ready = isinstance(trainer.scheduler, LRScheduler)
+    found = defaultdict(list)
+    for group in (g for optimizer in engine.optimizers for g in optimizer.param_groups):
+        first = group | {"lr": group.get("initial_lr", group.get("lr"))}
+        for name in ["lr"] if ready else [name for name in first if name not in NO_SETTINGS]:
+            found[f"{name} of the optimizer"].append(_plain_parts(first[name]))
+    for scheduler in [] if ready else engine.schedulers:
+        for name, value in _plain_parts(scheduler.state_dict()).items():
+            found[f"{name} of the schedule"].append(value)
+    return dict(found)
+
+
+def _plain_parts(value: Any) -> Any:
+    """Return numbers and text, also those in lists and dicts, and None for all else."""
+    if isinstance(value, dict):
+        return {key: _plain_parts(part) for key, part in value.items() if key != "_last_lr"}
+    if isinstance(value, (list, tuple)):
+        return [_plain_parts(part) for part in value]
+    if isinstance(value, torch.Tensor) and value.numel() == 1:  # a learning rate may be one
+        return value.item()
+    return value if isinstance(value, (bool, int, float, str)) else None

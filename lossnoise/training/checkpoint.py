@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import re
+import tempfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from types import NoneType
+from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from lossnoise._files import atomic_open
 from lossnoise._validation import check_int, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
+KIND = "lossnoise checkpoint 1"
+
 _NAME = re.compile(r"epoch-(\d+)\.pt")
+_PLAIN = {Tensor, nn.Parameter, NoneType, bool, int, float, str}
 
 
 class Checkpoints:
@@ -26,7 +34,7 @@ class Checkpoints:
     Parameters
     ----------
     folder : str or Path
-        Made when the first one is written.
+        Of one run; made when it begins.
     every : int, default=1
         Epochs between two checkpoints. After the last epoch one is written in any case.
     keep : int, default=2
@@ -57,43 +65,74 @@ class Checkpoints:
         return f"Checkpoints({str(self.folder)!r}, every={self.every}, keep={self.keep})"
 
 
-def save_checkpoint(checkpoints: Checkpoints, epoch: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint of `epoch`, and remove those that are too old.
+def open_folder(folder: Path) -> None:
+    """Make a folder for checkpoints, or raise where none could be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        owner, name, expected = "NoisyLabelTrainer", "checkpoint_dir", "a folder to write into"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise invalid_parameter(owner, name, expected, str(folder), reason) from error
 
-    The file appears under its name only when it is complete and on disk. Checkpoints of later
-    epochs are leftovers of another run: they go too, or a resumed run would take them for its own.
+
+def save_checkpoint(
+    checkpoints: Checkpoints, epoch: int, state: dict[str, Any], own: set[Path]
+) -> Path:
+    """Write a checkpoint of `epoch`, and of a run's `own` ones remove those that are too old.
+
+    The file appears under its name only when it is complete and on disk, and is entered in `own`.
     """
     folder = checkpoints.folder
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     path = folder / f"epoch-{epoch:05d}.pt"
-    write_state(path, state)
-    found = list_checkpoints(folder)
-    if found == [path]:
-        _check_readable(path)
-    present = found.index(path)
-    for other in [*found[:present], *found[present + checkpoints.keep :]]:
-        other.unlink()
+    write_state(path, {"kind": KIND, **state})
+    own.add(path)
+    for old in [other for other in list_checkpoints(folder) if other in own][checkpoints.keep :]:
+        old.unlink()
     return path
 
 
-def _check_readable(path: Path) -> None:
-    """Raise, after the first epoch and not when all is lost, where a checkpoint is of no use."""
-    try:
-        read_state(path)
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        path.unlink()
-        raise InvalidDataError(
-            "What checkpoints hold of a schedule, a callback or the records of epochs must be "
-            f"tensors and plain data. Got {found[1] if found else 'other objects'} instead, which "
-            "no checkpoint could be read with."
-        ) from error
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes had begun to write: all older than the newest checkpoint."""
+    for newest in list_checkpoints(folder)[:1]:
+        written = newest.stat().st_mtime
+        for leftover in folder.glob(".epoch-*.pt.*.tmp"):
+            if leftover.stat().st_mtime < written:
+                leftover.unlink()
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain data to a file, whole or not at all."""
+    content = plain(state)
     with atomic_open(path, "wb") as file:
-        torch.save(plain(state), file)
+        watched = _WatchedFile(file)
+        try:
+            torch.save(content, watched)  # type: ignore[arg-type]  # it writes, and no more
+        except RuntimeError as error:
+            raise watched.error or error from None
+
+
+class _WatchedFile:
+    """A file that knows why it could not be written, which torch does not say."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, and keep the error."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Leave nothing in between."""
+        self._file.flush()
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -102,50 +141,73 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def plain(state: Any) -> Any:
+def plain(state: Any, place: str = "") -> Any:
     """Return `state` with numpy's scalars as Python's and its arrays as tensors.
 
-    Loading accepts no others.
+    Raises where it holds what loading would not accept, at a `place` such as ``history[0].when``.
     """
     if isinstance(state, OrderedDict):
-        copied = OrderedDict((key, plain(value)) for key, value in state.items())
+        copied = OrderedDict(_plain_entries(state, place))
         vars(copied).update(vars(state))  # the versions of a model's modules
         return copied
     if isinstance(state, dict):
-        return {key: plain(value) for key, value in state.items()}
+        return dict(_plain_entries(state, place))
     if isinstance(state, (list, tuple)):
-        items = [plain(value) for value in state]
+        items = [plain(value, f"{place}[{number}]") for number, value in enumerate(state)]
         return items if isinstance(state, list) else tuple(items)
     if isinstance(state, np.ndarray) and state.dtype.kind in "biuf":
         return torch.from_numpy(state.copy())
-    return state.item() if isinstance(state, np.generic) else state
+    value = state.item() if isinstance(state, np.generic) else state
+    if type(value) not in _PLAIN:
+        _check_readable(value, place)
+    return value
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, newest epoch first."""
+def _plain_entries(state: dict[Any, Any], place: str) -> Iterator[tuple[Any, Any]]:
+    for key, value in state.items():
+        yield plain(key, f"{place}.keys()"), plain(value, f"{place}.{key}".lstrip("."))
+
+
+def _check_readable(value: object, place: str) -> None:
+    """Raise, before anything is written or removed, where a file would be of no use."""
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception as error:  # a pickle may raise anything
+        raise InvalidDataError(
+            f"What is saved as {place} must be tensors and plain data, such as numbers and text. "
+            f"Got a {type(value).__name__} instead, with which no file could be read."
+        ) from error
+
+
+def list_checkpoints(folder: Path, until: float = math.inf) -> list[Path]:
+    """Return the checkpoints in a folder up to an epoch, newest first."""
     found = [(int(m[1]), p) for p in folder.glob("*.pt") if (m := _NAME.fullmatch(p.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    return [path for epoch, path in sorted(found, reverse=True) if epoch <= until]
 
 
 def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint that can be read, or None where there is none.
 
-    Warns of each that cannot be read, and raises where no other is left: to start anew would
-    write over what may still be saved.
+    Warns of each that cannot be read or is another file, and raises where no other is left: to
+    start anew would write over what may still be saved.
     """
     paths = list_checkpoints(folder)
     for path in paths:
         try:
-            return read_state(path)
+            state = read_state(path)
         except MemoryError:
             raise  # the file may be sound
         except Exception as error:  # a damaged pickle may raise anything
-            warn(
-                # not torch's own text, which advises to run the code in the file
-                f"The checkpoint {path} cannot be read as data ({type(error).__name__}) and was "
-                "skipped.",
-                CheckpointWarning,
-            )
+            # not torch's own text, which advises to run the code in the file
+            reason = f"The checkpoint {path} cannot be read as data ({type(error).__name__})"
+        else:
+            if isinstance(state, dict) and state.pop("kind", None) == KIND:
+                return state
+            reason = f"The file {path} is no checkpoint of NoisyLabelTrainer"
+        warn(f"{reason} and was skipped.", CheckpointWarning)
     if paths:
         raise InvalidDataError(
             f"None of the {len(paths)} checkpoints in {folder} can be read. Move them away, or "
@@ -155,10 +217,13 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
-    """Raise where a checkpoint belongs to a run with other settings."""
+    """Raise where a checkpoint belongs to a run with other settings.
+
+    What only one of them knows is of another version of torch.
+    """
     for name, value in new.items():
-        if old.get(name) != value:
+        if name in old and old[name] != value:
             raise InvalidDataError(
-                f"The checkpoint in {folder} was made with {name} = {old.get(name)!r}, and cannot "
-                f"be resumed with {value!r}."
+                f"The checkpoint in {folder} was made with {name} = {old[name]!r}, and cannot be "
+                f"resumed with {value!r}."
             )

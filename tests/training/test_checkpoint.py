@@ -1,16 +1,21 @@
 """Checkpoints: whole or not at all, the last two, the newest that can be read."""
 
+import errno
+import os
 import re
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lossnoise.exceptions import CheckpointWarning, InvalidDataError
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError, InvalidParameterError
 from lossnoise.training.checkpoint import (
     Checkpoints,
     list_checkpoints,
     load_newest_checkpoint,
+    open_folder,
     save_checkpoint,
     write_state,
 )
@@ -21,10 +26,11 @@ def names(folder):
 
 
 def save(folder, *epochs):
+    """Write some epochs of one run."""
+    own = set()
     for epoch in epochs:
-        save_checkpoint(
-            Checkpoints(folder), epoch, {"epoch": epoch, "weights": torch.full((50,), epoch)}
-        )
+        state = {"epoch": epoch, "weights": torch.full((50,), epoch)}
+        save_checkpoint(Checkpoints(folder), epoch, state, own)
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -33,7 +39,7 @@ def test_what_is_saved_is_loaded(tmp_path):
         "plain": [1, 2.5, None, "text", 2**127],  # numpy's generators have 128-bit states
         "history": [{"epoch": 1, "noise_rate": 0.25}],
     }
-    path = save_checkpoint(Checkpoints(tmp_path / "a" / "b"), 3, state)
+    path = save_checkpoint(Checkpoints(tmp_path / "a" / "b"), 3, state, set())
     assert path == tmp_path / "a" / "b" / "epoch-00003.pt"
     loaded = load_newest_checkpoint(tmp_path / "a" / "b")
     assert torch.equal(loaded.pop("tensor"), state.pop("tensor"))
@@ -63,10 +69,58 @@ def test_other_files_are_left_alone(tmp_path):
     assert load_newest_checkpoint(tmp_path)["epoch"] == 3
 
 
-def test_later_epochs_of_another_run_are_removed(tmp_path):
-    save(tmp_path, 58, 59, 60)
+def test_checkpoints_of_another_run_are_left_alone(tmp_path):
+    save(tmp_path, 3, 59, 60)
+    save(tmp_path, 8, 9, 10)
+    numbers = [9, 10, 59, 60]
+    assert names(tmp_path) == [f"epoch-{number:05d}.pt" for number in numbers]
+
+
+def test_what_killed_processes_began_to_write_is_removed(tmp_path):
     save(tmp_path, 1)
-    assert names(tmp_path) == ["epoch-00001.pt"]
+    old, fresh = tmp_path / ".epoch-00002.pt.7-7.tmp", tmp_path / ".epoch-00003.pt.8-8.tmp"
+    for path, age in ((old, 60), (fresh, -60)):
+        path.write_bytes(b"half of it")
+        written = (tmp_path / "epoch-00001.pt").stat().st_mtime - age
+        os.utime(path, (written, written))
+    save(tmp_path, 2)
+    assert not old.exists()
+    assert fresh.exists()
+
+
+def test_a_disk_that_is_full_is_named_with_the_file(tmp_path):
+    """Torch alone says where in its sources it failed."""
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "epoch-00001.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+            write_state(path, {"weights": torch.zeros(1 << 16)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"0.weight": torch.zeros(2)}, {"kind": "other"}])
+def test_a_file_of_another_kind_is_passed_over_with_a_warning(tmp_path, content):
+    save(tmp_path, 1)
+    foreign = tmp_path / "epoch-00003.pt"
+    torch.save(content, foreign)
+    message = f"The file {foreign} is no checkpoint of NoisyLabelTrainer and was skipped."
+    with pytest.warns(CheckpointWarning, match=f"^{re.escape(message)}$"):
+        assert load_newest_checkpoint(tmp_path)["epoch"] == 1
+
+
+@pytest.mark.parametrize("place", ["file/run", "file"])
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidParameterError) as caught:
+        open_folder(tmp_path / place)
+    assert str(caught.value).startswith(
+        "The 'checkpoint_dir' parameter of NoisyLabelTrainer must be a folder to write into. Got "
+        f"{str(tmp_path / place)!r} instead: "
+    )
 
 
 @pytest.mark.parametrize("folder", ["", "missing"])
@@ -77,7 +131,7 @@ def test_nothing_to_load(tmp_path, folder):
 def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     save(tmp_path, 1, 2)
 
-    def fail(state, file):
+    def fail(state, file):  # of a disk that is full
         file.write(b"half of it")
         raise OSError("disk full")
 
@@ -138,7 +192,7 @@ def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
 
 def test_scalars_of_numpy_are_saved_as_those_of_python(tmp_path):
     state = {"epoch": np.int64(3), "history": [{"loss": np.float32(0.5)}], "sizes": (np.bool_(1),)}
-    save_checkpoint(Checkpoints(tmp_path), 3, state)
+    save_checkpoint(Checkpoints(tmp_path), 3, state, set())
     loaded = load_newest_checkpoint(tmp_path)
     assert loaded == {"epoch": 3, "history": [{"loss": 0.5}], "sizes": (True,)}
 
@@ -148,24 +202,43 @@ class Harmful:
         return print, ("code in a checkpoint was run",)
 
 
-def test_what_no_checkpoint_could_be_read_with_is_told_at_once(tmp_path, capsys):
-    message = r"plain data. Got (builtins\.)?print instead, which no checkpoint could be"
-    with pytest.raises(InvalidDataError, match=message):
-        save_checkpoint(Checkpoints(tmp_path), 1, {"epoch": Harmful()})
+@pytest.mark.parametrize(
+    ("state", "place", "got"),
+    [
+        ({"epoch": Harmful()}, "epoch", "Harmful"),
+        ({"callbacks": [{"best": Path("a")}]}, "callbacks[0].best", "PosixPath"),
+        ({"history": ({"when": datetime(2024, 1, 1)},)}, "history[0].when", "datetime"),
+        ({"history": [{"when": np.datetime64("2024-01-01")}]}, "history[0].when", "date"),
+        ({"a": {"b": np.array(["x"], dtype=object)}}, "a.b", "ndarray"),
+        ({"a": {(1, Path("a")): 1}}, "a.keys()[1]", "PosixPath"),
+        ({"a": lambda: None}, "a", "function"),
+    ],
+)
+def test_what_no_checkpoint_could_be_read_with_is_never_written(
+    tmp_path, capsys, state, place, got
+):
+    save(tmp_path, 1, 2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    message = (
+        f"What is saved as {place} must be tensors and plain data, such as numbers and text. Got a "
+        f"{got} instead, with which no file could be read."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        save_checkpoint(Checkpoints(tmp_path), 3, state, set())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert capsys.readouterr().out == ""
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_arrays_of_a_callback_or_a_record_become_tensors(tmp_path):
     state = {"epoch": 1, "history": [{"confusion": np.eye(2)}], "callbacks": [np.int64(3)]}
-    save_checkpoint(Checkpoints(tmp_path), 1, state)
+    save_checkpoint(Checkpoints(tmp_path), 1, state, set())
     found = load_newest_checkpoint(tmp_path)
     assert torch.equal(found["history"][0]["confusion"], torch.eye(2, dtype=torch.float64))
     assert found["callbacks"] == [3]
 
 
 def test_a_checkpoint_is_data_and_never_code(tmp_path, capsys):
-    write_state(tmp_path / "epoch-00001.pt", {"epoch": Harmful()})
+    torch.save({"epoch": Harmful()}, tmp_path / "epoch-00001.pt")
     with (
         pytest.warns(CheckpointWarning, match="cannot be read as data .UnpicklingError."),
         pytest.raises(InvalidDataError),

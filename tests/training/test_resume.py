@@ -4,18 +4,24 @@ That every correction resumes to the same bits is tested in tests/corrections/te
 """
 
 import re
+from datetime import datetime
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import LinearLR, MultiStepLR, OneCycleLR, SequentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from lossnoise import AuditReport
 from lossnoise.corrections import CrossEntropy, Mixup
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
-from lossnoise.training import BestModel, Callback, EarlyStopping
+from lossnoise.exceptions import (
+    CheckpointWarning,
+    InvalidDataError,
+    InvalidParameterError,
+    NonFiniteLossError,
+)
+from lossnoise.training import BestModel, Callback, Checkpoints, EarlyStopping
 
 
 def exactly(text):
@@ -370,3 +376,110 @@ def test_resuming_after_losses_that_are_all_equal(build, tmp_path, correction):
     report = AuditReport.from_trainer(resumed, data)
     assert report.summary["separable"] is False
     assert not len(report.noisy_indices)
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown", "was", "now"),
+    [
+        (
+            {"optimizer": lambda p: torch.optim.SGD(p, 0.01)},
+            "lr of the optimizer",
+            "[0.1]",
+            "[0.01]",
+        ),
+        (
+            {"optimizer": lambda p: torch.optim.SGD(p, 0.1, momentum=0.5)},
+            "momentum of the optimizer",
+            "[0]",
+            "[0.5]",
+        ),
+        (
+            {"scheduler": lambda o: MultiStepLR(o, [2, 3])},
+            "milestones of the schedule",
+            "[{1: 1, 3: 1}]",
+            "[{2: 1, 3: 1}]",
+        ),
+    ],
+)
+def test_another_learning_rate_is_refused(build, make_data, tmp_path, changed, shown, was, now):
+    """The state of the old one would take its place without a word."""
+    settings = {
+        "optimizer": lambda p: torch.optim.SGD(p, 0.1),
+        "scheduler": lambda o: MultiStepLR(o, [1, 3]),
+        "epochs": 4,
+        "checkpoint_dir": tmp_path,
+    }
+    build(callbacks=[Stop()], **settings).fit(make_data())
+    message = (
+        f"The checkpoint in {tmp_path} was made with {shown} = {was}, and cannot be resumed "
+        f"with {now}."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(**(settings | changed)).fit(make_data(), resume=True)
+    assert len(build(**settings).fit(make_data(), resume=True).history_) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Seems like `optimizer.step:UserWarning")  # of the new run
+@pytest.mark.parametrize("schedule", [StepLR, OneCycleLR, None])
+def test_ready_objects_that_have_begun_go_on_where_they_were(
+    build, make_data, make_net, tmp_path, schedule
+):
+    model = make_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    settings = {"epochs": 4, "checkpoint_dir": tmp_path, "optimizer": optimizer}
+    if schedule is StepLR:
+        settings["scheduler"] = StepLR(optimizer, 1)
+    if schedule is OneCycleLR:
+        settings["scheduler"] = OneCycleLR(optimizer, 0.1, total_steps=5)
+    build(model, callbacks=[Stop()], **settings).fit(make_data())
+    assert len(build(model, **settings).fit(make_data(), resume=True).history_) == 4
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_training(build, make_data, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    trainer = build(checkpoint_dir=Checkpoints(tmp_path / "file" / "run", every=50))
+    with pytest.raises(InvalidParameterError, match="must be a folder to write into"):
+        trainer.fit(make_data())
+    assert trainer.history_ == []
+
+
+def test_two_runs_in_one_folder_leave_each_others_checkpoints(build, make_data, tmp_path):
+    class Other(Callback):
+        def on_epoch_end(self, trainer, record):
+            (tmp_path / "epoch-00009.pt").touch()
+
+    build(checkpoint_dir=tmp_path, epochs=4, callbacks=[Other()]).fit(make_data())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"epoch-0000{number}.pt" for number in (3, 4, 9)
+    ]
+
+
+def test_a_resumed_run_takes_over_the_checkpoints_that_it_goes_on_from(build, make_data, tmp_path):
+    settings = {"checkpoint_dir": tmp_path, "epochs": 3}
+    build(callbacks=[Stop()], **settings).fit(make_data())
+    torch.save([1], tmp_path / "epoch-00007.pt")
+    with pytest.warns(CheckpointWarning, match="is no checkpoint of NoisyLabelTrainer"):
+        build(**settings).fit(make_data(), resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"epoch-0000{number}.pt" for number in (2, 3, 7)
+    ]
+
+
+class Timed(Callback):
+    def __init__(self):
+        self.when = datetime(2024, 1, 1)
+
+    def on_epoch_end(self, trainer, record):
+        record["when"] = self.when
+
+    def state_dict(self):
+        return {"best": self.when}
+
+
+def test_files_that_could_not_be_read_are_refused(build, make_data, tmp_path):
+    with pytest.raises(InvalidDataError, match=r"^What is saved as history\[0\]\.when must be ten"):
+        build(checkpoint_dir=tmp_path / "run", callbacks=[Timed()]).fit(make_data())
+    trainer = build(callbacks=[Timed()]).fit(make_data())
+    with pytest.raises(InvalidDataError, match=r"^What is saved as history\[0\]\.when must be ten"):
+        trainer.save(tmp_path / "model.pt")
+    assert list(tmp_path.glob("*.pt")) == []
