@@ -112,7 +112,8 @@ def cross_val_losses(
         A classifier of scikit-learn with ``predict_proba``, or a pipeline that ends in one: each
         fold gets a clone. A network: each fold gets a copy with the weights as passed, trained
         by plain cross-entropy, with the default settings of `NoisyLabelTrainer` (100 epochs). A
-        trainer: copies of its settings and its model. The estimator itself is left as it is.
+        trainer: copies of its settings and its model, which it must not have trained: a model
+        that has seen every row judges none. The estimator itself is left as it is.
     X : array-like, sparse matrix, data frame, list, Tensor or Dataset of n samples
         What `estimator` learns from. For networks an array, a tensor or a map-style dataset,
         whose random augmentation, if any, also falls on the rows that are predicted.

@@ -18,9 +18,12 @@ from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_parameter, to_numpy
 from lossnoise.corrections._labelled import split_sample
+from lossnoise.corrections._logits import bare, user_model
 from lossnoise.data._indexed import IndexedData
-from lossnoise.exceptions import InterruptedWarning, NoSeparableNoiseWarning
+from lossnoise.exceptions import InterruptedWarning, NonFiniteLossError, NoSeparableNoiseWarning
 from lossnoise.training._checks import check_data, check_trainer
+from lossnoise.training._run import broken_inputs
+from lossnoise.training.callbacks import _Monitor
 from lossnoise.training.trainer import NoisyLabelTrainer, inputs_alone
 
 _BATCH = 256  # of the pass that reads labels
@@ -58,8 +61,12 @@ class NetworkLearner:
     ) -> NDArray[np.float64]:
         """Learn some rows; return probabilities of the labels `names` for others."""
         trainer = copy_trainer(self._trainer, seed)
+        taken = self._take(train)
         with _as_a_fold():
-            trainer.fit(self._take(train))
+            try:
+                trainer.fit(taken)
+            except NonFiniteLossError as error:  # it names positions among the rows of the fold
+                raise _in_rows(error, taken) from None
         found = trainer.predict_proba(self._take(test)).astype(np.float64)[:, names]
         found = np.maximum(found, np.finfo(np.float32).tiny)  # a sum of 0 cannot be scaled
         scaled: NDArray[np.float64] = found / found.sum(axis=1, keepdims=True)
@@ -83,6 +90,18 @@ def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyL
     if isinstance(estimator, nn.Module):
         return NoisyLabelTrainer(estimator, correction="cross-entropy")
     check_trainer(estimator)
+    if hasattr(estimator, "engine_") and user_model(estimator.engine_.model) is bare(
+        estimator.model
+    ):
+        expected = "a trainer whose model it has not trained, or the folds have seen every row"
+        advice = "pass one with a fresh model, or, where it learnt from other data, a new trainer"
+        raise invalid_parameter(owner, "estimator", expected, type(estimator), advice)
+    for callback in estimator.callbacks:
+        if not isinstance(callback, _Monitor):  # it may measure what later ones watch
+            break
+        if callback.monitor == "val_accuracy":
+            expected = "a trainer whose callbacks watch no validation set, which folds do not have"
+            raise invalid_parameter(owner, "estimator", expected, type(callback))
     if estimator.checkpoint_dir is not None:
         expected = f"a trainer without checkpoint_dir: {owner} has one of its own"
         raise invalid_parameter(owner, "estimator", expected, type(estimator))
@@ -96,6 +115,17 @@ def copy_trainer(trainer: NoisyLabelTrainer, seed: int) -> NoisyLabelTrainer:
     if settings["random_state"] is None:
         settings["random_state"] = seed
     return type(trainer)(**settings)
+
+
+def _in_rows(error: NonFiniteLossError, taken: DatasetRows) -> NonFiniteLossError:
+    """Return the error for rows of the whole dataset, where their inputs are what is wrong."""
+    broken = broken_inputs(IndexedData(taken, _BATCH).in_order())
+    if not broken:
+        return error
+    rows = taken.rows[broken].tolist()
+    return NonFiniteLossError(
+        f"The inputs of these rows of 'X' are not finite: {rows[:5]}, {len(rows)} in all."
+    )
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from lossnoise.exceptions import (
     InterruptedWarning,
     InvalidDataError,
     InvalidParameterError,
+    NonFiniteLossError,
     SmallClassWarning,
 )
-from lossnoise.training import Callback
+from lossnoise.training import BestModel, Callback, EarlyStopping
 
 FITS = []
 FATAL = {"fit": 0, "error": None}
@@ -34,6 +35,13 @@ class Watching(Callback):
     def on_batch_end(self, trainer, batch, num_batches):
         if len(FITS) == FATAL["fit"]:
             raise FATAL["error"]
+
+
+class Measuring(Callback):
+    """Has a validation set of its own."""
+
+    def on_epoch_end(self, trainer, record):
+        record["val_accuracy"] = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -280,7 +288,9 @@ def test_an_interrupted_fold_is_not_kept(build, points, tmp_path):
         trainer.fit(points)
     FITS.clear()
     with pytest.raises(KeyboardInterrupt):
-        cross_val_losses(trainer, *points.tensors, cv=3, checkpoint_dir=tmp_path)
+        cross_val_losses(
+            build(callbacks=[Watching()]), *points.tensors, cv=3, checkpoint_dir=tmp_path
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -361,3 +371,37 @@ def test_one_folder_for_checkpoints_is_enough(build, points, tmp_path):
 def test_settings_of_a_trainer_are_checked_before_anything_else(build, points):
     with pytest.raises(InvalidParameterError, match="The 'epochs' parameter of NoisyLabelTrainer"):
         cross_val_losses(build(epochs=0), points, cv="wrong")
+
+
+def test_a_model_that_has_seen_every_row_judges_none(build, points, make_net, tmp_path):
+    trainer = build().fit(points)
+    trainer.save(tmp_path / "model.pt")
+    error = (
+        "The 'estimator' parameter of cross_val_losses must be a trainer whose model it has not "
+        f"trained, or the folds have seen every row. Got {NoisyLabelTrainer} instead: pass one "
+        "with a fresh model, or, where it learnt from other data, a new trainer."
+    )
+    for trained in (trainer, build().load(tmp_path / "model.pt")):
+        with pytest.raises(InvalidParameterError, match=f"^{re.escape(error)}$"):
+            cross_val_losses(trained, points)
+    fresh = cross_val_losses(trainer.set_params(model=make_net()), points, cv=2, random_state=0)
+    assert np.array_equal(fresh, cross_val_losses(build(), points, cv=2, random_state=0))
+
+
+def test_broken_inputs_are_named_by_their_rows(build, points):
+    points.tensors[0][[57, 60]] = float("nan")
+    error = "The inputs of these rows of 'X' are not finite: [57, 60], 2 in all."
+    folds = [(range(48, 96), range(48)), (range(48), range(48, 96))]
+    with pytest.raises(NonFiniteLossError, match=f"^{re.escape(error)}$"):
+        cross_val_losses(build(), points, cv=folds)
+
+
+@pytest.mark.parametrize("callback", [BestModel(), EarlyStopping()])
+def test_folds_have_no_validation_set(build, points, callback):
+    error = (
+        "The 'estimator' parameter of cross_val_losses must be a trainer whose callbacks watch no "
+        f"validation set, which folds do not have. Got {type(callback)} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(error)}$"):
+        cross_val_losses(build(callbacks=[callback]), points)
+    cross_val_losses(build(callbacks=[Measuring(), callback]), points, cv=2)
