@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
 from lossnoise.corrections import CORRECTIONS, Correction
-from lossnoise.data._indexed import is_sharded
+from lossnoise.corrections._labelled import split_sample
+from lossnoise.data._indexed import IndexedData, is_sharded
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
@@ -56,7 +58,13 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Raise where a model has nothing that could learn."""
+    """Raise where a model has nothing that could learn, or not here, or not yet."""
+    if not torch.is_grad_enabled():
+        expected = "trained outside of torch.no_grad() and torch.inference_mode()"
+        raise invalid_parameter(OWNER, "model", expected, type(model))
+    if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+        expected = "a model whose lazy layers have their shapes, as after a call with one batch"
+        raise invalid_parameter(OWNER, "model", expected, type(model))
     if not any(p.requires_grad for p in model.parameters()):
         expected = "a model of which some parameter requires a gradient"
         raise invalid_parameter(OWNER, "model", expected, type(model))
@@ -192,9 +200,8 @@ def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
 def check_data(name: str, data: Any, minimum: int = 1) -> None:
     """Raise where `data` is no dataset, nor a loader of one, of at least `minimum` samples."""
     dataset = data.dataset if isinstance(data, DataLoader) else data
-    if isinstance(data, DataLoader) and data.batch_size is None and data.batch_sampler is None:
-        expected = "a DataLoader that makes batches itself (batch_size is not None)"
-        raise invalid_parameter(OWNER, name, expected, type(data))
+    if isinstance(data, DataLoader):
+        _check_loader(name, data)
     if _is_stream(dataset):
         if not hasattr(dataset, "__len__"):
             raise invalid_parameter(
@@ -215,6 +222,35 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
     if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
         got = f"one without a batch: {len(dataset)} samples, and drop_last"
         raise invalid_data(OWNER, name, "a loader of at least one batch", got)
+
+
+def _check_loader(name: str, loader: DataLoader[Any]) -> None:
+    """Raise where the parts of a loader would not do what the loader does."""
+    expected = advice = ""
+    if loader.batch_size is None and loader.batch_sampler is None:
+        expected = "a DataLoader that makes batches itself (batch_size is not None)"
+    elif type(loader).__iter__ is not DataLoader.__iter__:
+        expected = "a DataLoader without an __iter__ of its own, as its parts alone are used"
+        advice = "change the samples in the dataset or in collate_fn"
+    elif not (_is_stream(loader.dataset) or _is_sized(loader)):
+        expected = "a DataLoader whose sampler, or batch_sampler, has __len__"
+    if expected:
+        raise invalid_parameter(OWNER, name, expected, type(loader), advice)
+
+
+def _is_sized(loader: DataLoader[Any]) -> bool:
+    try:
+        len(loader)
+    except TypeError:
+        return False
+    return True
+
+
+def check_samples(name: str, data: IndexedData) -> None:
+    """Raise, before the first epoch and not after it, where samples have no input and label."""
+    for _, sample in data.in_order():
+        split_sample(sample, owner=f"The {name!r} dataset of {OWNER}")
+        return
 
 
 def check_shares(name: str, data: Any) -> None:

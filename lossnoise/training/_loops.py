@@ -38,6 +38,8 @@ def train_epoch(
         total[1] += len(batch.labels)
         on_batch_end(batch, number, len(loader))
     loss, seen = sum_over_ranks(total).tolist()
+    if not seen:
+        raise _without_batches()
     return float(loss / seen)
 
 
@@ -73,6 +75,8 @@ def sweep(
         for batch in device_batches(loader, engine, num_classes):
             parts.append(function(model, batch))
             places.append(batch.indices)
+    if not parts:
+        raise _without_batches()
     results, order = torch.cat(parts), torch.cat(places)
     if not alone:
         results, order = gather_rows(results), gather_rows(order)
@@ -102,7 +106,16 @@ def accuracy(
             total[0] += (model(batch.inputs).argmax(dim=1) == batch.labels).sum()
             total[1] += len(batch.labels)
     right, seen = (total if alone else sum_over_ranks(total)).tolist()
+    if not seen:
+        raise _without_batches()
     return float(right / seen)
+
+
+def _without_batches() -> InvalidDataError:
+    return InvalidDataError(
+        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: an "
+        "IterableDataset must begin anew in every pass."
+    )
 
 
 def synchronise_buffers(engine: TrainingEngine) -> None:

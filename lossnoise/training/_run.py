@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lossnoise._labels import effective_classes, has_collapsed
+from lossnoise._samples import is_mapping
 from lossnoise._warnings import warn
 from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._logits import bare
@@ -64,6 +65,10 @@ UNUSUAL = {
         "images of bytes become floats in [0, 1] by .float() / 255",
     ),
     torch.int64: (("Long", "long"), "convert numbers with .float(); token ids need an embedding"),
+    torch.int32: (("Int", "int"), "convert numbers with .float()"),
+    torch.int16: (("Short", "short"), "convert numbers with .float()"),
+    torch.bool: (("Bool", "bool"), "convert them with .float()"),
+    torch.float16: (("Half", "half"), "convert them with .float()"),
 }
 
 # The trainer's attributes that `found` gives, and those that its files keep.
@@ -394,6 +399,15 @@ def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
                     f"{advice}. The model says: {error}"
                 ) from error
         raise
+    except TypeError as error:
+        if "forward() " not in str(error):  # it comes from deeper inside
+            raise
+        parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
+        raise InvalidDataError(
+            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
+            f"{type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
+            f"arguments, those of a list or tuple positional ones. The model says: {error}"
+        ) from error
     return logits
 
 

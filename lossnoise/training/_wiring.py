@@ -17,6 +17,7 @@ from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     check_optimizer,
+    check_samples,
     check_schedule,
     check_several_models,
     read_device,
@@ -47,7 +48,7 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
     """Return a run of a trainer's settings on its data."""
     correction = make_correction(trainer.correction)
     engine = make_engine(trainer, correction)
-    return TrainingRun(
+    run = TrainingRun(
         engine,
         correction,
         make_detector("NoisyLabelTrainer", trainer.detector, hard_fraction=TRAINING_HARD_FRACTION),
@@ -57,6 +58,9 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
         num_epochs=trainer.epochs,
         generators=RunGenerators(seed, engine.device, rank_and_size()[0]),
     )
+    if run.val_data is not None:
+        check_samples("val", run.val_data)
+    return run
 
 
 def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingEngine:

@@ -1,0 +1,152 @@
+"""Data and models that are refused before the first epoch, and not by an error of torch."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
+
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.training import Callback
+
+
+def exactly(text):
+    return f"^{re.escape(text)}$"
+
+
+class Reshaped(Dataset):
+    """The samples of a dataset, made into something else."""
+
+    def __init__(self, dataset, change):
+        self.dataset, self.change = dataset, change
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.change(*self.dataset[index], index)
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda x, y, i: {"input": x, "label": y, "idx": i}, "dict of input, idx"),
+        (lambda x, y, i: ([*x.tolist(), 0.0], y), "list"),
+    ],
+)
+def test_samples_that_the_model_cannot_be_called_with(build, make_data, change, got):
+    message = (
+        "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
+        f"{got} instead: the entries of a dict become keyword arguments, those of a list or tuple "
+        "positional ones. The model says: "
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
+        build().fit(Reshaped(make_data(), change))
+
+
+def test_a_type_error_inside_the_model_is_left_alone(build, make_data):
+    class Broken(nn.Linear):
+        def forward(self, inputs):
+            return super().forward(inputs + "a")
+
+    with pytest.raises(TypeError, match=r"unsupported operand|must be Tensor"):
+        build(Broken(2, 3)).fit(make_data())
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int16", "bool", "float16"])
+def test_types_that_most_models_do_not_take(build, make_data, dtype):
+    inputs, labels = make_data().tensors
+    with pytest.raises(InvalidDataError, match=f"Got {dtype} inputs, which most models do not: "):
+        build().fit(TensorDataset(inputs.to(getattr(torch, dtype)), labels))
+
+
+class Doubling(DataLoader):
+    def __iter__(self):
+        for inputs, labels in super().__iter__():
+            yield 2.0 * inputs, labels
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_a_loader_that_changes_its_batches_is_refused(build, make_data, name):
+    """Its dataset, sampler and collate function alone would be used."""
+    given = {"train": make_data(), name: Doubling(make_data(), batch_size=16)}
+    message = (
+        f"The {name!r} parameter of NoisyLabelTrainer must be a DataLoader without an __iter__ of "
+        f"its own, as its parts alone are used. Got {Doubling} instead: change the samples in the "
+        "dataset or in collate_fn."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build().fit(**given)
+
+
+class Endless(Sampler):
+    def __iter__(self):
+        return iter(range(32))
+
+
+@pytest.mark.parametrize("name", ["sampler", "batch_sampler"])
+def test_a_sampler_without_a_length_is_refused(build, make_data, name):
+    message = (
+        "The 'train' parameter of NoisyLabelTrainer must be a DataLoader whose sampler, or "
+        f"batch_sampler, has __len__. Got {DataLoader} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build().fit(DataLoader(make_data(), **{name: Endless()}))
+
+
+class OneShot(IterableDataset):
+    def __init__(self, dataset):
+        self.size = len(dataset)
+        self.pairs = ((index, dataset[index]) for index in range(self.size))
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        return self.pairs
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_a_stream_that_has_run_out_is_told(build, make_data, name):
+    message = (
+        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: an "
+        "IterableDataset must begin anew in every pass."
+    )
+    given = {"train": make_data(), name: OneShot(make_data())}
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(correction="cross-entropy").fit(**given)
+
+
+def test_lazy_layers_need_their_shapes(build, make_data):
+    model = nn.Sequential(nn.LazyLinear(3))
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must be a model whose lazy layers have their "
+        f"shapes, as after a call with one batch. Got {nn.Sequential} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=exactly(message)):
+        build(model).fit(make_data())
+    model(make_data().tensors[0])
+    assert build(model).fit(make_data()).losses_.shape == (96,)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_needs_gradients(build, make_data, mode):
+    with mode(), pytest.raises(InvalidParameterError, match="must be trained outside of torch"):
+        build().fit(make_data())
+
+
+class Begun(Callback):
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.epochs.append(epoch)
+
+
+def test_a_validation_set_is_looked_at_before_the_first_epoch(build, make_data):
+    inputs, labels = make_data().tensors
+    begun = Begun()
+    with pytest.raises(InvalidDataError, match=r"^The .val. dataset of NoisyLabelTrainer must "):
+        build(callbacks=[begun]).fit(make_data(), TensorDataset(inputs, labels, labels))
+    assert begun.epochs == []
