@@ -409,7 +409,7 @@ def test_another_learning_rate_is_refused(build, make_data, tmp_path, changed, s
         "epochs": 4,
         "checkpoint_dir": tmp_path,
     }
-    build(callbacks=[Stop()], **settings).fit(make_data())
+    build(callbacks=[StopAfter(2)], **settings).fit(make_data())
     message = (
         f"The checkpoint in {tmp_path} was made with {shown} = {was}, and cannot be resumed "
         f"with {now}."
@@ -431,7 +431,7 @@ def test_ready_objects_that_have_begun_go_on_where_they_were(
         settings["scheduler"] = StepLR(optimizer, 1)
     if schedule is OneCycleLR:
         settings["scheduler"] = OneCycleLR(optimizer, 0.1, total_steps=5)
-    build(model, callbacks=[Stop()], **settings).fit(make_data())
+    build(model, callbacks=[StopAfter(2)], **settings).fit(make_data())
     assert len(build(model, **settings).fit(make_data(), resume=True).history_) == 4
 
 
@@ -456,7 +456,7 @@ def test_two_runs_in_one_folder_leave_each_others_checkpoints(build, make_data, 
 
 def test_a_resumed_run_takes_over_the_checkpoints_that_it_goes_on_from(build, make_data, tmp_path):
     settings = {"checkpoint_dir": tmp_path, "epochs": 3}
-    build(callbacks=[Stop()], **settings).fit(make_data())
+    build(callbacks=[StopAfter(2)], **settings).fit(make_data())
     torch.save([1], tmp_path / "epoch-00007.pt")
     with pytest.warns(CheckpointWarning, match="is no checkpoint of NoisyLabelTrainer"):
         build(**settings).fit(make_data(), resume=True)
