@@ -115,6 +115,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
             for rate in sorted({run["rate"] for run in group})
         }
         for name, group in groups.items()
+        if group
     }
 
 

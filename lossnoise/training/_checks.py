@@ -246,6 +246,15 @@ def _is_sized(loader: DataLoader[Any]) -> bool:
     return True
 
 
+def check_no_nan(name: str, proba: np.ndarray) -> None:
+    """Raise where a model has no answer: the highest of NaN would be the first class."""
+    bad = np.flatnonzero(np.isnan(proba).any(axis=1))
+    if len(bad):
+        expected = "samples for which the model returns no NaN"
+        got = f"{len(bad)} of {len(proba)} for which it does (such as {bad[:5].tolist()})"
+        raise invalid_data(OWNER, name, expected, got, "are their inputs finite?")
+
+
 def check_samples(name: str, data: IndexedData) -> None:
     """Raise, before the first epoch and not after it, where samples have no input and label."""
     for _, sample in data.in_order():

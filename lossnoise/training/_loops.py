@@ -103,7 +103,9 @@ def accuracy(
     model = bare(engine.model)
     with eval_mode(model), torch.no_grad(), engine.autocast():
         for batch in device_batches(loader, engine, num_classes):
-            total[0] += (model(batch.inputs).argmax(dim=1) == batch.labels).sum()
+            logits = model(batch.inputs)
+            known = ~logits.isnan().any(dim=1)  # the highest of NaN would be the first class
+            total[0] += (known & (logits.argmax(dim=1) == batch.labels)).sum()
             total[1] += len(batch.labels)
     right, seen = (total if alone else sum_over_ranks(total)).tolist()
     if not seen:

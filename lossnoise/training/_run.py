@@ -168,7 +168,7 @@ class TrainingRun:
         if not (self.detector.separable_ or "all equal" in self._told):
             advice = (
                 " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
-                "loss_history_."
+                "recorder_.reduce(), their means."
             )
             warn(
                 "The losses of the trained model look like one population: they cannot tell right "
@@ -227,17 +227,19 @@ class TrainingRun:
         The two are never mixed in one fit: BatchNorm normalises them by different statistics.
         """
         epoch = self.context.epoch
-        losses = self._running.collect()
-        if not math.isfinite(train_loss):
-            known = losses is not None and not np.isfinite(losses).all()
-            raise diverged(epoch, losses if known else None, self._sweep_loader)
-        if losses is None and self.correction.needs_detector:
-            losses = self._sweep_losses()
-        if losses is not None:
-            if not np.isfinite(losses).all():
-                raise diverged(epoch, losses, self._sweep_loader)
+        losses, seen = self._running.collect()
+        if np.isfinite(losses).all() and not math.isfinite(train_loss):
+            raise diverged(epoch, None, self._sweep_loader)
+        if self.correction.needs_detector and not seen.all():
+            losses, seen = self._sweep_losses(), np.ones_like(seen)
+        if not np.isfinite(losses).all():
+            raise diverged(epoch, losses, self._sweep_loader)
+        if seen.all():
             self.recorder.record_epoch(losses, epoch)
-        if losses is not None and self.correction.needs_detector:
+        elif seen.any():  # the sampler left some out
+            (rows,) = seen.nonzero()
+            self.recorder.update(rows, losses[rows], epoch)
+        if self.correction.needs_detector:
             self._fit(losses)
 
     def _fit(self, losses: NDArray[np.float32]) -> None:

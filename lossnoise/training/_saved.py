@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lossnoise.corrections import CrossEntropy
-from lossnoise.corrections._logits import bare
+from lossnoise.corrections._logits import as_written
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._run import RESULTS
 from lossnoise.training._wiring import make_engine
@@ -25,7 +25,7 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     """Write a fitted trainer's model and results, whole or not at all."""
     content = {
         "kind": KIND,
-        "model": bare(trainer.model).state_dict(),
+        "model": as_written(trainer.engine_.model).state_dict(),
         "num_classes": trainer.num_classes_,
         "history": trainer.history_,
         "recorder": trainer.recorder_.state_dict(),
@@ -37,7 +37,7 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
 def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     """Give a trainer the model and the results in a file."""
     content = _read(path)
-    model = bare(trainer.model)
+    model = as_written(trainer.model)
     if _shapes(content["model"]) != _shapes(model.state_dict()):  # before anything changes
         raise _no_file(path, "has other parameters than the trainer's model")
     model.load_state_dict(content["model"])

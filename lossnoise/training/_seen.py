@@ -30,16 +30,13 @@ class RunningLosses:
         self._losses[indices] = losses
         self._times.index_fill_(0, indices, 1.0)  # to assign a number waits for the device
 
-    def collect(self) -> NDArray[np.float32] | None:
-        """Return the loss of each sample, or None where some were not seen.
+    def collect(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the loss of each sample, 0 where it was not seen, and whether it was.
 
         A sample that several processes saw, to have shares of one length, counts by its mean.
         """
         losses, times = sum_over_ranks(self._losses), sum_over_ranks(self._times)
-        if not bool((times > 0.0).all()):
-            return None
-        collected: NDArray[np.float32] = (losses / times).cpu().numpy()
-        return collected
+        return (losses / times.clamp(min=1.0)).cpu().numpy(), (times > 0.0).cpu().numpy()
 
 
 class SeenLabels:

@@ -24,6 +24,7 @@ from lossnoise.detectors import LossMixtureDetector
 from lossnoise.training._checks import (
     MIN_SAMPLES,
     check_data,
+    check_no_nan,
     check_shares,
     check_trainable,
     check_trainer,
@@ -109,6 +110,9 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Losses of the training samples in every epoch that knew them, NaN in others: those of the
         training steps, in train mode, where these see unmixed samples, and else swept ones.
         Without columns after mixup alone, which has neither.
+    recorder_ : LossRecorder
+        Keeps them; ``recorder_.reduce()`` is the mean loss of each sample over the epochs that knew
+        it, which a detector takes.
     detector_ : LossMixtureDetector
         The mixture fitted to `losses_`.
     correction_ : Correction
@@ -279,12 +283,19 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Returns
         -------
         classes : ndarray of shape (n_samples,), int64
+
+        Raises
+        ------
+        InvalidDataError
+            The model returns NaN for some samples, such as those whose inputs are NaN.
         """
-        classes: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        proba = self.predict_proba(X)
+        check_no_nan("X", proba)
+        classes: NDArray[np.int64] = proba.argmax(axis=1)
         return classes
 
     def score(self, X: Data) -> float:
-        """Return the accuracy on a dataset with labels.
+        """Return the accuracy on a dataset with labels; what the model has no answer for is wrong.
 
         Parameters
         ----------

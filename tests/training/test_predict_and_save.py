@@ -1,0 +1,68 @@
+"""What a trained trainer answers, and what another one reads from its file."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch.utils.data import TensorDataset
+
+from lossnoise.exceptions import InvalidDataError
+
+
+def test_nan_is_no_answer(build, make_data):
+    trainer, data = build().fit(make_data()), make_data()
+    inputs, labels = data.tensors
+    broken = inputs.clone()
+    broken[:48] = torch.nan
+    answered = (trainer.predict(inputs)[48:] == labels[48:].numpy()).sum()
+    assert trainer.score(TensorDataset(broken, labels)) == pytest.approx(answered / 96)
+    with pytest.raises(InvalidDataError, match=r"48 of 96 for which it does \(such as \[0, 1, 2"):
+        trainer.predict(broken)
+    nothing = build().fit(data, TensorDataset(broken[:48], torch.zeros(48, dtype=torch.int64)))
+    assert nothing.history_[-1]["val_accuracy"] == 0.0
+
+
+def test_what_was_trained_is_saved(build, make_data, make_net, tmp_path):
+    """Of a compiled model the model itself; and no other one that was set since."""
+    compiled = build(torch.compile(make_net(), backend="eager")).fit(make_data())
+    expected = compiled.predict_proba(make_data())
+    compiled.set_params(model=make_net(seed=5))
+    compiled.save(tmp_path / "model.pt")
+    for model in (make_net(seed=9), torch.compile(make_net(seed=9), backend="eager")):
+        loaded = build(model).load(tmp_path / "model.pt")
+        np.testing.assert_allclose(loaded.predict_proba(make_data()), expected, rtol=1e-5)
+
+
+def test_a_saved_trainer_predicts_elsewhere(build, make_data, make_net, tmp_path):
+    trainer = build(epochs=3).fit(make_data())
+    trainer.save(tmp_path / "model.pt")
+    other = build(make_net(seed=9)).load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(
+        other.predict_proba(make_data(seed=4)), trainer.predict_proba(make_data(seed=4))
+    )
+    for name in ("losses_", "noise_proba_", "suggested_labels_", "noisy_indices_", "loss_history_"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(trainer, name))
+    assert other.history_ == trainer.history_
+    assert other.num_classes_ == 3
+    assert other.score(make_data()) == trainer.score(make_data())
+    other.save(tmp_path / "again.pt")
+
+
+def test_what_cannot_be_loaded_changes_nothing(build, make_data, make_net, tmp_path):
+    build().fit(make_data()).save(tmp_path / "model.pt")
+    larger = make_net(num_classes=4)
+    before = {name: tensor.clone() for name, tensor in larger.state_dict().items()}
+    with pytest.raises(InvalidDataError, match="has other parameters than the trainer's model"):
+        build(larger).load(tmp_path / "model.pt")
+    assert all(torch.equal(before[name], t) for name, t in larger.state_dict().items())
+    (tmp_path / "damaged.pt").write_bytes(b"no file of torch")
+    with pytest.raises(InvalidDataError, match=r"cannot be read as data \(UnpicklingError\)"):
+        build().load(tmp_path / "damaged.pt")
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(InvalidDataError, match="is of another kind"):
+        build().load(tmp_path / "other.pt")
+    with pytest.raises(FileNotFoundError):
+        build().load(tmp_path / "missing.pt")
+    with pytest.raises(NotFittedError):
+        build().save(tmp_path / "unfitted.pt")
+    assert not (tmp_path / "unfitted.pt").exists()
