@@ -58,7 +58,7 @@ class LossNoiseWarning(UserWarning):
 
 
 class LossScaleWarning(LossNoiseWarning):
-    """Losses that were given as cross-entropy hardly are."""
+    """Losses that were given as cross-entropy hardly are, or were counted too coarsely."""
 
 
 class NoSeparableNoiseWarning(LossNoiseWarning):

@@ -32,6 +32,7 @@ from lossnoise.detectors._input import (
     number_of_rows,
     read_losses,
     remember_vector,
+    warn_of_bins,
     warn_of_scale,
 )
 from lossnoise.detectors._mixture import Family
@@ -433,6 +434,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
                 f"cross-entropy losses, which are at least 0. Got {sample.values[0]:.6g} instead: "
                 "use loss_scale='any' for other losses."
             )
+        if self.loss_scale == "any":
+            warn_of_bins(sample)
         self._fit(sample, settings)
         self._histogram = histogram
         return self._finish()

@@ -24,6 +24,9 @@ MIN_SAMPLES = 10
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 ROW_SUM_TOLERANCE = 1e-3
 
+BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
+FEWEST_BINS = 16  # over most losses, to tell them apart
+
 
 def read_losses(
     detector: Any,
@@ -188,6 +191,19 @@ def warn_of_scale(sample: LossSample) -> None:
             f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
             "probabilities? Of the given labels, pass -log of them; of mistakes, where higher is "
             "worse, use a detector with loss_scale='any'.",
+            LossScaleWarning,
+        )
+
+
+def warn_of_bins(sample: LossSample) -> None:
+    """Warn where counted losses lie so far from 0 that few bins of a histogram tell them apart."""
+    low, middle, high = sample.percentiles([1.0, 50.0, 99.0])
+    width = abs(middle) * BIN_WIDTH
+    if FEWEST_BINS * width > high - low > 0.0:
+        warn(
+            f"Most losses lie between {low:.6g} and {high:.6g}, where the bins of a LossHistogram "
+            f"are {width:.2g} wide, too wide to tell them apart. Take a number near the lowest "
+            "loss from all of them before they are counted.",
             LossScaleWarning,
         )
 

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.detectors._grid import CHUNK, bin_losses
 from lossnoise.detectors._scaling import PercentileScaling
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, LossScaleWarning
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 vectors = arrays(np.float64, st.integers(0, 200), elements=finite)
@@ -109,6 +110,21 @@ def test_the_detector_fits_counts_as_it_fits_losses(scale):
     np.testing.assert_allclose(
         counted.predict_proba(losses), raw.predict_proba(losses), atol=2e-3, rtol=0
     )
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0, -1000.0])
+def test_losses_far_from_0_are_too_coarse(offset):
+    """Bins have a relative width: 8 at 1000, where the losses themselves are fine."""
+    rng = np.random.default_rng(0)
+    losses = offset + np.concatenate([rng.gamma(1.0, 0.2, 800), rng.normal(4.0, 0.5, 200)])
+    detector = BetaMixtureNoiseDetector(loss_scale="any")
+    assert detector.fit(losses).noise_rate_ == pytest.approx(0.2, abs=0.02)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        detector.fit_histogram(LossHistogram().fill(losses))
+    assert [w.category for w in told][:1] == [LossScaleWarning] * (abs(offset) > 100.0)
+    if not told:
+        assert detector.noise_rate_ == pytest.approx(0.2, abs=0.02)
 
 
 def test_a_count_stands_for_as_many_samples():
