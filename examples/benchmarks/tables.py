@@ -22,6 +22,7 @@ TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.
 
 QUOTED = (
     "detector_rates",
+    "detector_unseen",
     "detector_training_losses",
     "detector_calibration",
     "detector_speed",
@@ -131,6 +132,18 @@ def _error(cell: dict[str, Any], runs: list[float]) -> str:
     partly = "" if cell["separable"] == 1.0 else f" ({cell['separable']:.0%} told)"
     spread = f" ± {stdev(runs):.3f}" if len(runs) > 1 else ""
     return f"{cell['methods']['beta']['error']:+.3f}{spread}{partly}"
+
+
+def unseen() -> str:
+    """Return mean errors of the rate on tasks that no constant was chosen on."""
+    summary = result("detector_unseen")["summary"]
+    rows = []
+    for name, words in (("accurate", "at least 92 % accurate"), ("others", "less accurate")):
+        for rate, found in summary[name].items():
+            told = [f"{found['separable']:.0%}", f"{found['near']:.0%}"]
+            errors_ = [f"{found['mean_abs_error'][method]:.3f}" for method in METHODS]
+            rows.append([f"{words}, {float(rate):.0%}", str(found["runs"]), *told, *errors_])
+    return markdown(["", "runs", "told", "near", *METHODS.values()], rows)
 
 
 def averaging() -> str:
@@ -376,6 +389,7 @@ def _mean(values: list[float], form: str = ".3f") -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "provenance": provenance,
     "errors": errors,
+    "unseen": unseen,
     "mean-errors": lambda: over_sets("mean_abs_error"),
     "brier": lambda: over_sets("brier"),
     "averaging": averaging,
