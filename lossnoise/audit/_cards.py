@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lossnoise._labels import is_missing
+from lossnoise._labels import is_missing, one_dimensional
 from lossnoise._pandas import check_aligned, is_pandas
 from lossnoise._validation import invalid_data, to_numpy
+from lossnoise.audit._inputs import as_cells
 
 if TYPE_CHECKING:
     from lossnoise.audit._pictures import Limits, Picture
@@ -71,7 +72,7 @@ def open_inputs(owner: str, inputs: Any, labels: Any) -> Inputs:
     n = len(labels)
     if hasattr(inputs, "batch_sampler") and hasattr(inputs, "dataset"):  # a torch DataLoader
         inputs = inputs.dataset
-    inputs = _without_labels(inputs, {*LABEL_NAMES, getattr(labels, "name", "label")})
+    inputs = _without_labels(inputs, labels)
     try:
         size, get = _reader(inputs)
     except TypeError:
@@ -105,15 +106,24 @@ def input_of(entry: Any) -> Any:
     return entry
 
 
-def _without_labels(data: Any, names: set[Any]) -> Any:
-    """Return a table without its columns of labels: by them, equal rows would be different ones."""
+def _without_labels(data: Any, labels: Any) -> Any:
+    """Return a table without a column of these labels: by it, equal rows would be different ones.
+
+    A column that has such a name and other entries, as targets of opinions do, is one of the input.
+    """
+    names = {*LABEL_NAMES, getattr(labels, "name", None)}
     columns = _columns_of(data)
-    labels = [name for name in columns if name in names]
-    if not labels or len(labels) == len(columns):
+    same = {name for name in columns if name in names and _texts(data[name]) == _texts(labels)}
+    kept = [name for name in columns if name not in same]
+    if not same or not kept:
         return data
     if isinstance(data, Mapping):
-        return {name: column for name, column in data.items() if name not in names}
-    return data.drop(columns=labels) if is_pandas(data, "DataFrame") else data.drop(labels)
+        return {name: data[name] for name in kept}
+    return data[kept] if is_pandas(data, "DataFrame") else data.select(kept)
+
+
+def _texts(column: Any) -> list[str]:
+    return list(map(str, as_cells(one_dimensional(column)).tolist()))
 
 
 def _columns_of(data: Any) -> list[Any]:

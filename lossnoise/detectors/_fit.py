@@ -26,7 +26,7 @@ from lossnoise.detectors._scaling import (
     PercentileScaling,
     Scaling,
 )
-from lossnoise.detectors._separability import Separability, measure_separability
+from lossnoise.detectors._separability import FEWEST, Separability, measure_separability
 from lossnoise.detectors._settings import FitSettings
 
 FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be more probable
@@ -68,12 +68,14 @@ class Part(NamedTuple):
 class SampleFit(NamedTuple):
     """All that is known about one sample of losses.
 
+    ``probabilities`` says whether the losses are taken for logarithms of probabilities, and
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
     same, or 0 where the losses do not show two populations.
     """
 
     settings: FitSettings
     scaling: Scaling
+    probabilities: bool
     result: EMResult
     separability: Separability
     mixture_curve: Curve
@@ -87,11 +89,20 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     grid = sample.on_grid(scaling, settings.n_bins)
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
-    if settings.loss_scale == "cross-entropy" and sample.values[-1] > NORMALISED:
-        contradicted = are_contradicted(curve, scaling)
-        separability = separability._replace(separable=separability.separable and contradicted)
+    probabilities = are_probabilities(sample, settings)
+    if probabilities and not are_contradicted(curve, scaling):
+        separability = separability._replace(separable=False)
     told = curve if separability.separable else Curve(grid, np.zeros_like(curve.proba))
-    return SampleFit(settings, scaling, result, separability, curve, told)
+    return SampleFit(settings, scaling, probabilities, result, separability, curve, told)
+
+
+def are_probabilities(sample: LossSample, settings: FitSettings) -> bool:
+    """Tell whether losses are logarithms of probabilities: given as such, and not normalised.
+
+    A loss or two above `NORMALISED` may be outliers, which do not decide it.
+    """
+    high = float(sample.weights[np.searchsorted(sample.values, NORMALISED, "right") :].sum())
+    return settings.loss_scale == "cross-entropy" and high > FEWEST
 
 
 def are_contradicted(curve: Curve, scaling: Scaling) -> bool:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from lossnoise._labels import as_list, encode_labels, label_array
 from lossnoise._pandas import check_aligned
 from lossnoise._validation import invalid_data
-from lossnoise.detectors._fit import Curve, Part, SampleFit, fit_grid, separability_of
+from lossnoise.detectors._fit import (
+    Curve,
+    Part,
+    SampleFit,
+    are_contradicted,
+    fit_grid,
+    separability_of,
+)
 from lossnoise.detectors._grid import nodes
 from lossnoise.detectors._mixture import Family, fit_weights, wrong_proba
 from lossnoise.detectors._sample import LossSample
@@ -62,6 +69,8 @@ def fit_groups(
         if sample.size * (own.log_likelihood - shared.log_likelihood) > OTHER_KIND:
             alone = wrong_proba(grid_nodes, own.mixture, family)
             told = separability_of(sample, settings).separable
+            if pooled.probabilities:
+                told = told and are_contradicted(Curve(grid, alone), pooled.scaling)
             proba = alone if told else np.minimum(alone, proba)
         curve = Curve(grid, proba if pooled.separability.separable else np.zeros_like(proba))
         parts[name] = Part(sample.values, sample.weights, sample.lows, curve)

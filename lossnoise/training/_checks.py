@@ -149,7 +149,12 @@ def check_schedule(scheduler: object, optimizer: object) -> None:
 def _needs_arguments(stepped: Any) -> bool:
     """Tell whether the `step` of an object has a parameter without a default."""
     # Of the class: a schedule puts a wrapper into the optimizer, whose signature lacks the first.
-    _, *parameters = inspect.signature(type(stepped).step).parameters.values()
+    own = inspect.getattr_static(type(stepped), "step", None)
+    try:
+        step = inspect.signature(own if inspect.isfunction(own) else stepped.step)
+    except (TypeError, ValueError):  # not written in Python
+        return False
+    parameters = list(step.parameters.values())[inspect.isfunction(own) :]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(p.default is p.empty and p.kind in positional for p in parameters)
 
@@ -231,7 +236,7 @@ def _check_loader(name: str, loader: DataLoader[Any]) -> None:
         expected = "a DataLoader that makes batches itself (batch_size is not None)"
     elif type(loader).__iter__ is not DataLoader.__iter__:
         expected = "a DataLoader without an __iter__ of its own, as its parts alone are used"
-        advice = "change the samples in the dataset or in collate_fn"
+        advice = "pass its dataset, or change the samples there or in collate_fn"
     elif not (_is_stream(loader.dataset) or _is_sized(loader)):
         expected = "a DataLoader whose sampler, or batch_sampler, has __len__"
     if expected:
@@ -257,7 +262,7 @@ def check_no_nan(name: str, proba: np.ndarray) -> None:
 
 def check_samples(name: str, data: IndexedData) -> None:
     """Raise, before the first epoch and not after it, where samples have no input and label."""
-    for _, sample in data.in_order():
+    for _, sample in data.as_given():
         split_sample(sample, owner=f"The {name!r} dataset of {OWNER}")
         return
 

@@ -170,10 +170,11 @@ class TrainingRun:
                 " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
                 "recorder_.reduce(), their means."
             )
+            known = self.recorder.epoch_ > 1 and np.isfinite(self.recorder.losses_).all()
             warn(
                 "The losses of the trained model look like one population: they cannot tell right "
                 "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
-                f"many labels are wrong.{advice if self.recorder.epoch_ > 1 else ''}",
+                f"many labels are wrong.{advice if known else ''}",
                 NoSeparableNoiseWarning,
             )
 

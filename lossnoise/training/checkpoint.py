@@ -87,7 +87,7 @@ def save_checkpoint(
     folder = checkpoints.folder
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    path = folder / f"epoch-{epoch:05d}.pt"
+    path = folder / name_of(epoch)
     write_state(path, {"kind": KIND, **state})
     own.add(path)
     for old in [other for other in list_checkpoints(folder) if other in own][checkpoints.keep :]:
@@ -183,9 +183,15 @@ def _check_readable(value: object, place: str) -> None:
 
 
 def list_checkpoints(folder: Path, until: float = math.inf) -> list[Path]:
-    """Return the checkpoints in a folder up to an epoch, newest first."""
+    """Return the checkpoints in a folder up to an epoch, newest first, by their exact names."""
     found = [(int(m[1]), p) for p in folder.glob("*.pt") if (m := _NAME.fullmatch(p.name))]
-    return [path for epoch, path in sorted(found, reverse=True) if epoch <= until]
+    named = [(epoch, path) for epoch, path in found if path.name == name_of(epoch)]
+    return [path for epoch, path in sorted(named, reverse=True) if epoch <= until]
+
+
+def name_of(epoch: int) -> str:
+    """Return the name of the checkpoint of an epoch."""
+    return f"epoch-{epoch:05d}.pt"
 
 
 def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:

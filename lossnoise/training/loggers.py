@@ -126,7 +126,7 @@ class TensorBoardLogger(Callback):
             if name != "epoch" and isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, epoch)
         if trainer.recorder_.epoch_ == epoch:
-            losses = trainer.recorder_.losses_
+            losses = trainer.recorder_.loss_history_[:, -1]
             self._writer.add_histogram("losses", losses[np.isfinite(losses)], epoch)
         self._writer.flush()
 

@@ -82,6 +82,26 @@ def test_equal_inputs_with_one_label_are_no_conflict():
     assert report.find_conflicts(["x", "y", "x", "z"]) == []
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "batch", "dict"])
+@pytest.mark.parametrize("name", ["label", "target", "stance"])
+def test_a_column_of_the_labels_is_no_part_of_the_input(kind, name):
+    """And one of such a name with other entries is: of what the opinion is, for instance."""
+    labels = pd.Series(["for", "against", "for", "against"], name="stance")
+    other = ["taxes", "cars", "taxes", "taxes"]
+    make = {
+        "pandas": pd.DataFrame,
+        "polars": pl.DataFrame,
+        "arrow": pa.table,
+        "batch": pa.RecordBatch.from_pydict,
+        "dict": dict,
+    }[kind]
+    report = audit(labels, noise_proba=[0.1] * 4)
+    texts = ["x", "x", "y", "y"]
+    same = make({"text": texts, name: labels.tolist()})
+    assert report.find_conflicts(same) == [[0, 1], [2, 3]]
+    assert report.find_conflicts(make({"text": texts, name: other})) == [[2, 3]]
+
+
 def test_rows_left_out_of_the_audit_do_not_count():
     report = audit([0.0, np.nan, 1.0, 0.0], noise_proba=[0.1] * 4, on_nan="drop")
     assert report.find_conflicts(["x", "x", "y", "y"]) == [[2, 3]]

@@ -161,21 +161,38 @@ def heaps(wrong, tail=()):
 
 def test_labels_that_the_model_itself_would_give_are_no_evidence():
     """With more than half of the probability, as by one fold's model that is less sure."""
+    tail = [1.1, 1.2, 1.3, 1.5]
     with pytest.warns(NoSeparableNoiseWarning):
-        agreed = BetaMixtureNoiseDetector().fit(heaps(0.5, [1.1, 1.5]))
+        agreed = BetaMixtureNoiseDetector().fit(heaps(0.5, tail))
     assert agreed.separable_ is False
     assert agreed.noise_rate_ == 0.0
     assert agreed.posterior([0.5])[0] > 0.5  # two heaps they are
-    contradicted = BetaMixtureNoiseDetector().fit(heaps(1.0, [1.1, 1.5]))
+    contradicted = BetaMixtureNoiseDetector().fit(heaps(1.0, tail))
     assert contradicted.noise_rate_ == pytest.approx(1 / 6, abs=0.02)
 
 
 @pytest.mark.parametrize(
     ("losses", "scale"),
-    [(heaps(0.5), "cross-entropy"), (heaps(0.5, [1.1, 1.5]), "any")],
-    ids=["normalised by somebody", "of no known scale"],
+    [
+        (heaps(0.5), "cross-entropy"),
+        (heaps(0.5, [1.1, 1.5]), "cross-entropy"),
+        (heaps(0.5, [1.1, 1.2, 1.3, 1.5]), "any"),
+    ],
+    ids=["normalised by somebody", "but for outliers", "of no known scale"],
 )
 def test_other_losses_are_no_probabilities(losses, scale):
     detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
     assert detector.separable_ is True
     assert detector.noise_rate_ == pytest.approx(1 / 6, abs=0.03)
+
+
+def test_labels_of_one_group_that_the_model_itself_would_give_are_no_evidence():
+    """The group alone has no loss above 1, but all of them together are no normalised ones."""
+    rng = np.random.default_rng(0)
+    others = np.concatenate([rng.gamma(1.0, 0.05, 940), rng.normal(4.0, 0.3, 60)])
+    one = np.concatenate([rng.gamma(1.0, 0.05, 300), rng.normal(0.5, 0.05, 100)])
+    groups = np.repeat(["others", "one"], [1000, 400])
+    detector = BetaMixtureNoiseDetector().fit(np.concatenate([others, one]), groups=groups)
+    rates = {part["group"]: part["noise_rate"] for part in detector.group_report_}
+    assert rates["others"] == pytest.approx(0.06, abs=0.02)
+    assert rates["one"] < 0.05

@@ -5,7 +5,14 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 from lossnoise.training import Callback
@@ -73,8 +80,8 @@ def test_a_loader_that_changes_its_batches_is_refused(build, make_data, name):
     given = {"train": make_data(), name: Doubling(make_data(), batch_size=16)}
     message = (
         f"The {name!r} parameter of NoisyLabelTrainer must be a DataLoader without an __iter__ of "
-        f"its own, as its parts alone are used. Got {Doubling} instead: change the samples in the "
-        "dataset or in collate_fn."
+        f"its own, as its parts alone are used. Got {Doubling} instead: pass its dataset, or "
+        "change the samples there or in collate_fn."
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build().fit(**given)
@@ -134,6 +141,14 @@ def test_lazy_layers_need_their_shapes(build, make_data):
 def test_training_needs_gradients(build, make_data, mode):
     with mode(), pytest.raises(InvalidParameterError, match="must be trained outside of torch"):
         build().fit(make_data())
+
+
+def test_only_what_the_loader_of_the_validation_set_yields_is_looked_at(build, make_data):
+    """The dataset may begin with samples that cannot be used, and that its sampler leaves out."""
+    inputs, labels = make_data().tensors
+    samples = [(inputs[i], None if i < 20 else labels[i]) for i in range(96)]
+    val = DataLoader(samples, batch_size=16, sampler=SubsetRandomSampler(range(20, 96)))
+    assert build().fit(make_data(), val).history_[-1]["val_accuracy"] > 0.3
 
 
 class Begun(Callback):

@@ -90,6 +90,29 @@ def test_schedules_that_cannot_be_stepped(build, make_data, factory, expected, g
         build(scheduler=factory).fit(make_data())
 
 
+class Delegating:
+    """A schedule around another one, as some libraries make them."""
+
+    def __init__(self, inner, *, by_attribute):
+        self.inner = inner
+        if by_attribute:
+            self.step = inner.step
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["inner"], name)
+
+
+@pytest.mark.parametrize("by_attribute", [True, False])
+def test_a_schedule_may_pass_its_steps_on(build, make_data, by_attribute):
+    rates = Rates()
+    build(
+        epochs=3,
+        scheduler=lambda o: Delegating(StepLR(o, 1), by_attribute=by_attribute),
+        callbacks=[rates],
+    ).fit(make_data())
+    assert rates.rates == pytest.approx([0.1, 0.01, 0.001])
+
+
 def test_a_factory_must_use_what_it_is_given(build, make_data, make_net):
     """A second model, or the copy for a fold, would not be trained without a word."""
     model = make_net()

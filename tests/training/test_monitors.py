@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
 from lossnoise.training import (
@@ -172,6 +173,16 @@ def test_tensorboard_shows_the_history_and_the_losses_that_are_known(build, make
         assert shown == pytest.approx({name: float(record[name]) for name in scalars})
     assert {"train_loss", "val_accuracy", "seconds"} <= set(scalars)
     assert counts == {"losses": {epoch: len(train) for epoch in (1, 2, 3)}}
+
+
+def test_tensorboard_shows_the_losses_of_the_epoch_alone(build, make_data, tmp_path):
+    """Where a sampler leaves samples out, the newest of theirs is one of an earlier epoch."""
+    pytest.importorskip("tensorboard")
+    some = DataLoader(make_data(), batch_size=20, sampler=WeightedRandomSampler([1.0] * 96, 60))
+    trainer = build(correction="cross-entropy", epochs=3, callbacks=[TensorBoardLogger(tmp_path)])
+    history = trainer.fit(some).loss_history_
+    seen = np.isfinite(history).sum(axis=0)
+    assert read_events(tmp_path)[1] == {"losses": {e: seen[e - 1] for e in (1, 2, 3)}}
 
 
 def test_tensorboard_shows_an_epoch_once_after_a_resume(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, default_collate
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
@@ -400,6 +400,19 @@ def test_losses_that_cannot_tell_are_warned_of(build, make_data):
     with pytest.warns(NoSeparableNoiseWarning, match="^The losses of the trained model look like"):
         trainer.fit(make_data())
     assert not trainer.detector_.separable_
+
+
+@pytest.mark.parametrize(("samples", "advised"), [(range(96), True), (range(50), False)])
+def test_what_is_advised_then_can_be_done(build, make_data, samples, advised):
+    """There is no mean loss of samples that no epoch has met."""
+    data = make_data(noise=0.0)
+    loader = DataLoader(data, batch_size=16, sampler=SubsetRandomSampler(samples))
+    trainer = build(nn.Linear(2, 3), correction="cross-entropy", epochs=2)
+    with pytest.warns(NoSeparableNoiseWarning) as told:
+        trainer.fit(loader)
+    assert ("recorder_.reduce()" in str(told[0].message)) is advised
+    if advised:
+        assert trainer.recorder_.reduce().shape == (96,)
 
 
 def test_a_loader_without_a_batch_is_refused(build, make_data):
