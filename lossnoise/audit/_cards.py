@@ -113,7 +113,9 @@ def _without_labels(data: Any, labels: Any) -> Any:
     """
     names = {*LABEL_NAMES, getattr(labels, "name", None)}
     columns = _columns_of(data)
-    same = {name for name in columns if name in names and _texts(data[name]) == _texts(labels)}
+    candidates = [name for name in columns if name in names]
+    texts = _texts(labels) if candidates else []
+    same = {name for name in candidates if _texts(data[name]) == texts}
     kept = [name for name in columns if name not in same]
     if not same or not kept:
         return data

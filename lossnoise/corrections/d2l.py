@@ -139,7 +139,7 @@ class D2L(Correction):
     window : int or float, default=5
         Epochs that a LID is compared with: a number (int >= 2) or a fraction of the run (float).
         A rise is more than twice their standard deviation above their mean. In a run of no more
-        than an epoch beyond them none is found, and every label is believed.
+        than one epoch after them none is found, and every label is believed.
     neighbors : int, default=20
         Neighbours of a sample, among 128, that its LID is estimated from.
     features_at : str, default=""
@@ -212,9 +212,8 @@ class D2L(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to keep the inputs of the last batches."""
-        self._recent = deque(
-            maxlen=1 + math.ceil(MEASURED / context.batch_size)
-        )  # the last may be odd
+        # One more than they fill: the last of an epoch may be short.
+        self._recent = deque(maxlen=1 + math.ceil(MEASURED / context.batch_size))
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the loss of each sample, shape (batch,): cross-entropy until a rise is found."""

@@ -451,10 +451,7 @@ def diverged(
         first = "" if len(bad) == len(losses) else f" (such as {bad[:5].tolist()})"
         what = f"The losses of {len(bad)} of {len(losses)} samples{first} are not finite"
     broken = broken_inputs(loader)
-    why = (
-        "The learning rate may be too high (another one needs another checkpoint_dir); all inputs "
-        "are finite."
-    )
+    why = "The learning rate may be too high; all inputs are finite."
     if broken:
         why = f"The inputs of these samples are not: {broken[:5]}, {len(broken)} in all."
     return NonFiniteLossError(f"{what} in epoch {epoch}. {why}")
