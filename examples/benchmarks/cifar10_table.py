@@ -77,10 +77,12 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
     labels, changed = inject_noise(
         clean, options.noise, num_classes=NUM_CLASSES, random_state=options.noise_seed
     )
+    torch.backends.cudnn.benchmark = True  # there are few sizes of batches
     torch.manual_seed(options.seed)  # the first weights
     settings = paper_recipe(options.correction, epochs=options.epochs)
+    model = MODELS[options.model](NUM_CLASSES)
     trainer = NoisyLabelTrainer(
-        MODELS[options.model](NUM_CLASSES),
+        torch.compile(model, dynamic=False) if options.compile else model,
         precision=Precision(options.precision, channels_last=DEVICE == "cuda"),
         callbacks=[EndInTime(options.minutes)],
         checkpoint_dir=Checkpoints(options.run_dir, every=options.checkpoint_every),
@@ -153,6 +155,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--noise-seed", type=int, default=0, help="of the label noise")
     add("--model", choices=sorted(MODELS), default="preact_resnet18")
     add("--precision", choices=["float32", "bfloat16"], default="bfloat16")
+    add("--compile", action="store_true", help="with torch.compile, which pays in long runs")
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")
     add("--run-dir", type=Path, metavar="DIR", help="folder of the run's checkpoints")
@@ -175,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     if figures is None:
         print(f"not finished; the same command goes on from {options.run_dir}")
         return
-    names = ("correction", "noise", "seed", "noise_seed", "model", "precision", "limit")
+    names = ("correction", "noise", "seed", "noise_seed", "model", "precision", "compile", "limit")
     settings = {name: getattr(options, name) for name in names}
     settings["epochs"] = len(figures["history"])
     result = {"environment": environment(options), "settings": settings, "figures": figures}
