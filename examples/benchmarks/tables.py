@@ -31,6 +31,7 @@ QUOTED = (
     "methods_cifar",
     "epoch_cost",
     "epoch_cost_cuda",
+    "epoch_cost_cuda_512",
     "cifar10/cross-entropy_0.5_30_0",
     "cifar10/m-dyr-h_0.5_30_0",
     "cifar10/cross-entropy_0.8_30_0",
@@ -341,12 +342,23 @@ def _figure(summary: dict[str, Any] | None, name: str) -> str:
     return "" if summary is None or name not in summary else f"{summary[name]['mean']:.2f}"
 
 
-def epoch_cost(name: str) -> str:
+def epoch_cost() -> str:
     """Return what an epoch of each correction costs over a bare loop, by network."""
-    models = result(name)["models"]
+    models = result("epoch_cost")["models"]
     names = list(next(iter(models.values()))["summary"])
     rows = [[name, *(_ratio(m["summary"][name]) for m in models.values())] for name in names]
     return markdown(["", *models], rows)
+
+
+def epoch_cost_cuda() -> str:
+    """Return the same on CUDA, by the size of the batches."""
+    summaries = {}
+    for found in map(result, ("epoch_cost_cuda", "epoch_cost_cuda_512")):
+        size = f"batches of {found['settings']['batch_size']}"
+        summaries[size] = found["models"]["preact_resnet18"]["summary"]
+    names = list(next(iter(summaries.values())))
+    rows = [[name, *(_ratio(summary[name]) for summary in summaries.values())] for name in names]
+    return markdown(["", *summaries], rows)
 
 
 def _ratio(summary: dict[str, Any]) -> str:
@@ -400,8 +412,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-accuracy": lambda: digits("last", "best"),
     "digits-detection": lambda: digits("auroc", "recall", "precision"),
     "pictures": pictures,
-    "epoch-cost": lambda: epoch_cost("epoch_cost"),
-    "epoch-cost-cuda": lambda: epoch_cost("epoch_cost_cuda"),
+    "epoch-cost": epoch_cost,
+    "epoch-cost-cuda": epoch_cost_cuda,
     "paper-network": paper_network,
     "paper-losses": paper_losses,
     "audit": audit,

@@ -17,13 +17,14 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning"),
 ]
+EPOCHS = 8  # all corrections have begun by then
 every_correction = pytest.mark.parametrize("name", CORRECTIONS)
 
 
 @pytest.fixture
 def train(make_data, make_net, with_clean_set):
     def run(name, *, resume=False, **given):
-        settings = {"epochs": 4, "batch_size": 16, "random_state": 0} | given
+        settings = {"epochs": EPOCHS, "batch_size": 16, "random_state": 0} | given
         correction = with_clean_set(name)
         trainer = NoisyLabelTrainer(make_net(dropout=0.2), correction=correction, **settings)
         return trainer.fit(make_data(), make_data(seed=1), resume=resume)
@@ -34,7 +35,7 @@ def train(make_data, make_net, with_clean_set):
 @every_correction
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_trains_on_the_device_and_answers_on_the_host(name, precision, train, make_data):
-    trainer = train(name, precision=precision, epochs=8)
+    trainer = train(name, precision=precision)
     assert next(trainer.model.parameters()).is_cuda
     assert np.isfinite(trainer.losses_).all()
     assert trainer.predict_proba(make_data().tensors[0]).shape == (96, 3)
@@ -55,7 +56,7 @@ def test_training_steps_never_wait_for_the_device(name, precision, train):
         trainer = train(name, precision=precision, callbacks=[NoWaiting()])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(trainer.history_) == 4
+    assert len(trainer.history_) == EPOCHS
 
 
 @every_correction
@@ -77,7 +78,7 @@ def test_resumes_from_a_checkpoint(name, train, tmp_path):
     unbroken = train(name)
     train(name, checkpoint_dir=tmp_path, callbacks=[Stop()])
     resumed = train(name, checkpoint_dir=tmp_path, resume=True, random_state=None)
-    assert len(resumed.history_) == 4
+    assert len(resumed.history_) == EPOCHS
     np.testing.assert_allclose(resumed.losses_, unbroken.losses_, rtol=1e-3, atol=1e-4)
 
 
