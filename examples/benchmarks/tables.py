@@ -246,54 +246,44 @@ NOISE_NAMES = {
 }
 
 
-def digits(*figures: str) -> str:
-    """Return figures of every correction on digits, by kind of noise."""
-    cells = result("methods_digits")["cells"]
-    noises = [name for name in NOISE_NAMES if any(_has(c, name, figures) for c in cells)]
-    rows = []
-    for correction in dict.fromkeys(cell["correction"] for cell in cells):
-        mine = {c["noise_name"]: c["summary"] for c in cells if c["correction"] == correction}
-        found = [_means(mine[name], figures) if name in mine else "" for name in noises]
-        rows.append([f"`{correction}`", *found])
-    return markdown(["", *(NOISE_NAMES[name] for name in noises)], rows)
+def by_noise(name: str, show: Callable[[dict[str, Any]], str]) -> str:
+    """Return what is shown of each cell of a comparison, by correction and kind of noise."""
+    shown: dict[str, dict[str, str]] = {}
+    for cell in result(name)["cells"]:
+        shown.setdefault(cell["correction"], {})[cell["noise_name"]] = show(cell)
+    noises = [noise for noise in NOISE_NAMES if any(mine.get(noise) for mine in shown.values())]
+    rows = [
+        [f"`{correction}`", *(mine.get(noise, "") for noise in noises)]
+        for correction, mine in shown.items()
+    ]
+    return markdown(["", *(NOISE_NAMES[noise] for noise in noises)], rows)
 
 
-def _has(cell: dict[str, Any], noise: str, figures: tuple[str, ...]) -> bool:
-    return cell["noise_name"] == noise and figures[0] in cell["summary"]
+def means(*figures: str) -> Callable[[dict[str, Any]], str]:
+    """Return a function that shows figures of a cell: their means, and the spread of `last`."""
 
-
-def _means(summary: dict[str, Any], figures: tuple[str, ...]) -> str:
-    if figures[0] not in summary:
-        return "diverged"
-    first, *others = (summary[name] for name in figures)
-    spread = f" ± {first['std']:.3f}" if figures[0] == "last" else ""
-    lost = f" ({summary['diverged']} diverged)" if summary["diverged"] else ""
-    means = [f"{first['mean']:.3f}{spread}", *(f"{other['mean']:.3f}" for other in others)]
-    return " / ".join(means) + lost
-
-
-def pictures() -> str:
-    """Return accuracy, gains, detection and what was memorised on a part of CIFAR-10."""
-    rows = []
-    for cell in result("methods_cifar")["cells"]:
+    def show(cell: dict[str, Any]) -> str:
         summary = cell["summary"]
-        given, auroc = (summary[name]["mean"] for name in ("accuracy_on_given_labels", "auroc"))
-        gains = [_gain(cell["over"].get(name)) for name in ("cross-entropy", "mixup")]
-        name = f"`{cell['correction']}`, {NOISE_NAMES[cell['noise_name']]}"
-        figures = [f"{given:.3f}", f"{auroc:.3f}", _rates(summary)]
-        rows.append([name, _means(summary, ("last", "best")), *gains, *figures])
-    gains = ["over cross-entropy", "over mixup"]
-    others = ["on the given labels", "AUROC", "noise rate, true one"]
-    return markdown(["", "accuracy", *gains, *others], rows)
+        if figures[0] not in summary:
+            return "diverged" if summary["diverged"] else ""
+        first, *others = (summary[name] for name in figures)
+        spread = f" ± {first['std']:.3f}" if figures[0] == "last" else ""
+        lost = f" ({summary['diverged']} diverged)" if summary["diverged"] else ""
+        shown = [f"{first['mean']:.3f}{spread}", *(f"{other['mean']:.3f}" for other in others)]
+        return " / ".join(shown) + lost
+
+    return show
+
+
+def gains(cell: dict[str, Any]) -> str:
+    """Return by how much a cell's last accuracy exceeds those of the baselines."""
+    over = cell["over"]
+    return " / ".join(_gain(over.get(name)) for name in ("cross-entropy", "mixup")) if over else ""
 
 
 def _gain(gain: dict[str, float] | None) -> str:
     """Return a mean difference and its standard error."""
-    return "" if gain is None else f"{gain['mean']:+.3f} ({gain['standard_error']:.3f})"
-
-
-def _rates(summary: dict[str, Any]) -> str:
-    return ", ".join(f"{summary[name]['mean']:.3f}" for name in ("noise_rate", "true_rate"))
+    return "-" if gain is None else f"{gain['mean']:+.3f} ({gain['standard_error']:.3f})"
 
 
 # What a correction needs, and when to choose it.
@@ -409,9 +399,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "false-alarms": false_alarms,
     "cost": cost,
     "overview": overview,
-    "digits-accuracy": lambda: digits("last", "best"),
-    "digits-detection": lambda: digits("auroc", "recall", "precision"),
-    "pictures": pictures,
+    "digits-accuracy": lambda: by_noise("methods_digits", means("last", "best")),
+    "digits-detection": lambda: by_noise("methods_digits", means("auroc", "recall", "precision")),
+    "pictures-accuracy": lambda: by_noise("methods_cifar", means("last", "best")),
+    "pictures-gains": lambda: by_noise("methods_cifar", gains),
+    "pictures-detection": lambda: by_noise(
+        "methods_cifar", means("auroc", "noise_rate", "accuracy_on_given_labels")
+    ),
     "epoch-cost": epoch_cost,
     "epoch-cost-cuda": epoch_cost_cuda,
     "paper-network": paper_network,
