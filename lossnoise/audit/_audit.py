@@ -27,6 +27,7 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
+from lossnoise.audit._summary import AGREED, REASONS
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -103,7 +104,9 @@ def audit(
     Warns
     -----
     NoSeparableNoiseWarning
-        The given losses look like one population: they cannot tell right from wrong labels.
+        The given losses look like one population: they cannot tell right from wrong labels. Or the
+        model gives most of the labels itself that look wrong by its losses, as one does that has
+        learned from these rows.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LossScaleWarning
@@ -149,21 +152,32 @@ def audit(
     check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
     header = logits if pred_probs is None else pred_probs
-    rows, fitted = judge(audited, ids, sources, finder, names, header)
+    rows, fitted, agreed = judge(audited, ids, sources, finder, names, header)
+    settings: dict[str, Any] = {
+        "detector": repr(finder),
+        "source": _source(sources),
+        "on_nan": on_nan,
+    }
+    if agreed:
+        settings |= {AGREED: True}
+        warn(f"Cannot tell right from wrong labels: {REASONS[AGREED]}.", NoSeparableNoiseWarning)
     return AuditReport(
         rows,
         detector=fitted,
         all_labels=everything,
         positions=kept,
         names=shown_names(rows.given, names),
-        settings={"detector": repr(finder), "source": _source(sources), "on_nan": on_nan},
+        settings=settings,
     )
 
 
 def judge(
     labels: Any, ids: RowIds, sources: Sources, finder: Any, names: list[Any] | None, header: Any
-) -> tuple[AuditRows, Any]:
-    """Return what is known of each row, and the fitted detector; None where none was needed."""
+) -> tuple[AuditRows, Any, bool]:
+    """Return what is known of each row, and the fitted detector; None where none was needed.
+
+    And whether the model gives most of the labels itself that the detector takes for wrong.
+    """
     given = label_array(OWNER, labels)
     check_sources(sources)
     losses, wrong = sources.losses, sources.noise_proba
@@ -173,18 +187,21 @@ def judge(
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)
-    fitted = None
+    fitted, agreed = None, False
     if wrong is None:
         assert losses is not None  # one of the sources was given
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         if in_rows and columns is not None:
-            wrong = wrong_in_rows(fitted, losses, sources.groups, columns)
+            suspicion = suspicions(fitted, losses, sources.groups)
+            wrong = wrong_in_rows(suspicion, columns)
+            agreed = fitted.separable_ and are_agreed(suspicion.sum(), wrong.sum())
         else:
             wrong = _detect(fitted, losses, sources.groups)
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
-    return AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single)), fitted
+    rows = AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single, finder))
+    return rows, fitted, agreed
 
 
 # -- pure functions ---------------------------------------------------------------------------
@@ -198,10 +215,12 @@ def suggest(pred_probs: FloatArray, codes: NDArray[np.intp]) -> NDArray[np.intp]
 
 
 def suggestions(
-    columns: Columns | None, losses: FloatArray
+    columns: Columns | None, losses: FloatArray, finder: Any
 ) -> tuple[np.ndarray | None, FloatArray | None, FloatArray]:
     """Return the suggested label, its probability, and that of the given label."""
-    if columns is None:  # exp(-loss) is a probability where the loss is a cross-entropy
+    if columns is None and finder.loss_scale != "cross-entropy":
+        return None, None, np.full(len(losses), np.nan)
+    if columns is None:
         return None, None, np.exp(-np.maximum(losses, 0.0))
     rows = np.arange(len(columns.codes))
     best = suggest(columns.probs, columns.codes)
@@ -221,18 +240,33 @@ def _detect(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
     return proba
 
 
-def wrong_in_rows(fitted: Any, losses: FloatArray, groups: Any, columns: Columns) -> FloatArray:
+def suspicions(fitted: Any, losses: FloatArray, groups: Any = None) -> FloatArray:
+    """Return P(wrong) by the losses, of which the model's own choice is known besides.
+
+    The plain posterior is then nearer to the truth than nothing at all where the losses look like
+    one population.
+    """
+    if groups is None or not fitted.separable_:
+        return np.asarray(fitted.posterior(losses))
+    return np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
+
+
+def wrong_in_rows(suspicion: FloatArray, columns: Columns) -> FloatArray:
     """Return P(wrong) where whole rows of probabilities are known.
 
     They say more than the losses alone: a label that the model itself would have given is not
-    suspicious. With them, the plain posterior is nearer to the truth than nothing at all where
-    the losses look like one population.
+    suspicious.
     """
-    if groups is None or not fitted.separable_:
-        wrong = fitted.posterior(losses)
-    else:
-        wrong = fitted.predict_proba(losses, groups=groups)[:, 1]
-    return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, wrong)
+    return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, suspicion)
+
+
+def are_agreed(suspicion: float, left: float) -> bool:
+    """Tell whether most of what the losses call wrong are labels that the model gives itself.
+
+    Their heaps are then those of a model that is less sure of some right labels, or that has
+    learned from these rows: it gives their wrong labels too, and is less sure of them.
+    """
+    return bool(2.0 * left < suspicion)
 
 
 def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:

@@ -141,7 +141,11 @@ def _match_names(
         return counted_classes(classes, len(names)), classes.astype(np.intp)[codes]
     stranger = next(label for label in occurring if label not in place)
     expected = "all labels that occur, or names of the integer labels 0, ..., C - 1"
-    raise invalid_data(OWNER, "class_names", expected, f"no {stranger!r} among {names!r}"[:300])
+    advice = ""
+    if classes.dtype.kind == "f":
+        advice = "the labels are floats, and pandas' dtype 'Int64' has integers and gaps"
+    got = f"no {stranger!r} among {names!r}"[:300]
+    raise invalid_data(OWNER, "class_names", expected, got, advice)
 
 
 def _like(classes: np.ndarray, names: list[Any]) -> np.ndarray:

@@ -192,7 +192,7 @@ class AuditReport:
         one (NA where nothing is suggested), and its probability ``suggested_confidence``;
         ``loss``; ``p_noisy``; ``is_label_issue``; ``rank`` (from 1); ``label_score``, the
         probability of the given label, which cleanlab calls so (``exp(-loss)`` where only losses
-        are known). Needs the ``audit`` extra (pandas).
+        are known, NaN where they are no cross-entropy). Needs the ``audit`` extra (pandas).
         """
         return self._pandas(self._ranking, "AuditReport.table")
 

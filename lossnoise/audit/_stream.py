@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import encode_labels, object_array
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import suggestions, wrong_in_rows
+from lossnoise.audit._audit import are_agreed, suggestions, suspicions, wrong_in_rows
 from lossnoise.audit._classes import Columns, distance_from_one, warn_of_scaling
 from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._files import bad_file
@@ -27,6 +27,7 @@ from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk
 from lossnoise.audit._summary import (
+    AGREED,
     THRESHOLD,
     Figures,
     cautious_proba,
@@ -207,6 +208,8 @@ def audit_stream(
         fitted = finder.fit_histogram(histogram)
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
+    if sums.are_agreed():
+        settings = settings | {AGREED: True}
     return StreamedReport(
         AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
@@ -233,7 +236,7 @@ def _judge_all(
 ) -> Judged:
     """Return the worst rows, in the order of the file, and add up all."""
     worst = None
-    for judged in (_judge(chunk, fitted, classes) for chunk in chunks):
+    for judged in (_judge(chunk, fitted, classes, sums) for chunk in chunks):
         sums.add(judged)
         worst = judged if worst is None else merge_worst(worst, judged, kept)
     assert worst is not None  # the detector refuses too few losses
@@ -241,18 +244,20 @@ def _judge_all(
     return worst.take(np.argsort(worst.positions))
 
 
-def _judge(chunk: Chunk, fitted: Any, classes: Classes | None) -> Judged:
-    """Judge rows as `audit` does."""
+def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Judged:
+    """Judge rows as `audit` does, and add up what their losses say."""
     positions = np.arange(chunk.start, chunk.start + len(chunk.labels))
     found = (positions, as_cells(chunk.labels), as_cells(np.asarray(chunk.ids)))
     if classes is None or chunk.probs is None:
         assert chunk.losses is not None
         wrong = fitted.predict_proba(chunk.losses)[:, 1]
-        return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses))
+        return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses, fitted))
     columns = Columns(classes.labels, classes.codes(chunk.labels), _scaled(chunk.probs))
     losses = losses_from_probs(columns.probs, columns.codes)
-    wrong = wrong_in_rows(fitted, losses, None, columns)
-    return Judged(*found, wrong, losses, *suggestions(columns, losses))
+    suspicion = suspicions(fitted, losses)
+    sums.suspicion += float(suspicion.sum())
+    wrong = wrong_in_rows(suspicion, columns)
+    return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
 
 
 def _scaled(probs: FloatArray) -> FloatArray:
@@ -285,6 +290,7 @@ class Sums:
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
+        self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
         self._cautious_in_issues = 0.0
 
@@ -305,6 +311,10 @@ class Sums:
         if rows.suggested is not None:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
+
+    def are_agreed(self) -> bool:
+        """Tell whether the model gives most of the labels itself that the losses call wrong."""
+        return self._detector.separable_ and are_agreed(self.suspicion, self._wrong.total())
 
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""

@@ -16,7 +16,15 @@ from lossnoise.audit._inputs import FloatArray, as_cells
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
-COLLAPSED = "collapsed"  # setting: the losses are of a model that predicts few of the classes
+# Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
+COLLAPSED, AGREED = "collapsed", "agreed"
+REASONS = {
+    COLLAPSED: "the trained model predicts few of the classes",
+    AGREED: (
+        "the model itself gives most of the labels that look wrong by its losses, as if they "
+        "were right, or if it had learned from these rows: predictions must be of rows held out"
+    ),
+}
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 
@@ -61,8 +69,10 @@ def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) 
     """Return a summary: the figures, and what the detector and the words say."""
     separable = interval = None
     if detector is not None:
-        separable = bool(detector.separable_) and not settings.get(COLLAPSED, False)
+        separable = bool(detector.separable_) and not REASONS.keys() & settings.keys()
         interval = interval_of(detector, figures.noise_rate, separable)
+        if AGREED in settings:  # a model learns any labels
+            interval = 0.0, 1.0
     found: dict[str, Any] = {
         "n": figures.n,
         "dropped": 0,
@@ -144,12 +154,11 @@ def verdict(summary: dict[str, Any]) -> str:
     if summary["separable"]:
         interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
         return f"About {rate:.1f} % of the labels are probably wrong {interval}. {flagged}"
-    why = "they look like one population"
-    if summary["settings"].get(COLLAPSED):
-        why = "the trained model predicts few of the classes"
     few = ", as is usual with so few rows" if summary["n"] < FEW_ROWS else ""
+    known = [reason for name, reason in REASONS.items() if name in summary["settings"]]
+    why = known[0] if known else f"they look like one population{few}"
     cannot = (
-        f"Cannot tell from these losses: {why}{few}. That is no proof that the labels are right; "
+        f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong."
     )
     if not summary["num_issues"]:

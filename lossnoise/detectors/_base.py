@@ -39,7 +39,7 @@ from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._results import FitResults
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import FloatArray
-from lossnoise.detectors._settings import FitSettings, read_settings
+from lossnoise.detectors._settings import HARD_FRACTION, FitSettings, read_settings
 from lossnoise.detectors._threshold import crossing
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 
@@ -84,7 +84,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         max_iter: int = 100,
         tol: float = 1e-6,
         n_bins: int = 1000,
-        hard_fraction: float = 0.045,
+        hard_fraction: float = HARD_FRACTION,
         loss_scale: str = "cross-entropy",
         percentiles: tuple[float, float] = (0.0, 99.0),
         history_reduction: int | None = None,
@@ -273,7 +273,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         X : array-like of shape (n_samples,) or (n_samples, n_epochs)
             Losses in the form given to `fit`.
         cautious : bool, default=False
-            Whether to suppose that twice as many samples as `hard_fraction` are hard examples.
+            Whether to suppose that twice as many samples as `hard_fraction` are hard examples, or
+            as many as by default where that is 0.
 
         Returns
         -------

@@ -138,11 +138,6 @@ def _curve(grid: FloatArray, mixture: Mixture, family: Family) -> Curve:
     return Curve(grid, wrong_proba(nodes(len(grid) - 1), mixture, family))
 
 
-def with_hard_fraction(settings: FitSettings, factor: float) -> FitSettings:
-    """Return settings with another share of hard examples."""
-    return settings._replace(hard_fraction=factor * settings.hard_fraction)
-
-
 def scaling_of(sample: LossSample, settings: FitSettings, temperature: float) -> Scaling:
     """Return the scale of the losses."""
     values = sample.values

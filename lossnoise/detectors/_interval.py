@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossnoise.detectors._fit import (
-    Curve,
-    SampleFit,
-    curve_of,
-    resample,
-    with_hard_fraction,
-)
+from lossnoise.detectors._fit import Curve, SampleFit, curve_of, resample
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.detectors._settings import FitSettings
 
 BOOTSTRAP_SAMPLES = 50
 TWO_SIDED_90 = 1.6449  # of a normal distribution
-HARD_FRACTIONS = (0.0, 2.0)  # times the one in use: how many right labels are hard is not known
 
 # The shapes of the components are not known either. So much of the share that the mixture is not
 # sure about, min(P, 1 - P), may belong to the other component.
@@ -27,18 +20,14 @@ UNSURE_SHARE = 0.1
 def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     """Return a 90 % interval for the share of wrong labels.
 
-    It spans the rates that other shares of hard examples give, and a margin: 1.64 bootstrap
+    It spans the rates that no hard examples give and twice as many, or as many as usual where none
+    are supposed: how many right labels are hard is not known. And a margin: 1.64 bootstrap
     standard errors, and a part of what the mixture is not sure about. Where the losses do not
     show two populations, it begins at 0, and its end is at least what would have been noticed.
     """
     plain, settings = fit.mixture_curve, fit.settings
-    variants = [
-        plain.rate,
-        *(
-            curve_of(plain.grid, family, with_hard_fraction(settings, factor)).rate
-            for factor in HARD_FRACTIONS
-        ),
-    ]
+    others = (settings.without_hard(), settings.with_more_hard())
+    variants = [plain.rate, *(curve_of(plain.grid, family, other).rate for other in others)]
     unsure = Curve(plain.grid, np.minimum(plain.proba, 1.0 - plain.proba)).rate
     margin = TWO_SIDED_90 * _standard_error(plain.grid, family, settings) + UNSURE_SHARE * unsure
     low, high = min(variants) - margin, max(variants) + margin

@@ -13,7 +13,6 @@ from lossnoise.detectors._fit import (
     SampleFit,
     curve_of,
     mean_log_density,
-    with_hard_fraction,
 )
 from lossnoise.detectors._interval import rate_interval
 from lossnoise.detectors._mixture import Family
@@ -57,8 +56,9 @@ class FitResults:
         ----------
         precision : float in (0, 1], optional
             Expected share of wrong labels among those called wrong, at least. The lowest
-            threshold that gives it even if twice as many samples are hard examples; where there
-            is none, the lowest that gives it.
+            threshold that gives it even if twice as many samples are hard examples (with
+            ``hard_fraction=0`` as many as by default); where there is none, the lowest that
+            gives it.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least. The highest
             threshold that gives it.
@@ -93,7 +93,6 @@ class FitResults:
 
     @cached_property
     def _cautious_table(self) -> FloatArray:
-        """Return P(wrong) of all samples if twice as many of them were hard examples."""
+        """Return P(wrong) of all samples if more of them were hard examples."""
         fit = self._sample_fit
-        settings = with_hard_fraction(fit.settings, 2.0)
-        return curve_of(fit.curve.grid, self._family, settings).proba
+        return curve_of(fit.curve.grid, self._family, fit.settings.with_more_hard()).proba

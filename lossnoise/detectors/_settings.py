@@ -8,6 +8,8 @@ import numpy as np
 
 from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
 
+HARD_FRACTION = 0.045  # share of samples that are hard examples, where nothing else is said
+
 
 class FitSettings(NamedTuple):
     """The parameters of a detector, except `history_reduction`."""
@@ -18,6 +20,14 @@ class FitSettings(NamedTuple):
     hard_fraction: float
     loss_scale: str
     percentiles: tuple[float, float]
+
+    def without_hard(self) -> FitSettings:
+        """Return settings for which no right label is hard for the model."""
+        return self._replace(hard_fraction=0.0)
+
+    def with_more_hard(self) -> FitSettings:
+        """Return settings for twice as many hard examples, or as many as usual instead of none."""
+        return self._replace(hard_fraction=2.0 * self.hard_fraction or HARD_FRACTION)
 
 
 def read_settings(detector: Any) -> FitSettings:

@@ -269,7 +269,7 @@ def test_a_report_of_a_model_that_has_collapsed_cannot_tell(told):
     assert summary["separable"] is False
     assert summary["noise_rate_interval"][0] == 0.0
     assert summary["verdict"].startswith(
-        "Cannot tell from these losses: the trained model predicts few of the classes, as is "
+        "Cannot tell from these losses: the trained model predicts few of the classes. That "
     )
     predicted = np.roll(np.eye(3), 1, axis=1)[trainer.labels_]
     assert AuditReport.from_trainer(trainer, None).summary["separable"] is True
