@@ -301,10 +301,10 @@ CHOICES = {
     "md-dyr-h": ("inputs to mix", "most classes are taken for a certain other one"),
     "md-dyr-sh": ("inputs to mix", "most labels are wrong, and the task is hard"),
     "mentornet-pd": ("", "the share of wrong labels is known"),
-    "mentornet-dd": ("clean samples", "some labels were checked"),
-    "learning-to-reweight": ("clean samples", "time does not matter"),
+    "mentornet-dd": ("", "some labels were checked"),
+    "learning-to-reweight": ("", "some labels were checked, and time does not matter"),
     "joint-optimization": ("", "classes are of about equal size"),
-    "co-teaching-plus": ("twice the memory", "two networks fit"),
+    "co-teaching-plus": ("", "memory has room for two networks"),
     "d2l": ("features", "as a baseline"),
     "open-set": ("features", "inputs of none of the classes are suspected"),
 }
