@@ -415,7 +415,7 @@ class AuditReport:
         Returns
         -------
         reviewed : ReviewedLabels
-            ``labels``, in the order that they were given, and ``changes``.
+            ``labels`` and ``is_reviewed`` in the order of the labels, and ``changes``.
 
         Raises
         ------

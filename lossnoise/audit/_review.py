@@ -52,11 +52,14 @@ class ReviewedLabels(NamedTuple):
         Labels that differ from the given ones, in the order of the rows.
     num_reviewed : int
         Rows that somebody looked at, whether or not the label changed.
+    is_reviewed : ndarray of shape (n,), bool
+        Which rows those are, in the order of the labels.
     """
 
     labels: Any
     changes: list[LabelChange]
     num_reviewed: int
+    is_reviewed: NDArray[np.bool_]
 
 
 def review_files(owner: str, parameter: str, paths: PathOrPaths) -> list[ReviewFile]:
@@ -103,7 +106,9 @@ def review_labels(
         for at, label in sorted(chosen.items())
         if label != cells[at]
     ]
-    return ReviewedLabels(replace_labels(labels, given, changes), changes, len(chosen))
+    is_reviewed = np.zeros(len(cells), dtype=bool)
+    is_reviewed[list(chosen)] = True
+    return ReviewedLabels(replace_labels(labels, given, changes), changes, len(chosen), is_reviewed)
 
 
 def _check_audited(rows: Iterable[ReviewRow], audited: Container[int]) -> None:

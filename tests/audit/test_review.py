@@ -61,6 +61,27 @@ def test_what_a_person_wrote_corrects_or_confirms(report, tmp_path):
     assert again.changes == found.changes
 
 
+def test_rows_that_somebody_looked_at_are_known_for_the_next_audit(report, tmp_path):
+    found = reviewed(report, tmp_path / "a.csv", {0: "cat", 3: "dog"})
+    assert found.is_reviewed.tolist() == [True, False, False, True]
+    assert found.is_reviewed.dtype == bool
+    assert not reviewed(report, tmp_path / "a.csv", {}).is_reviewed.any()
+    rest = report.table[~found.is_reviewed[report.order]]
+    assert rest.index.tolist() == ["=1+1", 'a,"b"\nc']  # worst first
+
+
+def test_rows_left_out_of_the_audit_count_as_not_reviewed(tmp_path):
+    labels = pd.Series(["a", None, "b", "a"], index=[5, 5, 7, 8])
+    report = audit(labels, noise_proba=[0.9, 0.5, 0.1, 0.8], on_nan="drop")
+    report.to_csv(tmp_path / "all.csv")
+    first, second, third = read(tmp_path / "all.csv")
+    write(tmp_path / "anna.csv", [first | {"review": "a"}])
+    write(tmp_path / "ben.csv", [second | {"review": "b"}, third])
+    found = report.apply_review([tmp_path / "anna.csv", tmp_path / "ben.csv"])
+    assert found.is_reviewed.tolist() == [True, False, False, True]
+    assert report.table[~found.is_reviewed[report.order]].index.tolist() == [7]
+
+
 def test_the_audited_labels_are_left_alone(tmp_path):
     labels = np.array(LABELS)
     found = reviewed(audit(labels, noise_proba=[0.5] * 4), tmp_path / "a.csv", {0: "dog"})
