@@ -112,11 +112,17 @@ def _add_audit_options(audit: Parser) -> None:
     values.add_argument(
         "--pred-probs",
         metavar="COLS",
-        help="probabilities: p_cat,p_dog or 'p_*' or one array (default: pred_probs)",
+        help="p_cat,p_dog or 'p_*' or one array (default: pred_probs)",
     )
     audit.add_argument("--index", metavar="COL", help="what names the rows (default: numbers)")
     audit.add_argument("-o", dest="output", metavar="HTML", help="write a report to look at")
     audit.add_argument("--csv", metavar="CSV", help="write a table to review, worst rows first")
+    audit.add_argument(
+        "--budget",
+        type=_count,
+        metavar="N",
+        help="write the N worst rows (default: 200 to HTML, all to CSV)",
+    )
     audit.add_argument("--json", action="store_true", help="print the summary as JSON")
     audit.add_argument(
         "--max-noise", type=_share, metavar="SHARE", help="fail above this noise, as 0.05"
@@ -133,6 +139,16 @@ def _add_review_options(review: Parser) -> None:
     review.add_argument(
         "-o", dest="output", metavar="OUT", required=True, help="another file of the same kind"
     )
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"a number of rows from 1 on is needed, not {text!r}")
+    return count
 
 
 def _share(text: str) -> float:

@@ -79,6 +79,7 @@ def test_the_options_are_frozen():
         ["--index"],
         ["-o"],
         ["--csv"],
+        ["--budget"],
         ["--json"],
         ["--max-noise"],
         ["--quiet"],

@@ -161,7 +161,8 @@ def test_a_full_disk_under_stdout_is_one_line(folder):
 
 def test_one_class_is_counted_in_the_singular(folder):
     np.save("labels.npy", np.zeros(N, dtype=int))
-    nothing = {"index": None, "output": None, "csv": None, "max_noise": None, "pred_probs": None}
+    names = ("index", "output", "csv", "max_noise", "pred_probs", "budget")
+    nothing = dict.fromkeys(names)
     found = run_audit(
         "losses.npy", labels="labels.npy", losses=None, json=False, quiet=True, **nothing
     )

@@ -13,12 +13,12 @@ from lossnoise.audit._csv import ReviewFile, count_reviews
 from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.audit._files import bad_file
-from lossnoise.audit._text import printable, report_text
+from lossnoise.audit._text import expectation, printable, report_text
 from lossnoise.audit._ticker import Ticker
 
 FINE, TOO_MUCH_NOISE, BAD_INPUT, CANNOT_TELL = range(4)
 
-CARDS = 200  # of the HTML report
+CARDS = 200  # of the HTML report, where nobody says how many
 
 
 class Outcome(NamedTuple):
@@ -48,6 +48,7 @@ def run_audit(
     index: str | None,
     output: str | None,
     csv: str | None,
+    budget: int | None,
     json: bool,
     max_noise: float | None,
     quiet: bool,
@@ -64,6 +65,7 @@ def run_audit(
             raise bad_file(target, "tables and reports are not compressed: leave out the ending")
     if output is not None:
         require_extra("jinja2", "audit", "-o")  # before the work
+    limits = limits or Limits()
     found = audit_file(
         path,
         labels=labels,
@@ -71,14 +73,15 @@ def run_audit(
         pred_probs=pred_probs,
         index=index,
         ticker=Ticker(quiet=quiet),
-        limits=limits,
+        limits=limits._replace(kept=max(limits.kept, budget or 0)),
     )
     if csv is not None:
-        found.report.to_csv(csv)
+        found.report.to_csv(csv, budget=budget)
     if output is not None:
-        found.report.to_html(output, inputs=found.inputs(CARDS), budget=CARDS)
+        cards = budget or CARDS
+        found.report.to_html(output, inputs=found.inputs(cards), budget=cards)
     status, note = judge_noise(found.report.summary, max_noise)
-    text = _as_json(found.report.summary) if json else _as_text(found, path, written)
+    text = _as_json(found.report.summary) if json else _as_text(found, path, written, budget)
     return Outcome(status, text, note)
 
 
@@ -108,8 +111,10 @@ def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, 
     return TOO_MUCH_NOISE, f"too much noise: about {allowed}"
 
 
-def _as_text(found: FileAudit, path: Path, written: Iterable[Path]) -> str:
+def _as_text(found: FileAudit, path: Path, written: Iterable[Path], budget: int | None) -> str:
     parts = [report_text(found.report, printable(path.name))]
+    if budget is not None:
+        parts.append(expectation(found.report, budget))
     if found.streamed:
         kept = f"only its {len(found.report):,} worst rows were kept"
         parts.append(f"The file was read in pieces, and {kept}.")

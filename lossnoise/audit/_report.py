@@ -174,14 +174,8 @@ class AuditReport:
         ``count`` over the issues, most first); ``verdict`` in words; ``versions``; ``settings``.
         """
         rows = self._rows_known
-        found = summarise(
-            rows.given,
-            rows.losses,
-            rows.noise_proba,
-            rows.suggested,
-            self.detector,
-            self._settings,
-        )
+        columns = (rows.given, rows.losses, rows.noise_proba, rows.suggested)
+        found = summarise(*columns, self.detector, self._settings)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
 
     @cached_property
@@ -287,7 +281,9 @@ class AuditReport:
 
         return build_table(self._rows_known.columns(), self._ranking, self._rows_known.ids)
 
-    def to_csv(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def to_csv(
+        self, path: str | os.PathLike[str], *, budget: int | None = None, overwrite: bool = False
+    ) -> None:
         """Write the table as a CSV file for a person to review, whole or not at all.
 
         The index is the first column; ``review`` is empty, for the label that a person finds
@@ -299,6 +295,8 @@ class AuditReport:
         ----------
         path : str or path-like
             Where to write; a file there is replaced, unless somebody has filled in reviews.
+        budget : int, optional
+            Number of rows, worst first; by default all.
         overwrite : bool, default=False
             Whether to replace it nevertheless.
 
@@ -308,7 +306,9 @@ class AuditReport:
             The file holds reviews.
         """
         target = ReviewFile("AuditReport.to_csv", "path", Path(path))
-        header, rows = self._rows_known.ids.header, self.iter_rows()
+        if budget is not None:
+            check_int(target.owner, "budget", budget, 1)
+        header, rows = self._rows_known.ids.header, self.iter_rows(budget)
         write_issues(target, header, rows, self.fingerprint, self._names, overwrite=overwrite)
 
     def to_html(

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from lossnoise.audit._words import SPACE, percent
+
 if TYPE_CHECKING:
     from lossnoise.audit._report import AuditReport
 
@@ -47,6 +49,16 @@ def report_repr(report: AuditReport) -> str:
     more = [f"... and {rest:,} more"] if rest else []
     verdict = textwrap.fill(f"AuditReport: {report.summary['verdict']}", REPR_WIDTH)
     return "\n".join([verdict, *_align([names, *rows], left=0), *more])
+
+
+def expectation(report: AuditReport, budget: int) -> str:
+    """Return how many of the worst rows should be wrong, where the losses can tell."""
+    first = report._ranking[:budget]
+    rows = f"{len(first):,} worst {'row' if len(first) == 1 else 'rows'}"
+    if report.summary["separable"] is False:
+        return f"{rows}: these losses cannot tell how many of the labels are wrong."
+    share = percent(float(report._rows_known.noise_proba[first].mean())).replace(SPACE, " ")
+    return f"{rows}: {share} of the labels are expected to be wrong."
 
 
 def plain(value: Any, most: int = CELL) -> str:

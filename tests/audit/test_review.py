@@ -82,6 +82,13 @@ def test_rows_left_out_of_the_audit_count_as_not_reviewed(tmp_path):
     assert report.table[~found.is_reviewed[report.order]].index.tolist() == [7]
 
 
+def test_the_file_may_hold_the_worst_rows_only(report, tmp_path):
+    report.to_csv(tmp_path / "a.csv", budget=2)
+    assert [row["given_label"] for row in read(tmp_path / "a.csv")] == ["dog", "owl"]
+    with pytest.raises(ValueError, match=r"'budget' parameter of AuditReport.to_csv must be an"):
+        report.to_csv(tmp_path / "a.csv", budget=0)
+
+
 def test_the_audited_labels_are_left_alone(tmp_path):
     labels = np.array(LABELS)
     found = reviewed(audit(labels, noise_proba=[0.5] * 4), tmp_path / "a.csv", {0: "dog"})
