@@ -117,11 +117,18 @@ def _add_audit_options(audit: Parser) -> None:
     audit.add_argument("--index", metavar="COL", help="what names the rows (default: numbers)")
     audit.add_argument("-o", dest="output", metavar="HTML", help="write a report to look at")
     audit.add_argument("--csv", metavar="CSV", help="write a table to review, worst rows first")
-    audit.add_argument(
+    rows = audit.add_mutually_exclusive_group()
+    rows.add_argument(
         "--budget",
         type=_count,
         metavar="N",
         help="write the N worst rows (default: 200 to HTML, all to CSV)",
+    )
+    rows.add_argument(
+        "--precision",
+        type=_share_above_0,
+        metavar="SHARE",
+        help="write the worst rows, this share of them wrong",
     )
     audit.add_argument("--json", action="store_true", help="print the summary as JSON")
     audit.add_argument(
@@ -158,6 +165,13 @@ def _share(text: str) -> float:
         share = -1.0
     if not 0.0 <= share <= 1.0:
         raise argparse.ArgumentTypeError(f"a share between 0 and 1 is needed, not {text!r}")
+    return share
+
+
+def _share_above_0(text: str) -> float:
+    share = _share(text)
+    if not share:
+        raise argparse.ArgumentTypeError(f"a share above 0 is needed, not {text!r}")
     return share
 
 

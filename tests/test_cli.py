@@ -80,6 +80,7 @@ def test_the_options_are_frozen():
         ["-o"],
         ["--csv"],
         ["--budget"],
+        ["--precision"],
         ["--json"],
         ["--max-noise"],
         ["--quiet"],

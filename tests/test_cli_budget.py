@@ -1,4 +1,4 @@
-"""How many rows the command line writes: `--budget`, for files in memory and in pieces."""
+"""Which rows the command line writes: `--budget` and `--precision`, also in pieces."""
 
 import csv
 import json
@@ -36,6 +36,15 @@ def table(tmp_path, rows):
 @pytest.fixture
 def outputs(tmp_path):
     return tmp_path / "issues.csv", tmp_path / "audit.html"
+
+
+@pytest.fixture
+def overlapping(tmp_path):
+    """Losses of right and wrong labels, some of which are alike."""
+    rng = np.random.default_rng(0)
+    losses = np.r_[rng.normal(2.5, 0.5, WRONG), rng.gamma(1.0, 0.4, N - WRONG)]
+    np.save(tmp_path / "losses.npy", losses)
+    return tmp_path / "losses.npy"
 
 
 def written(outputs):
@@ -104,3 +113,68 @@ def test_a_budget_is_a_number_of_rows(table, capsys, budget):
     assert ended.value.code == 2
     expected = f"argument --budget: a number of rows from 1 on is needed, not {budget!r}"
     assert capsys.readouterr().err == f"lossnoise: error: {expected} (see lossnoise audit --help)\n"
+
+
+# -- a precision in place of a number ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_precision_chooses_the_rows_that_the_report_does(
+    overlapping, outputs, monkeypatch, capsys, in_pieces
+):
+    if in_pieces:
+        monkeypatch.setattr(Limits, "__new__", lambda cls: cls._make([50, 50, 50, 200]))
+    losses = np.load(overlapping)
+    cut = audit(np.zeros(N, dtype=int), losses=losses).threshold_for(precision=0.8)
+    assert 0 < cut.count < 200
+    assert run(overlapping, outputs, "--precision", "0.8") == 0
+    positions, cards = written(outputs)
+    assert len(positions) == cards == pytest.approx(cut.count, abs=2 * in_pieces)  # of a histogram
+    out, err = capsys.readouterr()
+    share = re.search(r" worst rows: (\S+) % of the labels are expected to be wrong.\n", out)[1]
+    assert float(share) >= 80.0
+    assert err == ""
+
+
+def test_a_precision_that_cannot_be_met_writes_nothing_and_says_so(overlapping, outputs, capsys):
+    assert run(overlapping, outputs, "--precision", "1") == 0
+    assert not any(path.exists() for path in outputs)
+    out, err = capsys.readouterr()
+    assert "wrote" not in out
+    assert err == (
+        "lossnoise: warning: No rows are so likely wrong that --precision 1 is met, and nothing "
+        "was written: ask for less, or for the worst rows by --budget N.\n"
+    )
+
+
+def test_of_a_file_in_pieces_more_rows_than_were_kept_may_be_as_precise(
+    table, outputs, monkeypatch, capsys
+):
+    monkeypatch.setattr(Limits, "__new__", lambda cls: cls._make([50, 50, 50, 20]))
+    assert run(table, outputs, "--precision", "0.9") == 0
+    assert len(written(outputs)[0]) == 20
+    assert capsys.readouterr().err == (
+        "lossnoise: warning: All 20 rows that were kept meet --precision 0.9, and others may: "
+        "--budget N keeps as many as it says.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision=0"], "argument --precision: a share above 0 is needed, not '0'"),
+        (
+            ["--precision=90"],
+            "argument --precision: a share between 0 and 1 is needed, not '90'",
+        ),
+        (
+            ["--precision=0.9", "--budget=5"],
+            "argument --budget: not allowed with argument --precision",
+        ),
+    ],
+)
+def test_a_precision_is_a_share_and_no_budget_beside_it(table, capsys, options, message):
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", str(table), *options])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"lossnoise: error: {message} (see lossnoise audit --help)\n"

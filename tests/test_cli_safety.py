@@ -161,9 +161,8 @@ def test_a_full_disk_under_stdout_is_one_line(folder):
 
 def test_one_class_is_counted_in_the_singular(folder):
     np.save("labels.npy", np.zeros(N, dtype=int))
-    names = ("index", "output", "csv", "max_noise", "pred_probs", "budget")
-    nothing = dict.fromkeys(names)
+    nothing = ("index", "output", "csv", "max_noise", "pred_probs", "losses", "budget", "precision")
     found = run_audit(
-        "losses.npy", labels="labels.npy", losses=None, json=False, quiet=True, **nothing
+        "losses.npy", labels="labels.npy", json=False, quiet=True, **dict.fromkeys(nothing)
     )
     assert found.text.startswith("losses.npy: 100 rows, 1 class\n")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossnoise._validation import require_extra
+from lossnoise._warnings import warn
 from lossnoise.audit._csv import ReviewFile, count_reviews
 from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._text import expectation, printable, report_text
 from lossnoise.audit._ticker import Ticker
+from lossnoise.exceptions import UnattainableThresholdWarning
 
 FINE, TOO_MUCH_NOISE, BAD_INPUT, CANNOT_TELL = range(4)
 
@@ -49,6 +52,7 @@ def run_audit(
     output: str | None,
     csv: str | None,
     budget: int | None,
+    precision: float | None,
     json: bool,
     max_noise: float | None,
     quiet: bool,
@@ -56,15 +60,8 @@ def run_audit(
 ) -> Outcome:
     """Run ``lossnoise audit``; the parameters are its options."""
     path = Path(file)
-    written = [Path(target) for target in (csv, output) if target is not None]
     others = (Path(name) for name in (labels, losses, pred_probs, index) if name is not None)
-    _check_outputs([path, *others], written)
-    for target in written:
-        _check_reviews(target)
-        if target.suffix.lower() == ".gz":
-            raise bad_file(target, "tables and reports are not compressed: leave out the ending")
-    if output is not None:
-        require_extra("jinja2", "audit", "-o")  # before the work
+    _check_results([path, *others], csv, output)
     limits = limits or Limits()
     found = audit_file(
         path,
@@ -75,13 +72,10 @@ def run_audit(
         ticker=Ticker(quiet=quiet),
         limits=limits._replace(kept=max(limits.kept, budget or 0)),
     )
-    if csv is not None:
-        found.report.to_csv(csv, budget=budget)
-    if output is not None:
-        cards = budget or CARDS
-        found.report.to_html(output, inputs=found.inputs(cards), budget=cards)
+    rows = budget if precision is None else count_precise(found, precision)
+    written = [] if rows == 0 else _write(found, csv, output, rows)
     status, note = judge_noise(found.report.summary, max_noise)
-    text = _as_json(found.report.summary) if json else _as_text(found, path, written, budget)
+    text = _as_json(found.report.summary) if json else _as_text(found, path, written, rows)
     return Outcome(status, text, note)
 
 
@@ -111,10 +105,36 @@ def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, 
     return TOO_MUCH_NOISE, f"too much noise: about {allowed}"
 
 
-def _as_text(found: FileAudit, path: Path, written: Iterable[Path], budget: int | None) -> str:
+def count_precise(found: FileAudit, precision: float) -> int:
+    """Return how many of the worst rows are as precise; warn where none are, or more may be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnattainableThresholdWarning)  # it speaks of Python
+        count = found.report.threshold_for(precision=precision).count
+    if not count:
+        why = f"No rows are so likely wrong that --precision {precision:g} is met"
+        advice = "ask for less, or for the worst rows by --budget N"
+        warn(f"{why}, and nothing was written: {advice}.", UnattainableThresholdWarning)
+    elif found.streamed and count == len(found.report):
+        why = f"All {count:,} rows that were kept meet --precision {precision:g}"
+        advice = "--budget N keeps as many as it says"
+        warn(f"{why}, and others may: {advice}.", UnattainableThresholdWarning)
+    return count
+
+
+def _write(found: FileAudit, csv: str | None, output: str | None, rows: int | None) -> list[str]:
+    """Write the table and the page that were asked for, and return their names."""
+    if csv is not None:
+        found.report.to_csv(csv, budget=rows)
+    if output is not None:
+        cards = rows or CARDS
+        found.report.to_html(output, inputs=found.inputs(cards), budget=cards)
+    return [target for target in (csv, output) if target is not None]
+
+
+def _as_text(found: FileAudit, path: Path, written: Iterable[str], rows: int | None) -> str:
     parts = [report_text(found.report, printable(path.name))]
-    if budget is not None:
-        parts.append(expectation(found.report, budget))
+    if rows:
+        parts.append(expectation(found.report, rows))
     if found.streamed:
         kept = f"only its {len(found.report):,} worst rows were kept"
         parts.append(f"The file was read in pieces, and {kept}.")
@@ -134,6 +154,18 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(entry) for entry in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_results(read: list[Path], csv: str | None, output: str | None) -> None:
+    """Refuse, before the work, a table or a page that could not be written."""
+    written = [Path(target) for target in (csv, output) if target is not None]
+    _check_outputs(read, written)
+    for target in written:
+        _check_reviews(target)
+        if target.suffix.lower() == ".gz":
+            raise bad_file(target, "tables and reports are not compressed: leave out the ending")
+    if output is not None:
+        require_extra("jinja2", "audit", "-o")
 
 
 def _check_outputs(read: list[Path], written: list[Path]) -> None:
