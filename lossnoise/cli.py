@@ -24,8 +24,8 @@ losses or the predicted probabilities of a model that did not memorise them."""
 AUDIT_MORE = """\
 An NPY file holds losses; its labels are another one: --labels labels.npy. A
 file with losses alone (and row names: --index) is audited without labels.
-Exit status: 0 fine, 1 more noise than --max-noise, 2 bad input, 3 --max-noise
-was asked and the losses cannot tell."""
+Exit status: 0 fine, 1 an estimate above --max-noise (whatever its interval),
+2 bad input, 3 --max-noise was asked and the losses cannot tell."""
 REVIEW = """\
 Write FILE again with its labels corrected: by the column `review` of what
 `lossnoise audit --csv` wrote, and a person filled in. Nothing else changes.
@@ -128,11 +128,11 @@ def _add_audit_options(audit: Parser) -> None:
         "--precision",
         type=_share_above_0,
         metavar="SHARE",
-        help="write the worst rows, this share of them wrong",
+        help="write the worst rows, at least this share wrong",
     )
     audit.add_argument("--json", action="store_true", help="print the summary as JSON")
     audit.add_argument(
-        "--max-noise", type=_share, metavar="SHARE", help="fail above this noise, as 0.05"
+        "--max-noise", type=_share, metavar="SHARE", help="fail if the estimate is above, as 0.05"
     )
     audit.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
 

@@ -93,7 +93,7 @@ def run_review(reviews: list[str], *, labels: str, column: str | None, output: s
 
 
 def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, str]:
-    """Return the exit status that noise gives, and why."""
+    """Return the exit status that the estimated noise gives, whatever its interval, and why."""
     if max_noise is None:
         return FINE, ""
     if summary["separable"] is False:
@@ -101,8 +101,11 @@ def judge_noise(summary: dict[str, Any], max_noise: float | None) -> tuple[int, 
     rate = summary["noise_rate"]
     if rate <= max_noise:
         return FINE, ""
-    allowed = f"{100.0 * rate:.3g} % of the labels are wrong, {100.0 * max_noise:.3g} % are allowed"
-    return TOO_MUCH_NOISE, f"too much noise: about {allowed}"
+    low, high = (100.0 * end for end in summary["noise_rate_interval"])
+    found = f"about {100.0 * rate:.3g} % of the labels are wrong"
+    interval = f"(90 % interval: {low:.3g} to {high:.3g} %)"
+    allowed = f"{100.0 * max_noise:.3g} % are allowed"
+    return TOO_MUCH_NOISE, f"too much noise: {found} {interval}, {allowed}"
 
 
 def count_precise(found: FileAudit, precision: float) -> int:
