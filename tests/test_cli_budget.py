@@ -66,6 +66,19 @@ def test_without_a_budget_the_table_has_all_rows_and_the_page_200(table, outputs
     assert (len(positions), cards) == (N, 200)
 
 
+def test_the_page_of_a_file_in_pieces_says_how_to_see_all_flagged_rows(table, outputs, monkeypatch):
+    monkeypatch.setattr(Limits, "__new__", lambda cls: cls._make([50, 50, 50, 20]))
+    assert run(table, outputs) == 0
+    found = re.search(
+        r"(\d+) flagged rows are not.* --budget (\d+)<", outputs[1].read_text("utf-8")
+    )
+    missing, budget = map(int, found.groups())
+    assert missing == budget - 20
+    assert run(table, outputs, "--budget", str(budget)) == 0
+    assert written(outputs)[1] == budget
+    assert "not on this page" not in outputs[1].read_text("utf-8")
+
+
 @pytest.mark.parametrize("budget", [1, 30, 10 * N])
 def test_the_worst_rows_are_in_the_table_and_on_the_page(table, rows, outputs, budget, capsys):
     assert run(table, outputs, "--budget", str(budget)) == 0

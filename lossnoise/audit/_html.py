@@ -83,6 +83,7 @@ def render_report(report: AuditReport, inputs: Any, *, budget: int, title: str) 
         _facts(report),
         title=title,
         cards=cards,
+        num_missing=max(0, report.summary["num_issues"] - len(rows)),
         tiles=tiles(report.summary, sum(row.p_noisy for row in rows) / len(rows), len(rows)),
         wall=choose_wall(cards),
         conflicts=_show_conflicts(report, data),

@@ -151,6 +151,16 @@ def test_rows_that_were_left_out_are_said(page_of):
     assert "second" not in page.text
 
 
+def test_flagged_rows_that_are_not_on_the_page_are_said(told, page_of):
+    count = told.summary["num_issues"]
+    all_of_them = f"to_html(..., budget={count}) or lossnoise audit --budget {count} shows all"
+    few, most = page_of(told, budget=10).text, page_of(told, budget=count - 1).text
+    assert f"{count - 10} flagged rows are not on this page: {all_of_them} of them." in few
+    assert f"1 flagged row is not on this page: {all_of_them} of them." in most
+    for budget in (count, 200):
+        assert "not on this page" not in page_of(told, budget=budget).text
+
+
 def test_without_suggestions_there_is_no_matrix(page_of):
     page = page_of(audit(list("abab"), noise_proba=[0.9, 0.1, 0.8, 0.2]))
     assert page.all("table", "matrix") == page.all("section", "wall") == []
