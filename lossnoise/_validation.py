@@ -29,12 +29,12 @@ def invalid_parameter(
     )
 
 
-def nearest_name(value: object, names: Collection[str]) -> str:
+def nearest_name(value: object, names: Collection[str], likeness: float = 0.6) -> str:
     """Return advice for a name that is nearly one of `names`, or nothing."""
     if not isinstance(value, str):
         return ""
     spelled = {_loosely(name): name for name in names}
-    close = get_close_matches(_loosely(value), spelled, n=1)
+    close = get_close_matches(_loosely(value), spelled, n=1, cutoff=likeness)
     return f"the nearest is {spelled[close[0]]!r}" if close else ""
 
 

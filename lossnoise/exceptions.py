@@ -18,6 +18,7 @@ __all__ = [
     "LossScaleWarning",
     "MissingExtraError",
     "ModelOutputWarning",
+    "NewLabelWarning",
     "NoSeparableNoiseWarning",
     "NonFiniteLossError",
     "NonFiniteLossWarning",
@@ -99,6 +100,10 @@ class ScheduleWarning(LossNoiseWarning):
 
 class InterruptedWarning(LossNoiseWarning):
     """A run was ended from the keyboard."""
+
+
+class NewLabelWarning(LossNoiseWarning):
+    """A review names a new label that is nearly one of the others."""
 
 
 class ModelOutputWarning(LossNoiseWarning):

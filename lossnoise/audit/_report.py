@@ -349,9 +349,8 @@ class AuditReport:
         require_extra("jinja2", "audit", owner)
         from lossnoise.audit._html import render_report
 
-        page = render_report(
-            self, inputs, budget=check_int(owner, "budget", budget, 1), title=title
-        )
+        check_int(owner, "budget", budget, 1)
+        page = render_report(self, inputs, budget=budget, title=title)
         with atomic_open(os.path.realpath(path), encoding="utf-8") as file:
             file.write(page)
 
@@ -410,7 +409,8 @@ class AuditReport:
             The edited file; also as a spreadsheet saved it, with another separator. Several where
             people shared the rows: what two of them looked at must be the same label for both.
         allow_new : bool, default=False
-            Whether a review may name a label that did not occur, where labels are strings.
+            Whether a review may name a label that did not occur, where labels are strings. One
+            that is nearly another, as by a typing error, is warned of (`NewLabelWarning`).
 
         Returns
         -------

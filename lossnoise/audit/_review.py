@@ -15,8 +15,13 @@ from lossnoise._labels import as_list, object_array, one_dimensional
 from lossnoise._names import loosely, number_of
 from lossnoise._pandas import is_pandas
 from lossnoise._validation import invalid_data, nearest_name
+from lossnoise._warnings import warn
 from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_review, writable
 from lossnoise.audit._inputs import as_cells
+from lossnoise.exceptions import NewLabelWarning
+
+# Of a new label and another: a letter more, less or, of four, another one. "cat" and "rat" differ.
+NEARLY = 0.75
 
 PathOrPaths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
@@ -152,6 +157,7 @@ class LabelTexts:
         self._exact: dict[str, set[Any]] = {}
         self._loose: dict[Any, set[Any]] = {}
         self._allow_new = allow_new
+        self._new: set[str] = set()
         for label in {*known, *names}:
             for text in map(writable, {str(as_text(label)), names.get(label, str(label))}):
                 self._exact.setdefault(text, set()).add(label)
@@ -186,10 +192,20 @@ class LabelTexts:
             got = f"{row.review!r} in {row.place}, which fits {len(found)} labels"
             raise row.file.refuse("a review of labels that differ as text", got)
         if self._allow_new:
-            return row.review.strip()
+            return self._new_label(row)
         advice = nearest_name(row.review, self._exact) or f"labels are {_some(self._exact)}"
         got = f"{row.review!r} in {row.place}"
         raise row.file.refuse("a review with labels that occur", got, advice)
+
+    def _new_label(self, row: ReviewRow) -> str:
+        """Return a label that did not occur; warn, once, of one that may be a typing error."""
+        label = row.review.strip()
+        is_told = label in self._new or number_of(label) is not None  # all numbers are alike
+        if not is_told and (near := nearest_name(label, self._exact, NEARLY)):
+            new = f"A review names the new label {label!r} ({row.place})"
+            warn(f"{new}: {near}. Write that if it was meant.", NewLabelWarning)
+        self._new.add(label)
+        return label
 
 
 def replace_labels(labels: Any, given: np.ndarray, changes: list[LabelChange]) -> Any:

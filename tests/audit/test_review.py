@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lossnoise import audit
 from lossnoise.audit._csv import harmless, restore
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, NewLabelWarning
 
 DAY = str(pd.Series(pd.to_datetime(["2024-05-02"])).to_numpy()[0])  # as the file has it
 LABELS = ["cat", "dog", "cat", "owl"]
@@ -210,6 +210,22 @@ def test_new_labels_are_typing_errors_unless_allowed(report, tmp_path):
     write(tmp_path / "b.csv", rows)
     with pytest.raises(InvalidDataError, match="labels are '1', '2'"):
         numbers.apply_review(tmp_path / "b.csv", allow_new=True)
+
+
+def test_a_new_label_that_is_nearly_another_is_warned_of_once(tmp_path):
+    report = audit(["standard", "cat", "cat", "7"], noise_proba=[0.1, 0.9, 0.8, 0.7])
+    report.to_csv(tmp_path / "a.csv")
+    rows = read(tmp_path / "a.csv")
+    for row, label in zip(rows, ["standrad", " standrad ", "rat", "12"], strict=True):
+        row["review"] = label
+    write(tmp_path / "a.csv", rows)
+    with pytest.warns(NewLabelWarning) as caught:
+        found = report.apply_review(tmp_path / "a.csv", allow_new=True)
+    assert [str(one.message) for one in caught] == [
+        "A review names the new label 'standrad' (line 2 of a.csv): the nearest is 'standard'. "
+        "Write that if it was meant."
+    ]
+    assert found.labels.tolist() == ["12", "standrad", "standrad", "rat"]
 
 
 def test_a_review_that_contradicts_itself_is_refused(report, tmp_path):

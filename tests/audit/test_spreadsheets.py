@@ -85,6 +85,7 @@ def test_a_given_label_that_is_no_label_any_more_tells_nothing(tmp_path):
     assert done.num_changed == 1
 
 
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NewLabelWarning")  # 1_2 is nearly 12
 @pytest.mark.parametrize(
     ("review", "expected"),
     [("1_2", "1_2"), (SEVEN, SEVEN), ("007", "007"), ("1e0", "1e0"), ("7.0", "7"), ("12", "12")],
