@@ -252,10 +252,8 @@ def by_noise(name: str, show: Callable[[dict[str, Any]], str]) -> str:
     for cell in result(name)["cells"]:
         shown.setdefault(cell["correction"], {})[cell["noise_name"]] = show(cell)
     noises = [noise for noise in NOISE_NAMES if any(mine.get(noise) for mine in shown.values())]
-    rows = [
-        [f"`{correction}`", *(mine.get(noise, "") for noise in noises)]
-        for correction, mine in shown.items()
-    ]
+    names = [c for c in CHOICES if c in shown] + [c for c in shown if c not in CHOICES]
+    rows = [[f"`{name}`", *(shown[name].get(noise, "") for noise in noises)] for name in names]
     return markdown(["", *(NOISE_NAMES[noise] for noise in noises)], rows)
 
 
