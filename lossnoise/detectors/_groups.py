@@ -20,9 +20,10 @@ from lossnoise.detectors._fit import (
     separability_of,
 )
 from lossnoise.detectors._grid import nodes
-from lossnoise.detectors._mixture import Family, fit_weights, wrong_proba
+from lossnoise.detectors._input import MIN_SAMPLES
+from lossnoise.detectors._mixture import Family, Mixture, fit_weights, wrong_proba
 from lossnoise.detectors._sample import LossSample
-from lossnoise.detectors._scaling import Scaling
+from lossnoise.detectors._scaling import FloatArray, Scaling
 from lossnoise.detectors._settings import FitSettings
 from lossnoise.detectors._threshold import crossing
 
@@ -31,8 +32,11 @@ from lossnoise.detectors._threshold import crossing
 SHRINKAGE = 100.0
 
 # A gain in log-likelihood by components of its own that says that a group's losses are of another
-# kind than those of all samples, as those of a class that the model finds hard.
+# kind than those of all samples, as those of a class that the model finds hard. It is a gain over
+# the components of all samples with the weights that suit the group best: labels that are all
+# wrong are no other kind of losses, only more of one.
 OTHER_KIND = 12.0
+NO_PRIOR = 1e-6  # samples; with none at all a component without weight would be 0 / 0
 
 
 def read_groups(owner: str, groups: Any, X: Any, n: int) -> NDArray[Any]:
@@ -58,23 +62,47 @@ def fit_groups(
     not show two populations, these may divide right labels, and the lower of both curves counts.
     """
     names, codes = encode_labels(groups)
-    grid_nodes = nodes(settings.n_bins)
     parts: dict[Hashable, Part] = {}
     for code, name in enumerate(as_list(names)):
         sample = LossSample.of_losses(losses[codes == code])
-        grid = sample.on_grid(pooled.scaling, settings.n_bins)
-        shared = fit_weights(grid_nodes, grid, pooled.result.mixture, family, prior=SHRINKAGE)
-        own = fit_grid(grid, family, settings)
-        proba = wrong_proba(grid_nodes, shared.mixture, family)
-        if sample.size * (own.log_likelihood - shared.log_likelihood) > OTHER_KIND:
-            alone = wrong_proba(grid_nodes, own.mixture, family)
-            told = separability_of(sample, settings).separable
-            if pooled.probabilities:
-                told = told and are_contradicted(Curve(grid, alone), pooled.scaling)
-            proba = alone if told else np.minimum(alone, proba)
-        curve = Curve(grid, proba if pooled.separability.separable else np.zeros_like(proba))
+        curve = _curve_of_group(sample, pooled, family, settings)
         parts[name] = Part(sample.values, sample.weights, sample.lows, curve)
     return parts
+
+
+def _curve_of_group(
+    sample: LossSample, pooled: SampleFit, family: Family, settings: FitSettings
+) -> Curve:
+    grid, grid_nodes = sample.on_grid(pooled.scaling, settings.n_bins), nodes(settings.n_bins)
+    shared = fit_weights(grid_nodes, grid, pooled.result.mixture, family, prior=SHRINKAGE)
+    proba = wrong_proba(grid_nodes, shared.mixture, family)
+    own = _own_components(grid, pooled, family, settings)
+    if own is not None:
+        alone = wrong_proba(grid_nodes, own, family)
+        told = separability_of(sample, settings).separable
+        if pooled.probabilities:
+            told = told and are_contradicted(Curve(grid, alone), pooled.scaling)
+        proba = alone if told else np.minimum(alone, proba)
+    return Curve(grid, proba if pooled.separability.separable else np.zeros_like(proba))
+
+
+def _own_components(
+    grid: FloatArray, pooled: SampleFit, family: Family, settings: FitSettings
+) -> Mixture | None:
+    """Return a mixture of a group's own; None where its losses are of the kind of all samples.
+
+    Of fewer losses than a detector can be fitted to, nothing of their own is known: two spikes on
+    those that happen to be nearly equal would fit them better than any components do.
+    """
+    size = grid.sum()
+    if size < MIN_SAMPLES:
+        return None
+    shared = fit_weights(
+        nodes(settings.n_bins), grid, pooled.result.mixture, family, prior=NO_PRIOR
+    )
+    own = fit_grid(grid, family, settings)
+    gain = size * (own.log_likelihood - shared.log_likelihood)
+    return own.mixture if gain > OTHER_KIND else None
 
 
 def codes_of(owner: str, groups: NDArray[Any], parts: dict[Hashable, Part]) -> NDArray[np.intp]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossnoise import BetaMixtureNoiseDetector
+from lossnoise import BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector
 from lossnoise.exceptions import InvalidDataError
 
 
@@ -105,6 +105,29 @@ def test_a_hard_class_is_not_taken_for_wrong_more_often_than_without_groups(mean
         assert proba[rare].mean() == pytest.approx(rate, abs=0.05)
         assert np.square(proba - wrong)[rare].mean() < np.square(plain - wrong)[rare].mean() + 0.01
         assert (proba[rare & wrong] > 0.5).mean() >= 0.5
+
+
+@pytest.mark.parametrize("size", [3, 6, 9, 10, 30, 300])
+@pytest.mark.parametrize("make", [BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector])
+def test_a_group_whose_labels_are_all_wrong_is_called_wrong(make, size):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        losses = np.concatenate([rng.gamma(1, 0.2, 2700), rng.normal(5, 1, 300 + size)])
+        groups = np.arange(len(losses)) >= 3000
+        detector = make().fit(losses, groups=groups)
+        plain = make().fit(losses).predict(losses)[groups]
+        assert plain.mean() > 0.8
+        assert detector.predict(losses, groups=groups)[groups].mean() >= plain.mean() - 0.02
+
+
+@pytest.mark.parametrize("size", [3, 6, 9])
+def test_few_losses_that_are_nearly_equal_are_no_kind_of_their_own(size):
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(1, 0.2, 2700), rng.normal(5, 1, 300), np.full(size, 4.8)])
+    losses[-1] += 0.1
+    groups = np.arange(len(losses)) >= 3000
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    assert detector.predict(losses, groups=groups)[groups].all()
 
 
 @pytest.mark.parametrize(
