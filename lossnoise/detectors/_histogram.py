@@ -16,15 +16,16 @@ SHIFT = 16  # of the 32 bits of a float32, sign, exponent and 7 leading mantissa
 NUM_BINS = 1 << (32 - SHIFT)
 MOST = 1 << 47  # samples that a bin may hold: the sum of all bins stays an int64
 NEGATIVE = NUM_BINS // 2  # the sign bit
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = 3.4e38  # losses beyond it count as it: within the last bins, and a step inside float32
+ULP = np.float32(2.0**-23)  # at least one step down to the next float32, and at most two
 
 
 class LossHistogram:
     """Counts of losses in 65,536 fixed bins of relative width 2^-7 or less.
 
     A bin holds the losses that share sign, exponent and the 7 leading bits of the mantissa of
-    their float32 value, so that every range of losses is covered with the same relative
-    precision and no range is needed beforehand. Histograms filled in any order, in any
+    their value as a float32, rounded down, so that every range of losses is covered with the same
+    relative precision and no range is needed beforehand. Histograms filled in any order, in any
     division of the losses over processes, add up to exactly the same counts.
 
     Attributes
@@ -131,8 +132,11 @@ class LossHistogram:
         Returns
         -------
         edges : ndarray of shape (n_bins,), float64
+            The least float32 that the bin takes: losses from there on are in it, or above it.
         """
-        return _edges(_ascending(np.flatnonzero(self.counts)))[0]
+        low = _edges(_ascending(np.flatnonzero(self.counts)))[0]
+        inside = np.nextafter(low.astype(np.float32), np.float32(0.0))  # of those below 0
+        return np.where(low < 0.0, inside, low)
 
     def copy(self) -> LossHistogram:
         """Return a histogram with the same counts.
@@ -239,6 +243,19 @@ def _keys(losses: NDArray[Any], start: int) -> NDArray[np.int64]:
     if not finite.all():
         row = start + int(np.flatnonzero(~finite)[0])
         raise invalid_data(OWNER, "losses", "finite", f"{losses[row - start]} in row {row}")
+    return keys_of(losses if np.can_cast(losses.dtype, np.float32) else _rounded_down(losses))
+
+
+def _rounded_down(losses: NDArray[Any]) -> NDArray[np.float32]:
+    """Return losses as float32: the nearest one may lie beyond the edge of their bin."""
+    bounded = np.clip(losses, -LARGEST, LARGEST)
+    nearest: NDArray[np.float32] = bounded.astype(np.float32)
+    nearest -= np.abs(nearest) * ULP * (nearest > bounded)
+    return nearest
+
+
+def keys_of(losses: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the bin of the float32 that is nearest to each loss."""
     if losses.dtype.itemsize > 4:
         losses = np.clip(losses, -LARGEST, LARGEST)
     bounded = losses.astype(np.float32) + np.float32(0.0)  # makes -0.0 the 0.0 that it equals

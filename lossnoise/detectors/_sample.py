@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossnoise.detectors._grid import bin_losses
-from lossnoise.detectors._histogram import LossHistogram
+from lossnoise.detectors._histogram import NUM_BINS, LossHistogram, keys_of
 from lossnoise.detectors._scaling import FloatArray, Scaling
 
 # Up to so many losses, order statistics use each of them, and beyond it bins of relative width
@@ -30,7 +30,8 @@ class LossSample(NamedTuple):
         The same losses and counts where they are few, else the middles of bins and how many they
         hold, ascending.
     lows : ndarray of shape (m,), float64
-        The lower end of each bin; the losses themselves where they are few.
+        The lowest loss in each bin, or its lower edge where only counts came; the losses
+        themselves where they are few.
     """
 
     losses: NDArray[Any]
@@ -45,18 +46,14 @@ class LossSample(NamedTuple):
         if len(losses) <= EXACT:
             values = np.sort(losses).astype(np.float64, copy=False)  # in their type: less to move
             return cls(losses, None, values, np.ones(len(values)), values)
-        low = float(losses.min())
-        histogram = LossHistogram()
-        for start in range(0, len(losses), CHUNK):  # bins are narrow near 0: begin there
-            histogram.fill(np.subtract(losses[start : start + CHUNK], low, dtype=np.float64))
-        values, lows, counts = bin_edges(histogram)
-        return cls(losses, None, values + low, counts, lows + low)
+        return cls(losses, None, *count_losses(losses))
 
     @classmethod
     def of_histogram(cls, histogram: LossHistogram) -> LossSample:
         """Take counted losses: each counts as the middle of its bin."""
-        values, lows, counts = bin_edges(histogram)
-        return cls(values, counts, values, counts, lows)
+        values, held = histogram.bins()
+        counts = held.astype(np.float64)
+        return cls(values, counts, values, counts, histogram.lower_edges())
 
     @property
     def size(self) -> int:
@@ -78,7 +75,19 @@ class LossSample(NamedTuple):
         return bin_losses(self.losses, self.counts, scaling, n_bins)
 
 
-def bin_edges(histogram: LossHistogram) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return middle, lower end and count of each occupied bin, ascending."""
+def count_losses(losses: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return middle, number and lowest of the losses in each bin, ascending.
+
+    The bins begin at the lowest loss of all, where they are narrow. The edge of a bin would be
+    rounded when that is added to it, and none of the losses in it might reach it.
+    """
+    histogram, origin = LossHistogram(), float(losses.min())
+    lows = np.full(NUM_BINS, np.inf, losses.dtype)  # in their type: numpy is slow with another
+    for start in range(0, len(losses), CHUNK):
+        part = losses[start : start + CHUNK]
+        keys = keys_of(np.subtract(part, origin, dtype=np.float64))
+        histogram.counts += np.bincount(keys, minlength=NUM_BINS)
+        np.minimum.at(lows, keys, part)
     values, counts = histogram.bins()
-    return values, histogram.lower_edges(), counts.astype(np.float64)
+    held = lows[np.flatnonzero(histogram.counts)]
+    return values + origin, counts.astype(np.float64), held.astype(np.float64)

@@ -68,6 +68,18 @@ def test_bins_hold_every_loss_to_their_relative_width(losses):
     np.testing.assert_allclose(np.repeat(values, counts), expected, rtol=2**-7, atol=1e-37)
 
 
+edges = LossHistogram().fill(np.array([*np.geomspace(1e-6, 1e6, 50), 1.0, 4.0])).lower_edges()
+beside = np.concatenate([edges, np.nextafter(edges, 0.0), np.nextafter(edges, np.inf)])
+near_edges = st.sampled_from([*beside, *-beside, *edges * (1.0 - 1e-8), 0.0])
+
+
+@given(arrays(np.float64, st.integers(1, 50), elements=near_edges))
+def test_losses_lie_above_the_lower_edges_of_their_bins(losses):
+    histogram = LossHistogram().fill(losses)
+    above = [(losses >= edge).sum() for edge in histogram.lower_edges()]
+    np.testing.assert_array_equal(above, histogram.bins()[1][::-1].cumsum()[::-1])
+
+
 @given(vectors)
 def test_a_dict_brings_the_histogram_back_through_json(losses):
     histogram = LossHistogram().fill(losses)

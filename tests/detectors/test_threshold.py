@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossnoise import BetaMixtureNoiseDetector
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.exceptions import (
     InvalidParameterError,
     NoSeparableNoiseWarning,
@@ -132,6 +132,35 @@ def test_many_losses_are_cut_between_bins():
     cut = BetaMixtureNoiseDetector().fit(losses).threshold_for(budget=1000)
     assert 500 <= cut.count <= 1000
     assert (cut.threshold <= losses).sum() == cut.count
+
+
+NEEDS = [{"recall": share} for share in (0.1, 0.3, 0.5, 0.7, 0.9)] + [{"budget": 30_000}]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("lowest", [0.05, 0.3, 0.93])
+def test_many_losses_reach_a_cut_among_equal_ones(dtype, lowest):
+    """The lowest loss is subtracted before they are counted, which rounds."""
+    rng = np.random.default_rng(0)
+    tops = rng.choice([1.0, 1.125, 1.25, 1.375, 1.5], 25_000)  # where bins begin
+    losses = np.concatenate([np.zeros(100_000), rng.uniform(0.0, 0.1, 20_000).round(2), tops])
+    losses = (lowest + losses).round(4).astype(dtype)
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    for need in NEEDS:
+        cut = detector.threshold_for(**need)
+        assert cut.count == (losses >= cut.threshold).sum() > 0
+
+
+@pytest.mark.parametrize("number", [4.0 - 1e-8, 2**25 - 1, 2**40 - 1, -4.0, -(4.0 - 1e-8)])
+def test_counted_losses_reach_a_cut(number):
+    """float32 has 4 and 2^25, where bins begin, but not the numbers just below them."""
+    right = number - np.random.default_rng(0).gamma(1.0, 0.2, 800).clip(0.0, 1.5) - 1.5
+    losses = np.append(right, np.full(200, number))
+    losses = losses if number < 5.0 else np.repeat([0, number], [800, 200])
+    histogram = LossHistogram().fill(losses)
+    detector = BetaMixtureNoiseDetector(loss_scale="any").fit_histogram(histogram)
+    cut = detector.threshold_for(recall=0.9)
+    assert cut.count == (losses >= cut.threshold).sum() == 200
 
 
 @pytest.mark.parametrize(
