@@ -24,6 +24,10 @@ MIN_SAMPLES = 10
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 ROW_SUM_TOLERANCE = 1e-3
 
+# How far below 0 rounding may put the cross-entropy of a certain prediction: -log(p + 1e-12) is,
+# and so is -log of a sum of probabilities that comes out above 1.
+ROUNDING = 1e-6
+
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
 FEWEST_BINS = 16  # over most losses, to tell them apart
 
@@ -40,7 +44,8 @@ def read_losses(
     """Return one loss a sample.
 
     A vector of floats is returned as it is: it may be a memory-mapped file of any size. A history
-    goes through scikit-learn's validation and comes back as the mean of its `last` columns.
+    goes through scikit-learn's validation and comes back as the mean of its `last` columns. Where
+    losses are `nonnegative`, those that rounding put below 0 become 0, in a copy.
     """
     owner = type(detector).__name__
     if isinstance(X, LossHistogram):
@@ -69,8 +74,8 @@ def read_losses(
         losses = table
     _check_finite(owner, losses)
     losses = reduce_history(losses, last)
-    if nonnegative and len(losses):
-        _check_nonnegative(owner, losses)
+    if nonnegative:
+        losses = _cross_entropies(owner, losses)
     if reset and getattr(table, "ndim", 2) == 1:
         remember_vector(detector)
     return losses
@@ -152,14 +157,16 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
     raise invalid_data(owner, "X", "finite losses", count, advice)
 
 
-def _check_nonnegative(owner: str, losses: NDArray[Any]) -> None:
-    lowest = losses.min()
-    if lowest < 0.0:
+def _cross_entropies(owner: str, losses: NDArray[Any]) -> NDArray[Any]:
+    """Return losses with 0 for those that rounding put below it, or say that they are no such."""
+    lowest = losses.min(initial=0.0)
+    if lowest < -ROUNDING:
         raise InvalidDataError(
             f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "
             f"losses, which are at least 0. Got {lowest:.6g} instead: a log-probability needs a "
             "minus sign, and only for another loss, where higher is worse, use loss_scale='any'."
         )
+    return np.maximum(losses, 0.0) if lowest < 0.0 else losses
 
 
 def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:

@@ -268,6 +268,24 @@ def test_negative_losses_are_no_cross_entropy(convert):
     assert detector.noise_rate_ == pytest.approx(0.3, abs=0.03)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("convert", [np.asarray, lambda x: x[:, None] + np.zeros(2, x.dtype)])
+def test_cross_entropies_that_rounding_put_below_0_are_0(convert, dtype):
+    probabilities = np.append(np.ones(20), np.exp(-TWO_GROUPS)).astype(dtype)
+    rounded = -np.log(probabilities + dtype(1e-12 if dtype == np.float64 else 2e-7))
+    assert rounded.min() < 0.0
+    given, clipped = convert(rounded), convert(rounded.clip(0.0))
+    detector = BetaMixtureNoiseDetector().fit(given)
+    plain = BetaMixtureNoiseDetector().fit(clipped)
+    np.testing.assert_array_equal(detector.predict_proba(given), plain.predict_proba(clipped))
+    np.testing.assert_array_equal(detector.score_samples(given), plain.score_samples(clipped))
+    stream = BetaMixtureNoiseDetector().partial_fit(given)
+    assert stream.noise_rate_ == pytest.approx(plain.noise_rate_, abs=0.01)
+    np.testing.assert_array_equal(given, convert(rounded))  # not changed where they are
+    with pytest.raises(InvalidDataError, match="Got -2e-06 instead"):
+        BetaMixtureNoiseDetector().fit(convert(np.append(rounded, dtype(-2e-6))))
+
+
 @pytest.mark.parametrize(
     ("losses", "error", "message"),
     [
