@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from lossnoise.detectors._scaling import CEILING
 from lossnoise.exceptions import InvalidDataError, LossScaleWarning
 
 MIN_SAMPLES = 10
+COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of them
 
 # Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
@@ -47,6 +50,34 @@ def read_losses(
     goes through scikit-learn's validation and comes back as the mean of its `last` columns. Where
     losses are `nonnegative`, those that rounding put below 0 become 0, in a copy.
     """
+    with _columns_kept(detector):
+        table = _read_table(detector, X, reset=reset, minimum=minimum)
+        losses = reduce_history(table, last)
+        if nonnegative:
+            losses = _cross_entropies(type(detector).__name__, losses)
+    if reset and table.ndim == 1:
+        remember_vector(detector)
+    return losses
+
+
+@contextmanager
+def _columns_kept(detector: Any) -> Iterator[None]:
+    """Give a detector back what it knew of columns, where those of other losses are refused.
+
+    scikit-learn stores them before the losses are looked at.
+    """
+    before = {name: value for name, value in vars(detector).items() if name in COLUMNS}
+    try:
+        yield
+    except Exception:
+        for name in COLUMNS:
+            vars(detector).pop(name, None)
+        vars(detector).update(before)
+        raise
+
+
+def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[Any]:
+    """Return a vector of losses, or their history as float64: finite, and no probabilities."""
     owner = type(detector).__name__
     if isinstance(X, LossHistogram):
         raise invalid_data(owner, "X", "losses", "a LossHistogram", "fit_histogram takes it")
@@ -57,7 +88,7 @@ def read_losses(
         raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}"[:200])
     table = to_numpy(table) if dimensions == 1 else table
     if getattr(table, "ndim", 2) == 1:
-        losses = _check_vector(owner, table, minimum)
+        table = _check_vector(owner, table, minimum)
         if not reset:
             _check_width(detector)
     else:
@@ -71,14 +102,8 @@ def read_losses(
         )
         if reset:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
-        losses = table
-    _check_finite(owner, losses)
-    losses = reduce_history(losses, last)
-    if nonnegative:
-        losses = _cross_entropies(owner, losses)
-    if reset and getattr(table, "ndim", 2) == 1:
-        remember_vector(detector)
-    return losses
+    _check_finite(owner, table)
+    return np.asarray(table)
 
 
 def number_of_rows(X: Any) -> int:

@@ -215,6 +215,14 @@ def test_partial_fit_waits_for_ten_losses():
 
 
 @quietly
+def test_a_failed_first_batch_does_not_decide_the_columns_of_a_stream():
+    detector = BetaMixtureNoiseDetector()
+    with pytest.raises(InvalidDataError):
+        detector.partial_fit([[1.0, np.nan]])
+    assert not hasattr(detector, "n_features_in_")
+    assert detector.partial_fit(TWO_GROUPS).noise_rate_ == pytest.approx(0.3, abs=0.03)
+
+
 def test_partial_fit_takes_histories():
     history = TWO_GROUPS[:, None] + np.zeros(3)
     streamed = BetaMixtureNoiseDetector().partial_fit(history[:500])

@@ -408,6 +408,7 @@ def test_a_histogram_is_copied():
     assert detector.noise_rate_ == pytest.approx(0.29, abs=0.02)
 
 
+@pytest.mark.parametrize("columns", [None, ["e1", "e2", "e3"]])
 @pytest.mark.parametrize(
     "call",
     [
@@ -415,13 +416,18 @@ def test_a_histogram_is_copied():
         lambda d: d.fit(np.full(50, np.nan)),
         lambda d: d.fit(-TWO_GROUPS),
         lambda d: d.fit_histogram(LossHistogram().fill(-TWO_GROUPS)),
+        lambda d: d.fit([[1.0, 2.0], [np.nan, 3.0]] * 10),
+        lambda d: d.fit(pd.DataFrame({"a": -TWO_GROUPS, "b": 0.0})),
+        lambda d: d.fit(np.full((50, 4), 0.25)),
+        lambda d: d.fit(pd.DataFrame({"a": ["low", "high"], "b": [1.0, 2.0]})),
     ],
 )
-def test_a_failed_fit_leaves_the_earlier_one(call):
+def test_a_failed_fit_leaves_the_earlier_one(call, columns):
     history = TWO_GROUPS[:, None] + np.zeros(3)
+    history = history if columns is None else pd.DataFrame(history, columns=columns)
     detector = BetaMixtureNoiseDetector().fit(history)
     before = detector.predict_proba(history)
-    with pytest.raises(InvalidDataError):
+    with pytest.raises(ValueError, match=r"parameter|Negative|convert"):
         call(detector)
     np.testing.assert_array_equal(detector.predict_proba(history), before)
 
