@@ -76,17 +76,6 @@ def read_rows(X: Any) -> Any:
     return rows
 
 
-def check_same_order(X: Any, y: Any) -> None:
-    """Refuse labels of pandas that name the rows of `X` in another order: they go by position."""
-    ours: Any = getattr(X, "index", None)
-    theirs: Any = getattr(y, "index", None)
-    if not (hasattr(ours, "equals") and hasattr(theirs, "equals")) or ours.equals(theirs):
-        return
-    if set(ours) == set(theirs):
-        expected = "in the order of 'X', as y.loc[X.index] is"
-        raise invalid_data(OWNER, "y", expected, "its index in another order")
-
-
 def seeded_clone(estimator: Any, seed: int) -> Any:
     """Return a clone that draws from `seed` wherever it would draw from a global generator."""
     model = clone(estimator)

@@ -19,11 +19,16 @@ from lossnoise._validation import check_int, invalid_parameter
 from lossnoise.cross_val._classifier import (
     ClassifierLearner,
     check_classifier,
-    check_same_order,
     read_rows,
 )
 from lossnoise.cross_val._folds import Fold, Rows, make_folds
-from lossnoise.cross_val._labels import OWNER, Labels, read_labels
+from lossnoise.cross_val._labels import (
+    OWNER,
+    Labels,
+    check_same_order,
+    read_groups,
+    read_labels,
+)
 from lossnoise.cross_val._saved import SavedFolds
 
 FloatArray = NDArray[np.float64]
@@ -121,11 +126,13 @@ def cross_val_losses(
         Labels as given, of any hashable type; NaN is refused. Only a torch dataset may do
         without: its own are used, which `y` replaces where given.
     cv : int, splitter or iterable, default=5
-        Number of folds, of `StratifiedKFold` with ``shuffle=True`` and `random_state`; or a
-        splitter of scikit-learn; or pairs (train, test) of positions. Every row must be predicted
-        once, by a model that has not seen it.
+        Number of folds, of `StratifiedKFold` with ``shuffle=True`` and `random_state`, or of
+        `StratifiedGroupKFold` where `groups` are given; or a splitter of scikit-learn; or pairs
+        (train, test) of positions. Every row must be predicted once, by a model that has not seen
+        it.
     groups : array-like of shape (n,), optional
-        For splitters that keep rows of a group together.
+        What each row belongs to, of any hashable type: near copies, such as the pictures of one
+        video, have one group. No model may have seen another row of the group that it predicts.
     return_proba : bool, default=False
         Whether to return the predicted probabilities too.
     checkpoint_dir : str or path-like, optional
@@ -156,7 +163,7 @@ def cross_val_losses(
         `checkpoint_dir` holds folds of another call.
     InvalidDataError
         Lengths differ, labels are missing or all the same, or the folds do not predict each row
-        once from others.
+        once from others, or divide a group.
 
     Warns
     -----
@@ -198,6 +205,7 @@ def cross_val_losses(
     saved = SavedFolds(checkpoint_dir)
     learner, labels = make_learner(estimator, X, y)
     seed = _read_seed(random_state, saved.seed)
+    groups = read_groups(groups, X, len(labels.codes))
     folds = make_folds(cv, learner.rows, labels, groups, seed)
     if saved.active:
         saved.begin(_describe_call(learner, labels, folds, seed))
@@ -212,7 +220,7 @@ def make_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labels]:
         return _make_network_learner(estimator, X, y)
     check_classifier(estimator)
     rows = read_rows(X)
-    check_same_order(X, y)
+    check_same_order(X, y, "y")
     labels = read_labels(y, _num_samples(rows), for_network=False)
     return ClassifierLearner(estimator, rows, labels.targets), labels
 
@@ -222,7 +230,7 @@ def _make_network_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labe
 
     dataset = read_dataset(OWNER, X)
     given = read_dataset_labels(dataset) if y is None and dataset is X else y
-    check_same_order(X, y)
+    check_same_order(X, y, "y")
     labels = read_labels(given, len(dataset), for_network=True)
     targets = None if y is None else labels.targets
     return NetworkLearner(OWNER, estimator, dataset, targets), labels

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
+from lossnoise._labels import encode_labels
 from lossnoise._losses import MIN_PROBABILITY
 from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise._warnings import warn
@@ -28,19 +29,21 @@ class Fold(NamedTuple):
     test: Rows
 
 
-def make_folds(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> list[Fold]:
-    """Return folds in which each row is predicted once, or raise."""
+def make_folds(cv: Any, X: Any, labels: Labels, groups: np.ndarray | None, seed: int) -> list[Fold]:
+    """Return folds in which each row is predicted once, from other groups, or raise."""
     size = len(labels.codes)
     splits = _split(cv, X, labels, groups, seed)
     folds = [_read_fold(split, number, size) for number, split in enumerate(splits, 1)]
     _check_each_row_once(folds, size)
+    if groups is not None:
+        _check_groups_together(folds, groups)
     _warn_of_unseen_classes(folds, labels)
     return folds
 
 
-def _split(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> Iterable[Any]:
+def _split(cv: Any, X: Any, labels: Labels, groups: np.ndarray | None, seed: int) -> Iterable[Any]:
     if isinstance(cv, Integral):
-        return _stratified(cv, labels, seed)
+        return _stratified(cv, labels, groups, seed)
     if hasattr(cv, "split") and not isinstance(cv, (str, type)):
         splits: Iterable[Any] = seeded_splitter(cv, seed).split(X, labels.targets, groups)
         return splits
@@ -50,25 +53,36 @@ def _split(cv: Any, X: Any, labels: Labels, groups: Any, seed: int) -> Iterable[
     raise invalid_parameter(OWNER, "cv", expected, cv)
 
 
-def _stratified(cv: Any, labels: Labels, seed: int) -> Iterable[Any]:
-    size = len(labels.codes)
-    if check_int(OWNER, "cv", cv, 2) > size:
-        expected = f"an int in the range [2, {size}], as 'X' has {size} rows"
-        raise invalid_parameter(OWNER, "cv", expected, cv)
-    largest = int(np.bincount(labels.codes).max())
+def _stratified(cv: Any, labels: Labels, groups: np.ndarray | None, seed: int) -> Iterable[Any]:
+    """Return `cv` folds with about the same share of each class, as far as groups allow it."""
+    together = None if groups is None else encode_labels(groups)[1]
+    _check_number(cv, len(labels.codes), together)
+    classes, largest = labels.codes, int(np.bincount(labels.codes).max())
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     if largest < cv:  # scikit-learn refuses to stratify
         warn(
             f"No class has as many rows as there are folds ({cv}): the largest has {largest}. "
             "The folds are drawn without regard to the classes.",
             SmallClassWarning,
         )
-        drawn: Iterable[Any] = KFold(cv, shuffle=True, random_state=seed).split(labels.codes)
-        return drawn
+        classes = np.zeros_like(classes)
+        kind = KFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():  # of classes with fewer rows: what follows is said later
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        splitter = StratifiedKFold(cv, shuffle=True, random_state=seed)
-        folds: list[Any] = list(splitter.split(labels.codes, labels.codes))
+        splitter = kind(cv, shuffle=True, random_state=seed)
+        folds: list[Any] = list(splitter.split(classes, classes, together))
         return folds
+
+
+def _check_number(cv: Any, size: int, together: NDArray[np.intp] | None) -> None:
+    """Raise where there are fewer rows, or groups of them, than folds."""
+    most, reason = size, f"'X' has {size} rows"
+    if together is not None:
+        most = int(together.max()) + 1
+        reason = f"'groups' has {most} of them"
+    if check_int(OWNER, "cv", cv, 2) > most:
+        expected = f"an int in the range [2, {most}], as {reason}"
+        raise invalid_parameter(OWNER, "cv", expected, cv)
 
 
 def seeded_splitter(splitter: Any, seed: int) -> Any:
@@ -124,6 +138,20 @@ def _check_each_row_once(folds: list[Fold], size: int) -> None:
         never, often = (times == 0).sum(), (times > 1).sum()
         got = f"{never} of {size} rows never and {often} more than once, such as row {row},"
         raise invalid_data(OWNER, "cv", expected, got)
+
+
+def _check_groups_together(folds: list[Fold], groups: np.ndarray) -> None:
+    """Raise where a model has seen rows of a group that it predicts: a splitter may ignore it."""
+    names, codes = encode_labels(groups)
+    for number, fold in enumerate(folds, 1):
+        divided = np.intersect1d(codes[fold.train], codes[fold.test])
+        if len(divided):
+            expected = "splits that keep the rows of each group together, where 'groups' are given"
+            example = f"such as {names[divided[:1]].tolist()[0]!r}"
+            got = (
+                f"{len(divided)} of {len(names)} groups in both parts of split {number}, {example},"
+            )
+            raise invalid_data(OWNER, "cv", expected, got)
 
 
 def _warn_of_unseen_classes(folds: list[Fold], labels: Labels) -> None:

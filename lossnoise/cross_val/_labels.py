@@ -54,6 +54,29 @@ def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
     return Labels(classes, codes, classes if kept else np.arange(len(classes)))
 
 
+def read_groups(groups: Any, X: Any, num_rows: int) -> np.ndarray | None:
+    """Return the group of each row of `X`, or raise where they cannot be used."""
+    if groups is None:
+        return None
+    check_same_order(X, groups, "groups")
+    array = label_array(OWNER, groups, "groups")
+    if len(array) != num_rows:
+        expected = f"of length {num_rows}, one group per row of 'X'"
+        raise invalid_data(OWNER, "groups", expected, f"length {len(array)}")
+    return array
+
+
+def check_same_order(X: Any, values: Any, name: str) -> None:
+    """Refuse values of pandas that name the rows of `X` in another order: they go by position."""
+    ours: Any = getattr(X, "index", None)
+    theirs: Any = getattr(values, "index", None)
+    if not (hasattr(ours, "equals") and hasattr(theirs, "equals")) or ours.equals(theirs):
+        return
+    if set(ours) == set(theirs):
+        expected = f"in the order of 'X', as {name}.loc[X.index] is"
+        raise invalid_data(OWNER, name, expected, "its index in another order")
+
+
 def _categories(y: Any) -> tuple[np.ndarray, NDArray[np.intp]] | None:
     """Return the categories of a pandas categorical, whose order is that of the columns."""
     pandas = sys.modules.get("pandas")

@@ -28,6 +28,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from lossnoise import _losses, audit, cross_val_losses
 from lossnoise.exceptions import SmallClassWarning
@@ -91,6 +92,25 @@ def test_groups_stay_together(model, iris):
         model, X, y, cv=GroupKFold(3), groups=groups.tolist(), return_proba=True
     )
     np.testing.assert_allclose(probs, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("cv", [2, 5])
+def test_near_copies_of_one_group_are_held_out_together(cv):
+    """A tree knows the copy of a row by heart, where it has seen one."""
+    rng = np.random.default_rng(0)
+    X = np.tile(rng.normal(size=(75, 3)), (2, 1))
+    y, groups = np.tile(np.arange(75) % 2, 2), [f"video {i}" for i in range(75)] * 2
+    losses = cross_val_losses(DecisionTreeClassifier(), X, y, cv=cv, groups=groups, random_state=0)
+    assert (losses > 1.0).mean() > 0.3
+
+
+def test_groups_of_small_classes_are_held_out_together():
+    X, y, groups = np.arange(8.0).reshape(-1, 1), list("aabbccdd"), list("pqpqrsrs")
+    with pytest.warns(SmallClassWarning, match="drawn without regard to the classes"):
+        _, probs = cross_val_losses(
+            GaussianNB(), X, y, cv=4, groups=groups, return_proba=True, random_state=0
+        )
+    np.testing.assert_allclose(probs.sum(axis=1), 1.0)
 
 
 def test_rows_of_any_container(model, iris):

@@ -25,6 +25,7 @@ ESTIMATOR = (
     "NoisyLabelTrainer. Got "
 )
 CV = "The 'cv' parameter of cross_val_losses must be "
+GROUPS = "The 'groups' parameter of cross_val_losses must be "
 Y = "The 'y' parameter of cross_val_losses must be "
 
 
@@ -49,6 +50,10 @@ Y = "The 'y' parameter of cross_val_losses must be "
         ({"cv": 1}, CV + "an int in the range [2, inf). Got 1 instead."),
         ({"cv": True}, CV + "an int in the range [2, inf). Got True instead."),
         ({"cv": 5}, CV + "an int in the range [2, 4], as 'X' has 4 rows. Got 5 instead."),
+        (
+            {"cv": 3, "groups": ["a", "a", "b", "b"]},
+            CV + "an int in the range [2, 2], as 'groups' has 2 of them. Got 3 instead.",
+        ),
         (
             {"cv": "5"},
             f"{CV}an int, a splitter of scikit-learn, or an iterable of pairs (train, test). "
@@ -127,6 +132,20 @@ def test_parameters_that_cannot_be_used(given, error):
             {"cv": [([0.0, 1.0], [2.0, 3.0])]},
             f"{CV}splits of positions in the range [0, 4). Got an array of shape (2,) and dtype "
             "float64 in split 1 instead.",
+        ),
+        (
+            {"cv": SPLITS_OF_FOUR, "groups": [0, 1, 2, 0]},
+            f"{CV}splits that keep the rows of each group together, where 'groups' are given. Got "
+            "1 of 3 groups in both parts of split 1, such as 0, instead.",
+        ),
+        (
+            {"groups": [0, 1, 2]},
+            f"{GROUPS}of length 4, one group per row of 'X'. Got length 3 instead.",
+        ),
+        (
+            {"X": pd.DataFrame(np.eye(4)), "groups": pd.Series([0, 0, 1, 1], index=[3, 2, 1, 0])},
+            f"{GROUPS}in the order of 'X', as groups.loc[X.index] is. Got its index in another "
+            "order instead.",
         ),
         (
             {"cv": [0, 1]},
