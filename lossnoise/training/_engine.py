@@ -82,11 +82,16 @@ class TrainingEngine:
     device : torch.device
     precision : Precision
     num_epochs : int
-        Length of the default schedule.
+        Of the run, and so the length of the default schedule.
     keep_initial : bool
         Keep copies of the first states, so that `restart` is possible.
     model_factory : callable, optional
         Returns a model beside the user's.
+
+    Attributes
+    ----------
+    first_epoch : int
+        The epoch from which on the present weights were trained: 1, or the one after a restart.
     """
 
     def __init__(
@@ -106,6 +111,8 @@ class TrainingEngine:
         self.dtype = DTYPES[precision.dtype]
         self._channels_last = precision.channels_last
         self._scheduler = scheduler
+        self._num_epochs = num_epochs
+        self.first_epoch = 1
         layout = torch.channels_last if precision.channels_last else torch.preserve_format
         own = bare(model)
         make = model_factory or partial(_fresh_copy, own)
@@ -132,6 +139,11 @@ class TrainingEngine:
     def learning_rate(self) -> float:
         """Of the first parameters of the first model; 0 where an optimizer finds its own."""
         return float(self.optimizers[0].param_groups[0].get("lr") or 0.0)
+
+    @property
+    def awaits_restart(self) -> bool:
+        """Whether the weights will begin afresh in a later epoch, as far as it is known."""
+        return self._held or "restart" in self._pending
 
     def to_device(self, inputs: Any) -> Any:
         """Return inputs on the device, in the layout of the model."""
@@ -204,6 +216,7 @@ class TrainingEngine:
         initial = copy.deepcopy(self._initial)
         self.load_state_dict(initial)
         self._held = False
+        self.first_epoch = self._num_epochs - num_epochs + 1
         if isinstance(self._scheduler, LRScheduler):  # its state goes with the optimizer's
             return
         for group, rate in zip(self._groups(), initial["rates"], strict=True):
@@ -224,6 +237,7 @@ class TrainingEngine:
             "scalers": [s.state_dict() for s in self.scalers],
             "held": self._held,
             "pending": self._pending,
+            "first_epoch": self.first_epoch,
         }
         if self._initial is not None:
             state["initial"] = self._initial
@@ -232,6 +246,7 @@ class TrainingEngine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self._held, self._pending = state["held"], state["pending"]
+        self.first_epoch = state["first_epoch"]
         self._initial = state.get("initial", self._initial)
         for model, model_state in zip(self.models, state["models"], strict=True):
             user_model(model).load_state_dict(model_state)

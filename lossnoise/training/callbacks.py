@@ -106,7 +106,8 @@ class _Monitor(Callback):
     """Follow one number of the history, and know its best epoch.
 
     An epoch counts once: after a resume, those that the state of a checkpoint knows are passed
-    over, and those that it does not know are made up for.
+    over, and those that it does not know are made up for. Where the weights begin afresh within
+    the run, epochs before that are forgotten.
     """
 
     best_epoch_: int | None
@@ -161,6 +162,8 @@ class _Monitor(Callback):
     def _see(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
         if record["epoch"] <= self._seen:
             return
+        if record["epoch"] == trainer.engine_.first_epoch:
+            self._forget()
         self._compare(trainer, record["epoch"], self._read(record))
         self._seen = record["epoch"]
 
@@ -194,6 +197,7 @@ class EarlyStopping(_Monitor):
     """End a run in which a number of the history has not improved for some epochs.
 
     The model stays as the last epoch left it. To have the best epoch's model, add `BestModel`.
+    Where a correction has the weights begin afresh within the run, only epochs after that count.
 
     Parameters
     ----------
@@ -300,7 +304,7 @@ class EarlyStopping(_Monitor):
             self._waited += 1
 
     def _stop_if_due(self, trainer: NoisyLabelTrainer) -> None:
-        if self._waited >= self.patience:
+        if self._waited >= self.patience and not trainer.engine_.awaits_restart:
             self.stopped_epoch_ = self._seen
             trainer.request_stop()
 
@@ -309,7 +313,8 @@ class BestModel(_Monitor):
     """Keep a copy of the model of the best epoch.
 
     Training goes on as it would without; `restore` puts the copy into the model. Of several
-    equally good epochs the first is kept.
+    equally good epochs the first is kept. Where a correction has the weights begin afresh within
+    the run, a copy of an earlier epoch is dropped then.
 
     Parameters
     ----------

@@ -32,6 +32,7 @@ class Trainer(SimpleNamespace):
         super().__init__(
             history_=[], model=nn.Linear(1, 1), stopped=False, verbose=verbose, epochs=9
         )
+        self.engine_ = SimpleNamespace(first_epoch=1, awaits_restart=False)
         self.recorder_ = LossRecorder(1)  # records nothing
 
     def request_stop(self):
