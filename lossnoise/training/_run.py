@@ -233,8 +233,9 @@ class TrainingRun:
             raise diverged(epoch, None, self._sweep_loader)
         if self.correction.needs_detector and not seen.all():
             losses, seen = self._sweep_losses(), np.ones_like(seen)
-        if not np.isfinite(losses).all():
-            raise diverged(epoch, losses, self._sweep_loader)
+        elif epoch == 1 and not self._seen.is_complete():
+            self._check_finite(self._sweep_losses())  # what the end needs is asked for now
+        self._check_finite(losses)
         if seen.all():
             self.recorder.record_epoch(losses, epoch)
         elif seen.any():  # the sampler left some out
@@ -243,10 +244,13 @@ class TrainingRun:
         if self.correction.needs_detector:
             self._fit(losses)
 
-    def _fit(self, losses: NDArray[np.float32]) -> None:
-        """Fit the mixture to losses, and give it to the correction."""
+    def _check_finite(self, losses: NDArray[np.float32]) -> None:
         if not np.isfinite(losses).all():
             raise diverged(self.context.epoch, losses, self._sweep_loader)
+
+    def _fit(self, losses: NDArray[np.float32]) -> None:
+        """Fit the mixture to losses, and give it to the correction."""
+        self._check_finite(losses)
         self._losses = losses
         with warnings.catch_warnings():  # in most epochs the losses look like one population
             warnings.simplefilter("ignore", NoSeparableNoiseWarning)

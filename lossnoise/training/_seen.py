@@ -50,6 +50,10 @@ class SeenLabels:
         """Keep the labels of a batch."""
         self._labels[indices] = labels
 
+    def is_complete(self) -> bool:
+        """Tell whether every sample was met."""
+        return bool((self.collect() != UNSEEN).all())
+
     def state(self) -> Tensor:
         """Return the label of each sample that this run or the resumed part of it met."""
         labels = self.collect()

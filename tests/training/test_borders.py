@@ -1,6 +1,7 @@
 """Data and models that are refused before the first epoch, and not by an error of torch."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
 from lossnoise.training import Callback
 
 
@@ -157,6 +158,45 @@ class Begun(Callback):
 
     def on_epoch_begin(self, trainer, epoch):
         self.epochs.append(epoch)
+
+
+class Short(IterableDataset):
+    """A stream that says that it is longer than it is."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset) + 4
+
+    def __iter__(self):
+        return ((index, self.dataset[index]) for index in range(len(self.dataset)))
+
+
+def without_some(data, inputs=0.0, label=1):
+    """Return a loader that leaves out the first samples, of which the first is changed."""
+    data.tensors[0][0] += inputs
+    data.tensors[1][0] = label
+    return DataLoader(data, batch_size=16, sampler=SubsetRandomSampler(range(20, len(data))))
+
+
+@pytest.mark.parametrize("correction", ["cross-entropy", "mixup", "dyr-h"])
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (partial(without_some, label=-1), InvalidDataError, "Got -1 at sample 0 instead"),
+        (partial(without_some, inputs=torch.nan), NonFiniteLossError, r"1 of 96 .*in epoch 1\."),
+        (Short, InvalidDataError, "Got 4 of them never and 0 more than once instead"),
+    ],
+)
+def test_samples_that_are_never_met_are_looked_at_in_the_first_epoch(
+    build, make_data, correction, make, error, message
+):
+    """At the end of the run their losses are measured, and results would be lost."""
+    begun = Begun()
+    with pytest.raises(error, match=message):
+        build(correction=correction, callbacks=[begun], epochs=3).fit(make(make_data()))
+    assert begun.epochs == [1]
 
 
 def test_a_validation_set_is_looked_at_before_the_first_epoch(build, make_data):
