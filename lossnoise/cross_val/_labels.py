@@ -51,7 +51,8 @@ def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
         got = f"{classes[codes[:1]].tolist()[0]!r} in all {num_rows} rows"
         raise invalid_data(OWNER, "y", "labels of at least two classes", got)
     kept = counting_labels(classes) if for_network else _suits_scikit_learn(classes)
-    return Labels(classes, codes, classes if kept else np.arange(len(classes)))
+    names = classes if kept else np.arange(len(classes))
+    return Labels(classes, codes, names.astype(np.int64) if for_network else names)
 
 
 def read_groups(groups: Any, X: Any, num_rows: int) -> np.ndarray | None:

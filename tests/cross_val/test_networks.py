@@ -210,14 +210,14 @@ def test_whole_batches_of_resident_pictures():
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     trainer = NoisyLabelTrainer(network, correction="cross-entropy", epochs=2)
     own = cross_val_losses(trainer, dataset, cv=3, random_state=0)
-    relabelled = cross_val_losses(trainer, dataset, 1 - labels, cv=3, random_state=0)
     pictures, _ = dataset.batch_at(range(60))
     given = TensorDataset(pictures.contiguous(), torch.as_tensor(labels))
     np.testing.assert_allclose(own, cross_val_losses(trainer, given, cv=3, random_state=0), 1e-4)
     again = ResidentImages(images, 1 - labels, "cpu")
-    np.testing.assert_array_equal(
-        relabelled, cross_val_losses(trainer, again, cv=3, random_state=0)
-    )
+    expected = cross_val_losses(trainer, again, cv=3, random_state=0)
+    for others in (1 - labels, (1 - labels).astype(object)):
+        relabelled = cross_val_losses(trainer, dataset, others, cv=3, random_state=0)
+        np.testing.assert_array_equal(relabelled, expected)
 
 
 @pytest.mark.parametrize("names", [["b", "a", "c"], [(0,), (1,), (2,)], [-1, 0, 1]])
@@ -227,6 +227,14 @@ def test_labels_of_any_type(build, points, names):
     losses, probs = cross_val_losses(build(), X, labels, cv=3, return_proba=True, random_state=0)
     columns = [sorted(names).index(label) for label in labels]
     np.testing.assert_allclose(losses, -np.log(probs[np.arange(96), columns]), atol=1e-12)
+
+
+def test_integers_among_objects_are_integers(build, points):
+    """As pandas gives them where a column once held other things."""
+    X, y = points.tensors
+    objects = y.numpy().astype(object)
+    expected = cross_val_losses(build(), X, y, cv=3, random_state=0)
+    assert np.array_equal(cross_val_losses(build(), X, objects, cv=3, random_state=0), expected)
 
 
 def test_integers_are_columns_of_the_model(points, make_net):
