@@ -226,14 +226,15 @@ def make_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labels]:
 
 
 def _make_network_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labels]:
-    from lossnoise.training._held_out import NetworkLearner, read_dataset, read_dataset_labels
+    from lossnoise.training import _held_out
 
-    dataset = read_dataset(OWNER, X)
-    given = read_dataset_labels(dataset) if y is None and dataset is X else y
+    trainer = _held_out.read_trainer(OWNER, estimator)
+    dataset = _held_out.read_dataset(OWNER, X, trainer.model)
+    given = _held_out.read_dataset_labels(dataset) if y is None and dataset is X else y
     check_same_order(X, y, "y")
     labels = read_labels(given, len(dataset), for_network=True)
     targets = None if y is None else labels.targets
-    return NetworkLearner(OWNER, estimator, dataset, targets), labels
+    return _held_out.NetworkLearner(trainer, dataset, targets), labels
 
 
 def _is_network(estimator: Any) -> bool:

@@ -30,14 +30,12 @@ _BATCH = 256  # of the pass that reads labels
 
 
 class NetworkLearner:
-    """A network, or a trainer of one, and its data.
+    """A network with its settings, and its data.
 
     Parameters
     ----------
-    owner : str
-        The public function that errors speak of.
-    estimator : Module or NoisyLabelTrainer
-        A module is trained by plain cross-entropy.
+    trainer : NoisyLabelTrainer
+        What `read_trainer` returned; copies of it learn.
     dataset : Dataset
         One sample a row.
     targets : ndarray of shape (n,), optional
@@ -45,14 +43,10 @@ class NetworkLearner:
     """
 
     def __init__(
-        self,
-        owner: str,
-        estimator: nn.Module | NoisyLabelTrainer,
-        dataset: Any,
-        targets: NDArray[Any] | None,
+        self, trainer: NoisyLabelTrainer, dataset: Any, targets: NDArray[Any] | None
     ) -> None:
         self.rows = np.zeros(len(dataset))  # for splitters, which see no samples
-        self._trainer = read_trainer(owner, estimator)
+        self._trainer = trainer
         self._dataset = dataset
         self._targets = targets
 
@@ -86,7 +80,7 @@ class NetworkLearner:
 
 
 def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyLabelTrainer:
-    """Return a trainer whose settings can be used for each fold."""
+    """Return a trainer whose settings can be used for each fold; of a module, a plain one."""
     if isinstance(estimator, nn.Module):
         return NoisyLabelTrainer(estimator, correction="cross-entropy")
     check_trainer(estimator)
@@ -143,8 +137,8 @@ def _as_a_fold() -> Iterator[None]:
             raise KeyboardInterrupt from None
 
 
-def read_dataset(owner: str, X: Any) -> Any:
-    """Return a map-style dataset: as given, or of the rows of an array."""
+def read_dataset(owner: str, X: Any, model: nn.Module) -> Any:
+    """Return a map-style dataset: as given, or of the rows of an array, as the model takes them."""
     table = isinstance(X, (Tensor, np.ndarray, list, tuple)) or hasattr(X, "to_numpy")
     if isinstance(X, (DataLoader, IterableDataset)) or hasattr(X, "tocsr"):
         expected = "an array, a tensor or a map-style dataset where 'estimator' is a network"
@@ -156,7 +150,7 @@ def read_dataset(owner: str, X: Any) -> Any:
     if isinstance(inputs, np.ndarray) and (inputs.ndim == 0 or inputs.dtype.kind not in "fiub"):
         expected = "an array of numbers where 'estimator' is a network"
         raise invalid_parameter(owner, "X", expected, type(X))
-    return inputs_alone(inputs)
+    return inputs_alone(inputs, model)
 
 
 def read_dataset_labels(dataset: Dataset[Any]) -> NDArray[np.int64]:

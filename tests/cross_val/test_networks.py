@@ -177,6 +177,15 @@ def test_datasets_of_any_kind_give_what_arrays_give(build, points):
         assert np.array_equal(found, losses)
 
 
+def test_a_network_of_doubles_takes_arrays_of_doubles(build, points):
+    X, y = points.tensors
+    trainer = build()
+    trainer.model.double()
+    losses = cross_val_losses(trainer, X.double().numpy(), y, cv=3, random_state=0)
+    expected = cross_val_losses(trainer, X.double(), y, cv=3, random_state=0)
+    assert np.array_equal(losses, expected)
+
+
 @pytest.mark.parametrize(("name", "given"), [("labels", False), ("y", True), (None, True)])
 def test_datasets_of_dicts(points, make_net, name, given):
     class Network(nn.Module):
