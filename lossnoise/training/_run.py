@@ -73,6 +73,10 @@ UNUSUAL = {
 
 # The trainer's attributes that `found` gives, and those that its files keep.
 RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
+NO_RESULTS = (
+    "This %(name)s has no complete results: they come when fit ends, before the on_train_end of "
+    "its callbacks."
+)
 
 
 class TrainingRun:

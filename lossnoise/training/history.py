@@ -118,8 +118,9 @@ class LossHistoryDisplay:
         display : LossHistoryDisplay
         """
         trainers = trainer if isinstance(trainer, Mapping) else {"": trainer}
+        needed = ["loss_history_"] if changed is not None else ["loss_history_", "noise_proba_"]
         for fitted in trainers.values():
-            check_is_fitted(fitted, "loss_history_")
+            check_is_fitted(fitted, needed)
         histories = {title: fitted.loss_history_ for title, fitted in trainers.items()}
         probas = None
         if changed is None:

@@ -34,7 +34,7 @@ from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
 from lossnoise.training._loops import accuracy, restored_modes, sweep
 from lossnoise.training._random import seeded_globals
-from lossnoise.training._run import RESULTS, Data, TrainingRun, predicted_logits
+from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun, predicted_logits
 from lossnoise.training._saved import read_saved, write_saved
 from lossnoise.training._session import train_epochs
 from lossnoise.training._wiring import draw_seed, make_run
@@ -314,7 +314,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     @property
     def noisy_indices_(self) -> NDArray[np.int64]:
         """Samples whose label is more likely wrong than right, the most suspicious first."""
-        check_is_fitted(self)
+        check_is_fitted(self, "noise_proba_", msg=NO_RESULTS)
         worst_first = np.argsort(-self.noise_proba_, kind="stable")
         flagged: NDArray[np.int64] = worst_first[self.noise_proba_[worst_first] > 0.5]
         return flagged
@@ -333,8 +333,13 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         ----------
         path : str or path-like
             Tensors and plain data, which `load` reads; an existing file is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            Not all is found before `fit` ends; `Checkpoints` and `BestModel` keep single epochs.
         """
-        check_is_fitted(self, "losses_")  # not inside a run that has none yet
+        check_is_fitted(self, RESULTS, msg=NO_RESULTS)
         write_saved(self, Path(path))
 
     def load(self, path: str | os.PathLike[str]) -> NoisyLabelTrainer:

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, default_collate
 
-from lossnoise import NoisyLabelTrainer
+from lossnoise import LossHistoryDisplay, NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
 from lossnoise.exceptions import (
     CollapseWarning,
@@ -102,13 +102,39 @@ def test_a_seed_is_checked_before_training(build, make_data, seed):
         build(random_state=seed).fit(make_data())
 
 
-def test_what_is_not_found_yet_is_not_saved(build, make_data, tmp_path):
-    class Saves(Callback):
-        def on_epoch_begin(self, trainer, epoch):
-            trainer.save(tmp_path / "trainer.pt")
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
+@pytest.mark.parametrize("correction", ["cross-entropy", "m-dyr-h"])
+def test_what_is_not_found_yet_is_not_saved(build, make_data, tmp_path, hook, correction):
+    """Inside a run, nor where it was ended by an error."""
+    calls = Callback()
+    setattr(calls, hook, lambda trainer, *_: trainer.save(tmp_path / "trainer.pt"))
+    trainer = build(correction=correction, callbacks=[calls])
+    message = (
+        "This NoisyLabelTrainer has no complete results: they come when fit ends, before the "
+        "on_train_end of its callbacks."
+    )
+    for attempt in (lambda: trainer.fit(make_data()), lambda: trainer.save(tmp_path / "file.pt")):
+        with pytest.raises(NotFittedError, match=exactly(message)):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
 
+
+@pytest.mark.parametrize(
+    "ask", [LossHistoryDisplay.from_trainer, lambda trainer: trainer.noisy_indices_]
+)
+def test_nobody_is_asked_for_probabilities_before_there_are_any(build, make_data, ask):
+    asking = Callback()
+    asking.on_epoch_end = lambda trainer, record: ask(trainer)
     with pytest.raises(NotFittedError):
-        build(correction="cross-entropy", callbacks=[Saves()]).fit(make_data())
+        build(correction="cross-entropy", callbacks=[asking]).fit(make_data())
+
+
+def test_results_are_complete_when_training_ends(build, make_data, tmp_path):
+    saving = Callback()
+    saving.on_train_end = lambda trainer: trainer.save(tmp_path / "trainer.pt")
+    trainer = build(callbacks=[saving]).fit(make_data())
+    loaded = build().load(tmp_path / "trainer.pt")
+    np.testing.assert_array_equal(loaded.noisy_indices_, trainer.noisy_indices_)
 
 
 def test_callbacks_must_be_callbacks(build, make_data):
