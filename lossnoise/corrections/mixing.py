@@ -158,7 +158,9 @@ def forward_mixed(
         Weight of the sample itself.
     mix_at : str, optional
         Name of a submodule, as `model.get_submodule` takes it, that returns one floating-point
-        tensor with one row a sample.
+        tensor with one row a sample. Of a model that puts the batch second, as recurrent ones
+        may, no module inside will do: where its steps are as many as the samples, they are mixed
+        instead, and nothing tells.
 
     Returns
     -------
@@ -167,7 +169,8 @@ def forward_mixed(
     Raises
     ------
     InvalidDataError
-        What should be mixed is not floating point, or the model never calls the module.
+        What should be mixed is not floating point, or does not have one row a sample, or the
+        model never calls the module.
 
     Examples
     --------
@@ -186,6 +189,7 @@ def forward_mixed(
     def mix(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         nonlocal mixed
         mixed = True
+        _check_rows(mix_at, output, len(partners))
         return mix_inputs(output, partners, weight)
 
     hook = module.register_forward_hook(mix)
@@ -201,6 +205,18 @@ def forward_mixed(
             f"{OR_UNCOMPILED}."
         )
     return logits
+
+
+def _check_rows(mix_at: str, output: Any, size: int) -> None:
+    """Raise where a module returns something else than one tensor with one row a sample."""
+    if isinstance(output, Tensor) and output.shape[:1] == (size,):
+        return
+    got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+    raise InvalidDataError(
+        "The 'mix_at' parameter of mixup must name a module that returns one tensor with one row "
+        f"a sample. Got {mix_at!r} instead, which returns {got or f'a {type(output).__name__}'} "
+        f"for a batch of {size} samples."
+    )
 
 
 def mix_losses(own: Tensor, partner: Tensor, weight: float | Tensor) -> Tensor:

@@ -197,6 +197,31 @@ def test_without_a_name_the_inputs_are_mixed():
     torch.testing.assert_close(forward_mixed(model, x, partners, 0.3), expected)
 
 
+class Recurrent(nn.Module):
+    """Has the steps first, and the samples second, inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(2, 4)
+        self.first_step = nn.Identity()
+
+    def forward(self, inputs):
+        steps, _ = self.gru(inputs.transpose(0, 1))
+        return self.first_step(steps)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "returned"), [("gru", "a tuple"), ("first_step", "a tensor of shape (3, 2, 4)")]
+)
+def test_what_is_mixed_has_one_row_a_sample(name, returned):
+    message = (
+        "The 'mix_at' parameter of mixup must name a module that returns one tensor with one row "
+        f"a sample. Got {name!r} instead, which returns {returned} for a batch of 2 samples."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        forward_mixed(Recurrent(), torch.randn(2, 3, 2), torch.tensor([1, 0]), 0.5, name)
+
+
 def test_a_module_that_is_not_called_mixes_nothing():
     """A run that silently is plain training would be taken for mixup."""
     message = (
