@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lossnoise._validation import check_real, invalid_parameter
 from lossnoise.corrections.base import (
@@ -132,14 +133,7 @@ class CoTeachingPlus(Correction):
         for name in ("warmup", "ramp"):
             self._epochs(name, context)
         warn_of_schedule(owner, self._epochs("warmup", context), context.num_epochs)
-        if _share_parameters(*context.engine.models):
-            expected = "a callable that returns a network that trains no parameter of the model's"
-            raise invalid_parameter(owner, "model_factory", expected, self.model_factory)
-        if _are_alike(*context.engine.models):
-            expected = "a callable that returns a network with other parameters than the model's"
-            if self.model_factory is None:
-                expected += ", whose layers have no reset_parameters to draw new ones with"
-            raise invalid_parameter(owner, "model_factory", expected, self.model_factory)
+        self._check_networks(owner, *context.engine.models)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
         """Return the cross-entropy of each sample, shape (batch,), before any is chosen."""
@@ -172,6 +166,20 @@ class CoTeachingPlus(Correction):
             rate = context.evidence * (context.noise_rate or 0.0)
         return share_to_keep(rate, context.epoch, self._epochs("ramp", context))
 
+    def _check_networks(self, owner: str, first: nn.Module, second: nn.Module) -> None:
+        is_copy = self.model_factory is None
+        other = "a callable that returns a network with other parameters than the model's"
+        expected = ""
+        if _share_parameters(first, second):
+            expected = "a callable that returns a network that trains no parameter of the model's"
+        elif is_copy and _is_parametrized(first):
+            expected = f"{other}, as layers with a parametrization, such as weight_norm, draw none"
+        elif _are_alike(first, second):
+            reason = ", whose layers have no reset_parameters to draw new ones with"
+            expected = other + (reason if is_copy else "")
+        if expected:
+            raise invalid_parameter(owner, "model_factory", expected, self.model_factory)
+
     def _candidates(self, first: Tensor, second: Tensor, context: EpochContext) -> Tensor:
         if context.epoch > self._epochs("warmup", context):
             return find_disagreement(first, second)
@@ -192,6 +200,14 @@ def _share_parameters(first: nn.Module, second: nn.Module) -> bool:
     """Tell whether two networks would both train the same parameter."""
     own = {id(p) for p in first.parameters() if p.requires_grad}
     return any(id(p) in own for p in second.parameters())
+
+
+def _is_parametrized(network: nn.Module) -> bool:
+    """Tell whether weights that learn are made of others, which layers do not draw anew."""
+    return any(
+        is_parametrized(module) and any(p.requires_grad for p in module.parameters())
+        for module in network.modules()
+    )
 
 
 def _are_alike(first: nn.Module, second: nn.Module) -> bool:

@@ -326,8 +326,9 @@ def _fresh_copy(model: nn.Module) -> nn.Module:
     fresh = copy.deepcopy(model)
     for module in fresh.modules():
         own = list(module.parameters(recurse=False)) or list(module.parameters())
-        if own and not any(p.requires_grad for p in own):
-            continue  # what never learns is of use as it is
+        learns = any(p.requires_grad for p in own) if own else module.training
+        if not learns:
+            continue  # it is of use as it is
         reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(reset):
             reset()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CoTeachingPlus
@@ -224,6 +225,21 @@ def test_two_networks_that_begin_alike_are_refused(fit):
         fit(Frozen())
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}. Got <class "):
         fit(Frozen(), CoTeachingPlus(model_factory=Frozen))
+
+
+def test_weights_that_are_made_of_others_are_not_drawn_anew(fit):
+    """What weight_norm makes of them is overwritten, and not what it makes that of."""
+    body = weight_norm(nn.Linear(2, 8))
+    net = nn.Sequential(body, nn.ReLU(), nn.Linear(8, 3))
+    message = (
+        "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns a network "
+        "with other parameters than the model's, as layers with a parametrization, such as "
+        "weight_norm, draw none. Got None instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        fit(net, epochs=1)
+    body.requires_grad_(False)
+    fit(net, epochs=1)
 
 
 def make_second():

@@ -232,12 +232,13 @@ def test_attention_draws_new_parameters_in_the_second_model():
     assert not torch.equal(second.out_proj.weight, attention.out_proj.weight)
 
 
-def test_frozen_layers_are_the_same_in_the_second_model(make_net):
+@pytest.mark.parametrize("affine", [True, False])
+def test_frozen_layers_are_the_same_in_the_second_model(make_net, affine):
     """A pretrained body that is not trained would be lost without a trace."""
     net = make_net()
+    net[1] = torch.nn.BatchNorm1d(16, affine=affine)
     net(torch.randn(8, 2))
-    for parameter in net[:3].parameters():
-        parameter.requires_grad_(False)
+    net[:3].requires_grad_(False).eval()
     second = _fresh_copy(net)
     for name, tensor in second.state_dict().items():
         assert torch.equal(tensor, net.state_dict()[name]) == (not name.startswith("4.")), name
