@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
+from lossnoise._samples import is_mapping
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.corrections._labelled import split_sample
@@ -217,7 +218,7 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
                 type(dataset),
             )
     elif not hasattr(dataset, "__getitem__") or _is_table(dataset):
-        raise invalid_parameter(OWNER, name, DATASET, type(dataset))
+        raise invalid_parameter(OWNER, name, DATASET, type(dataset), _how_to_convert(dataset))
     if not hasattr(dataset, "__len__"):
         raise invalid_parameter(OWNER, name, DATASET, type(dataset))
     if len(dataset) < minimum:
@@ -280,8 +281,24 @@ def check_shares(name: str, data: Any) -> None:
 
 
 def _is_table(dataset: object) -> bool:
-    """Tell whether these are inputs alone: an array, or a data frame."""
-    return isinstance(dataset, (torch.Tensor, np.ndarray, tuple)) or hasattr(dataset, "iloc")
+    """Tell whether these are inputs alone, or columns: an array, a data frame, a dict."""
+    arrays = isinstance(dataset, (torch.Tensor, np.ndarray, tuple)) or hasattr(dataset, "iloc")
+    return arrays or hasattr(dataset, "tocsr") or _is_dict_of_columns(dataset)
+
+
+def _is_dict_of_columns(dataset: Any) -> bool:
+    """Tell whether a dict, or what is like one, has other keys than the positions of samples."""
+    return is_mapping(dataset) and 0 not in dataset.keys()  # noqa: SIM118  # mapping-like
+
+
+def _how_to_convert(dataset: object) -> str:
+    """Return how to make samples of columns, or nothing where that is not known."""
+    if hasattr(dataset, "tocsr"):
+        return "a sparse matrix becomes an array of inputs by .toarray()"
+    if _is_dict_of_columns(dataset):
+        samples = "[{name: column[i] for name, column in data.items()} for i in range(n)]"
+        return f"a dict of columns becomes a list of samples by {samples}"
+    return ""
 
 
 def _is_stream(dataset: object) -> bool:

@@ -3,7 +3,9 @@
 import re
 from functools import partial
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from torch import nn
 from torch.utils.data import (
@@ -86,6 +88,35 @@ def test_a_loader_that_changes_its_batches_is_refused(build, make_data, name):
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build().fit(**given)
+
+
+DICT = {"inputs": torch.zeros(96, 2), "labels": torch.zeros(96, dtype=torch.int64)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        (
+            DICT,
+            "a dict of columns becomes a list of samples by [{name: column[i] for name, column in "
+            "data.items()} for i in range(n)]",
+        ),
+        (sp.csr_array(np.eye(96)), "a sparse matrix becomes an array of inputs by .toarray()"),
+    ],
+)
+def test_columns_are_no_samples(build, make_data, columns, advice):
+    trainer = build().fit(make_data())
+    message = f"{type(columns)} instead: {advice}."
+    with pytest.raises(InvalidParameterError, match=re.escape(message)):
+        trainer.predict(columns)
+    with pytest.raises(InvalidParameterError, match=re.escape(message)):
+        trainer.fit(columns)
+
+
+def test_a_dict_of_samples_by_their_positions_is_a_dataset(build, make_data):
+    data = make_data()
+    samples = dict(enumerate(data))
+    assert np.array_equal(build().fit(samples).losses_, build().fit(data).losses_)
 
 
 class Endless(Sampler):
