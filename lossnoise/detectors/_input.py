@@ -178,6 +178,8 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
         advice = "float16 has nothing above 65504, so compute the losses in float32"
     elif kind == "inf":
         advice = "-log of a probability of 0 perhaps, so clip those, at 1e-12 for instance"
+    elif losses.ndim == 2:
+        advice = "of epochs that did not see all rows, LossRecorder.reduce() gives the means"
     count = f"{kind} in {int(bad.sum())} of {len(losses)} rows, first in row {row}"
     raise invalid_data(owner, "X", "finite losses", count, advice)
 

@@ -214,7 +214,6 @@ def test_partial_fit_waits_for_ten_losses():
     assert detector.predict([0.1]).shape == (1,)
 
 
-@quietly
 def test_a_failed_first_batch_does_not_decide_the_columns_of_a_stream():
     detector = BetaMixtureNoiseDetector()
     with pytest.raises(InvalidDataError):
@@ -223,6 +222,7 @@ def test_a_failed_first_batch_does_not_decide_the_columns_of_a_stream():
     assert detector.partial_fit(TWO_GROUPS).noise_rate_ == pytest.approx(0.3, abs=0.03)
 
 
+@quietly
 def test_partial_fit_takes_histories():
     history = TWO_GROUPS[:, None] + np.zeros(3)
     streamed = BetaMixtureNoiseDetector().partial_fit(history[:500])

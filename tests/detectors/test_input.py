@@ -198,7 +198,8 @@ REFUSED = [
     ),
     (
         with_value(np.nan)[:, None] + np.zeros(2),
-        "finite losses. Got NaN in 2 of 1000 rows, first in row 3 instead.",
+        "finite losses. Got NaN in 2 of 1000 rows, first in row 3 instead: of epochs that did not "
+        "see all rows, LossRecorder.reduce() gives the means.",
     ),
     (
         np.ma.array(TWO_GROUPS, mask=np.arange(1000) == 7),

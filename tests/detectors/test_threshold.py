@@ -108,7 +108,7 @@ def test_without_evidence_no_threshold_is_precise():
     assert str(warned[0].message) == (
         "No threshold of BetaMixtureNoiseDetector gives precision=0.9 on what was fitted: none is "
         "so good. The threshold is inf and calls no label wrong. Ask for less, or look at "
-        "separable_ and at the noise rate."
+        "separable_ and at the noise rate; to look at some of the highest tells more."
     )
 
 
