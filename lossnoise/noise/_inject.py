@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._labels import (
+    as_list,
     counted_classes,
     counting_labels,
     encode_labels,
@@ -19,6 +20,7 @@ from lossnoise._labels import (
     one_dimensional,
 )
 from lossnoise._names import check_order
+from lossnoise._pandas import check_aligned
 from lossnoise._validation import (
     check_choice,
     check_int,
@@ -27,7 +29,7 @@ from lossnoise._validation import (
     check_real,
     invalid_data,
     invalid_parameter,
-    to_numpy,
+    read_array,
 )
 
 Codes = NDArray[np.intp]
@@ -88,7 +90,8 @@ def inject_noise(
     features : array-like of shape (n, ...), optional
         For "instance": finite numbers that describe each row, such as pixels; more dimensions
         than two are flattened. They are standardised inside, column by column, in float64 and
-        a chunk of rows at a time: only `features` themselves need to fit in memory.
+        a chunk of rows at a time: only `features` themselves need to fit in memory. Of pandas, with
+        another index than `labels` of pandas, they are refused.
     random_state : int, Generator, RandomState or None, default=None
         Source of randomness. An int gives the same noise each time; a generator is advanced;
         None draws afresh. numpy's global state is neither used nor touched.
@@ -161,6 +164,7 @@ def inject_noise(
         noisy = redraw_pair(codes, len(classes), rate, rng)
     elif kind == "instance":
         _check_two_classes(classes, "kind='instance'")
+        check_aligned(_OWNER, "features", features, labels)
         table = _check_features(features, len(codes))
         noisy = redraw_instance(codes, table, len(classes), rate, rng)
     else:
@@ -319,7 +323,7 @@ def _with_new_classes(classes: np.ndarray, new: list[Hashable]) -> np.ndarray:
         dtype = np.promote_types(classes.dtype, added.dtype)
         if dtype.kind in _family(classes):  # int64 and uint64 would meet in float64
             return np.concatenate([classes.astype(dtype), added.astype(dtype)])
-    return object_array([*classes.tolist(), *added.tolist()])
+    return object_array([*as_list(classes), *as_list(added)])
 
 
 def _family(array: np.ndarray) -> str:
@@ -384,7 +388,7 @@ def _check_mapping(
     expected = "a dict {source: target} of labels"
     if not isinstance(mapping, Mapping):
         raise invalid_parameter(_OWNER, "mapping", expected, mapping)
-    known = set(classes.tolist())
+    known = set(as_list(classes))
     for source, target in mapping.items():
         if not isinstance(target, Hashable) or is_missing(target):
             raise invalid_parameter(_OWNER, "mapping", expected, mapping)
@@ -401,7 +405,7 @@ def _check_mapping(
 
 
 def _check_features(features: Any, n: int) -> np.ndarray:
-    array = to_numpy(features)
+    array = read_array(_OWNER, "features", features)
     if array.shape[:1] != (n,) or array.size == 0 or array.dtype.kind not in "biuf":
         got = f"an array of shape {array.shape} and dtype {array.dtype}"
         raise invalid_data(_OWNER, "features", f"{n} rows of numbers, one a label", got)
@@ -419,4 +423,4 @@ def _check_features(features: Any, n: int) -> np.ndarray:
 def _check_two_classes(classes: np.ndarray, reason: str) -> None:
     if len(classes) < 2:
         expected = f"of at least two classes for {reason}"
-        raise invalid_data(_OWNER, "labels", expected, f"only the class {classes.tolist()[0]!r}")
+        raise invalid_data(_OWNER, "labels", expected, f"only the class {as_list(classes)[0]!r}")

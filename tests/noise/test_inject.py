@@ -212,6 +212,7 @@ def test_no_noise_is_a_copy():
         ([(0, 1), (2,)], {(2,): (3, 4)}, [(0, 1), (3, 4)], "object"),
         ([Animal.CAT, Animal.DOG], {Animal.CAT: Animal.DOG}, [Animal.DOG] * 2, "object"),
         (np.array([2, 1]), {2: 1, 7: 8}, [1, 1], "int64"),
+        (np.array([1, 2], "M8[ns]"), dict([np.array([1, 3], "M8[ns]")]), [3, 2], "M8[ns]"),
     ],
 )
 def test_a_new_label_is_never_cut_or_converted(labels, mapping, expected, dtype):

@@ -284,12 +284,29 @@ FINITE = "finite numbers of at most 1e+100 in size"
         ([[0, 1], [2, NAN], [3, 4]], FINITE, "nan in row 1"),
         ([0.0, 1.0, -np.inf], FINITE, "-inf in row 2"),
         ([1e101, 1.0, 2.0], FINITE, "1e+101 in row 0"),
+        (
+            [[0, 1], [2], [3, 4]],
+            "an array, or rows of one length",
+            "a list that is no array, such as rows of several lengths,",
+        ),
     ],
 )
 def test_unusable_features_are_named(features, expected, got):
     with pytest.raises(InvalidDataError) as caught:
         instance_noise([0, 1, 2], 0.5, features)
     assert str(caught.value) == MESSAGE.format("features", expected, got)
+
+
+@pytest.mark.parametrize("table", [pd.Series, pd.DataFrame])
+def test_features_in_another_order_than_the_labels_are_refused(table):
+    labels, features = pd.Series([0, 1, 2]), table([0.1, 0.2, 0.3])
+    instance_noise(labels, 0.5, features)
+    with pytest.raises(InvalidDataError) as caught:
+        instance_noise(labels, 0.5, features[::-1])
+    expected = (
+        "in the order of the labels; align it with features.loc[labels.index], or pass an array"
+    )
+    assert str(caught.value) == MESSAGE.format("features", expected, "another index")
 
 
 def test_one_class_has_no_other():
