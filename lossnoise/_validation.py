@@ -112,8 +112,11 @@ def require_extra(module: str, extra: str, owner: str) -> ModuleType:
 def to_numpy(values: Any) -> np.ndarray:
     """Return `values` as a numpy array, leaving its dtype alone where numpy knows it.
 
-    Understands torch tensors (on any device, with gradient, bfloat16) without importing torch.
+    Understands torch tensors (on any device, with gradient, bfloat16), and lists of them, without
+    importing torch.
     """
+    if isinstance(values, (list, tuple)) and holds_tensors(values):
+        return np.asarray([to_numpy(value) for value in values])
     if hasattr(values, "detach") and hasattr(values, "cpu"):
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):  # numpy has no bfloat16
@@ -125,6 +128,12 @@ def to_numpy(values: Any) -> np.ndarray:
         if kinds <= set("fiub"):  # a frame of pandas' nullable numbers, or Arrow's
             array = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return array
+
+
+def holds_tensors(values: Any) -> bool:
+    """Tell whether `values` are torch tensors: one, or a list that begins with one."""
+    first = values[0] if isinstance(values, (list, tuple)) and values else values
+    return hasattr(first, "detach")
 
 
 def read_array(owner: str, name: str, values: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
-from lossnoise._validation import invalid_data, read_array, to_numpy, unmasked
+from lossnoise._validation import holds_tensors, invalid_data, read_array, to_numpy, unmasked
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
@@ -82,7 +82,7 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
     if isinstance(X, LossHistogram):
         raise invalid_data(owner, "X", "losses", "a LossHistogram", "fit_histogram takes it")
     X = unmasked(X)
-    table = to_numpy(X) if _is_ours(X) else X
+    table = read_array(owner, "X", X) if _is_ours(X) else X
     dimensions = _dimensions(owner, table)
     if not dimensions:
         raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}"[:200])
@@ -115,8 +115,8 @@ def number_of_rows(X: Any) -> int:
 
 
 def _is_ours(X: Any) -> bool:
-    """Tell whether to convert `X` here: a tensor, or an Arrow table."""
-    return hasattr(X, "detach") or type(X).__module__.startswith("pyarrow")
+    """Tell whether to convert `X` here: a tensor, a list of tensors, or an Arrow table."""
+    return holds_tensors(X) or type(X).__module__.startswith("pyarrow")
 
 
 def _dimensions(owner: str, X: Any) -> int:

@@ -58,6 +58,8 @@ VECTORS = [
     arrow_chunks,
     torch.tensor,
     lambda x: torch.tensor(x, requires_grad=True),
+    lambda x: list(torch.tensor(x, requires_grad=True)),
+    lambda x: list(torch.tensor(x[:, None], requires_grad=True)),
 ]
 
 
