@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._validation import invalid_data, require_extra, to_numpy
+from lossnoise._validation import invalid_data, read_array, require_extra
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._scaling import FloatArray
@@ -17,6 +17,7 @@ from lossnoise.exceptions import InvalidDataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PREDICTIONS = "LossMixtureDisplay.from_predictions"
 GRID = 400
 TALLEST = 6.0  # times the bars beyond the first eighth of the losses: taller bars are cut off
 RIGHT, WRONG, POSTERIOR = "#2a6f97", "#c8553d", "#444444"
@@ -140,15 +141,13 @@ class LossMixtureDisplay:
         Raises
         ------
         InvalidDataError
-            The vectors are of several lengths, empty, not finite, or no probabilities.
+            The vectors are no numbers, of several lengths, empty, not finite, or no probabilities.
         """
-        values = to_numpy(losses).astype(np.float64)
-        proba = to_numpy(noise_proba).astype(np.float64)
+        values, proba = _read_drawn("losses", losses), _read_drawn("noise_proba", noise_proba)
         if values.ndim != 1 or values.shape != proba.shape or len(values) == 0:
             raise InvalidDataError(
-                "The 'losses' and 'noise_proba' parameters of LossMixtureDisplay.from_predictions "
-                f"must be vectors of one length. Got shapes {values.shape} and {proba.shape} "
-                "instead."
+                f"The 'losses' and 'noise_proba' parameters of {PREDICTIONS} must be vectors of "
+                f"one length. Got shapes {values.shape} and {proba.shape} instead."
             )
         _check_drawn("losses", values, np.isfinite(values), "finite")
         inside = (proba >= 0.0) & (proba <= 1.0)
@@ -227,8 +226,16 @@ class LossMixtureDisplay:
             self.proba_ax_.axvline(cut, color=POSTERIOR, lw=0.8, label=f"P = 0.5 at {cut:.3g}")
 
 
+def _read_drawn(name: str, values: ArrayLike) -> FloatArray:
+    array = read_array(PREDICTIONS, name, values)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        got = f"an array of dtype {array.dtype}"
+        raise invalid_data(PREDICTIONS, name, "a vector of numbers", got) from None
+
+
 def _check_drawn(name: str, values: FloatArray, good: NDArray[np.bool_], expected: str) -> None:
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
-        owner = "LossMixtureDisplay.from_predictions"
-        raise invalid_data(owner, name, expected, f"{values[row]:.6g} in row {row}")
+        raise invalid_data(PREDICTIONS, name, expected, f"{values[row]:.6g} in row {row}")

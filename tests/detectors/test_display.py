@@ -166,6 +166,11 @@ def test_losses_of_one_population_are_called_so():
         ([1.0, 2.0], [5.0, 0.9], "'noise_proba' parameter of {} must be {}. Got 5 in row 0"),
         ([1.0, 2.0], [0.5, -3.0], "'noise_proba' parameter of {} must be {}. Got -3 in row 1"),
         ([1.0, 2.0], [0.5, np.nan], "'noise_proba' parameter of {} must be {}. Got nan in row 1"),
+        (
+            ["a"],
+            [0.1],
+            "'losses' parameter of {} must be a vector of numbers. Got an array of dtype <U1",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(losses, proba, message):
