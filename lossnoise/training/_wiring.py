@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,12 +103,13 @@ def read_scheduler(
     if given is None or isinstance(given, LRScheduler):
         return given
 
-    def make(optimizer: Optimizer) -> LRScheduler:
-        made = given(optimizer)
-        check_schedule(made, optimizer)
-        return made
+    return partial(_make_scheduler, given)  # no closure: a fitted trainer can be pickled
 
-    return make
+
+def _make_scheduler(factory: SchedulerFactory, optimizer: Optimizer) -> LRScheduler:
+    made = factory(optimizer)
+    check_schedule(made, optimizer)
+    return made
 
 
 def read_model_factory(

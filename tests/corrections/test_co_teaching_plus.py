@@ -227,10 +227,10 @@ def test_two_networks_that_begin_alike_are_refused(fit):
         fit(Frozen(), CoTeachingPlus(model_factory=Frozen))
 
 
-def test_weights_that_are_made_of_others_are_not_drawn_anew(fit):
+def test_weights_that_are_made_of_others_are_not_drawn_anew(fit, make_net):
     """What weight_norm makes of them is overwritten, and not what it makes that of."""
-    body = weight_norm(nn.Linear(2, 8))
-    net = nn.Sequential(body, nn.ReLU(), nn.Linear(8, 3))
+    net = make_net()
+    weight_norm(net[0])
     message = (
         "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns a network "
         "with other parameters than the model's, as layers with a parametrization, such as "
@@ -238,7 +238,7 @@ def test_weights_that_are_made_of_others_are_not_drawn_anew(fit):
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         fit(net, epochs=1)
-    body.requires_grad_(False)
+    net[0].requires_grad_(False)
     fit(net, epochs=1)
 
 

@@ -1,5 +1,8 @@
 """What a trained trainer answers, and what another one reads from its file."""
 
+import pickle
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +49,17 @@ def test_a_saved_trainer_predicts_elsewhere(build, make_data, make_net, tmp_path
     assert other.num_classes_ == 3
     assert other.score(make_data()) == trainer.score(make_data())
     other.save(tmp_path / "again.pt")
+
+
+def test_a_fitted_trainer_with_factories_can_be_pickled(build, make_data):
+    trainer = build(
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1),
+    )
+    trainer.fit(make_data())
+    copied = pickle.loads(pickle.dumps(trainer))
+    np.testing.assert_array_equal(copied.predict(make_data()), trainer.predict(make_data()))
+    np.testing.assert_array_equal(copied.losses_, trainer.losses_)
 
 
 def test_what_cannot_be_loaded_changes_nothing(build, make_data, make_net, tmp_path):
