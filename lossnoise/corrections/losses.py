@@ -104,7 +104,12 @@ def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     """
     log_probs, weights = F.log_softmax(logits.float(), dim=1), weights.float()
     given = log_probs.gather(1, labels[:, None]).squeeze(1)
-    return -(1.0 - weights) * given - weights * (guesses * log_probs).sum(dim=1)
+    return -(1.0 - weights) * given - weights * _times(guesses, log_probs).sum(dim=1)
+
+
+def _times(weights: Tensor, log_probs: Tensor) -> Tensor:
+    """Return the product, and 0 for a class of weight 0, also where it cannot be: 0 inf is NaN."""
+    return weights * log_probs.masked_fill(weights == 0.0, 0.0)
 
 
 def dynamic_bootstrap(
@@ -227,7 +232,7 @@ def backward_corrected(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tenso
     tensor([0.6931])
     """
     rows = inverse.float().index_select(0, labels)
-    return -(rows * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+    return -_times(rows, F.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -250,7 +255,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     >>> soft_cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
     tensor([1.1269])
     """
-    return F.cross_entropy(logits.float(), targets, reduction="none")
+    return -_times(targets, F.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
@@ -274,7 +279,7 @@ def prediction_entropy(logits: Tensor) -> Tensor:
     tensor([1.3863])
     """
     log_probs = F.log_softmax(logits.float(), dim=1)
-    return -(log_probs.exp() * log_probs).sum(dim=1)
+    return -_times(log_probs.exp(), log_probs).sum(dim=1)
 
 
 def class_prior_divergence(
@@ -286,6 +291,7 @@ def class_prior_divergence(
 
     Keeps a network from putting all samples into one class (Tanaka et al. 2018; Arazo et al.
     2019, section 3.2). Biased in small batches: fewer than 2 C samples cannot be spread evenly.
+    Classes that no sample of the batch can have, with logits of -inf, have no part in it.
 
     Parameters
     ----------
@@ -307,11 +313,14 @@ def class_prior_divergence(
     0.0
     """
     log_probs = F.log_softmax(logits.float(), dim=1)
+    possible = (log_probs > -torch.inf).any(dim=0)
+    log_probs = log_probs.masked_fill(~possible, -LARGEST)  # a number, and without gradient
     log_mean = torch.logsumexp(log_probs, dim=0) - math.log(logits.shape[0])
     if all_mean is not None:
         # Relative to a common value: a class that nobody predicts has a mean below any float32.
         common = all_mean(log_mean.detach())
         log_mean = common + all_mean((log_mean - common).clamp_max(LARGEST).exp()).log()
     if prior is None:
-        return -log_mean.mean() - math.log(logits.shape[1])
-    return (torch.xlogy(prior, prior) - prior * log_mean).sum()
+        number = possible.sum()
+        return -(log_mean * possible).sum() / number - number.log()
+    return ((torch.xlogy(prior, prior) - prior * log_mean) * possible).sum()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections.losses import (
     backward_corrected,
     class_prior_divergence,
@@ -17,7 +18,9 @@ from lossnoise.corrections.losses import (
     dynamic_bootstrap,
     forward_corrected,
     hard_bootstrap,
+    prediction_entropy,
     soft_bootstrap,
+    soft_cross_entropy,
 )
 from lossnoise.exceptions import InvalidDataError
 
@@ -315,3 +318,51 @@ def test_labels_that_a_matrix_rules_out_have_finite_gradients():
 def test_negative_labels_are_no_class(loss):
     with pytest.raises(IndexError):
         loss(torch.zeros(1, 3), torch.tensor([-1]), torch.eye(3))
+
+
+@pytest.mark.parametrize("prior", [None, torch.tensor([0.2, 0.3, 0.5])])
+@pytest.mark.parametrize("all_mean", [None, lambda tensor: tensor])
+def test_a_class_that_cannot_be_has_no_part_in_any_loss(prior, all_mean):
+    """Models that mask classes give them logits of -inf; 0 times the infinite loss is NaN."""
+    logits, labels, _, weights = draw(32, 3)
+    guesses, _ = draw_rows(32, 3)
+    inverse = torch.linalg.inv(0.7 * torch.eye(3) + 0.1)
+
+    def losses(fourth):
+        """Return values and gradients; `fourth` adds a class to the rows of a tensor."""
+        leaf = logits.clone().requires_grad_()
+        scores, guessed = fourth(leaf, -torch.inf), fourth(guesses, 0.0)
+        own_prior = None if prior is None else fourth(prior, 0.0)
+        values = [
+            soft_bootstrap(scores, labels, guessed, weights).sum(),
+            soft_cross_entropy(scores, guessed).sum(),
+            prediction_entropy(scores).sum(),
+            backward_corrected(scores, labels, fourth(inverse, 0.0)).sum(),
+            class_prior_divergence(scores, own_prior, all_mean),
+        ]
+        return [*values, *(torch.autograd.grad(v, leaf, retain_graph=True)[0] for v in values)]
+
+    masked = losses(lambda rows, value: torch.nn.functional.pad(rows, (0, 1), value=value))
+    for with_it, without in zip(masked, losses(lambda rows, value: rows), strict=True):
+        torch.testing.assert_close(with_it, without)
+
+
+class Masked(torch.nn.Module):
+    """Knows four classes, of which the last cannot be."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs):
+        logits = self.net(inputs)
+        return logits.masked_fill(torch.arange(4) == 3, -torch.inf)
+
+
+@pytest.mark.parametrize("correction", ["bootstrap-soft", "dyr-s", "m-dyr-h", "joint-optimization"])
+def test_a_model_that_masks_a_class_is_trained(make_net, make_data, correction):
+    model = Masked(make_net(num_classes=4))
+    trainer = NoisyLabelTrainer(model, correction=correction, epochs=6, batch_size=16, device="cpu")
+    trainer.set_params(random_state=0).fit(make_data())
+    assert np.isfinite([record["train_loss"] for record in trainer.history_]).all()
+    assert trainer.predict_proba(make_data())[:, 3].max() == 0.0
