@@ -78,16 +78,23 @@ def set_global_random_state(state: dict[str, Any]) -> None:
 
 
 @contextmanager
+def kept_globals() -> Iterator[None]:
+    """Give the global generators their state back at the end."""
+    before = global_random_state()
+    try:
+        yield
+    finally:
+        set_global_random_state(before)
+
+
+@contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
     """Seed the global generators, and give the caller's state back at the end.
 
     Dropout, and most transforms that users bring, draw from them.
     """
-    before = global_random_state()
-    torch.manual_seed(seed)  # also seeds every CUDA device
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-    try:
+    with kept_globals():
+        torch.manual_seed(seed)  # also seeds every CUDA device
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
         yield
-    finally:
-        set_global_random_state(before)

@@ -47,7 +47,7 @@ from lossnoise.training._loops import (
     train_epoch,
 )
 from lossnoise.training._posterior import PosteriorTable
-from lossnoise.training._random import RunGenerators
+from lossnoise.training._random import RunGenerators, kept_globals
 from lossnoise.training._seen import RunningLosses, SeenLabels, check_same_labels
 from lossnoise.training.recorder import LossRecorder
 
@@ -311,7 +311,8 @@ class TrainingRun:
         }
 
     def _validate(self, val: IndexedData) -> float:
-        return accuracy(self.engine, val.as_given(), self.context.num_classes)
+        with kept_globals():  # a loader that shuffles draws from them
+            return accuracy(self.engine, val.as_given(), self.context.num_classes)
 
     def _sweep_losses(self) -> NDArray[np.float32]:
         losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))

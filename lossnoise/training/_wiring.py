@@ -26,7 +26,7 @@ from lossnoise.training._checks import (
 )
 from lossnoise.training._distributed import gather_objects, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, TrainingEngine
-from lossnoise.training._random import RunGenerators
+from lossnoise.training._random import RunGenerators, kept_globals
 from lossnoise.training._run import Data, TrainingRun
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
         generators=RunGenerators(seed, engine.device, rank_and_size()[0]),
     )
     if run.val_data is not None:
-        check_samples("val", run.val_data)
+        with kept_globals():
+            check_samples("val", run.val_data)
     return run
 
 

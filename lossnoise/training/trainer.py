@@ -258,7 +258,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Returns
         -------
         proba : ndarray of shape (n_samples, num_classes), float32
-            Rows in the order of `X`.
+            Rows in the order of `X`, or of the whole dataset behind a loader.
         """
         check_is_fitted(self)
         if hasattr(X, "iloc"):
@@ -300,7 +300,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Parameters
         ----------
         X : Dataset or DataLoader
-            As for `fit`.
+            As for `fit`. Of a loader, only what it yields counts.
 
         Returns
         -------

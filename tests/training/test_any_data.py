@@ -399,6 +399,24 @@ def test_validation_and_score_see_what_their_loader_yields(build, make_data):
     assert trainer.score(train) > 0.9 > 0.3 > expected
 
 
+def test_validation_changes_nothing_whatever_its_loader_draws(build, make_data, make_net):
+    """Without a generator of its own, a loader that shuffles draws from torch's global one."""
+    data = make_data()
+
+    def losses(val):
+        return build(make_net(dropout=0.5), epochs=3).fit(data, val).losses_
+
+    shuffled = DataLoader(make_data(seed=1), batch_size=16, shuffle=True)
+    np.testing.assert_array_equal(losses(shuffled), losses(None))
+
+
+def test_predictions_of_a_loader_are_those_of_its_dataset(build, make_data):
+    data = make_data()
+    trainer = build().fit(data)
+    some = DataLoader(data, batch_size=16, sampler=SubsetRandomSampler(range(40)), drop_last=True)
+    np.testing.assert_array_equal(trainer.predict(some), trainer.predict(data))
+
+
 def test_a_dataset_of_inputs_alone_can_be_predicted(build, make_data):
     data = make_data()
     trainer = build().fit(data)
