@@ -435,27 +435,6 @@ def test_a_failed_fit_leaves_the_earlier_one(call, columns):
     np.testing.assert_array_equal(detector.predict_proba(history), before)
 
 
-@pytest.mark.parametrize("sure", [9, 40], ids=["a third agree", "most agree"])
-@pytest.mark.parametrize("trees", [20, 100])
-def test_right_labels_with_few_values_are_no_alarm(trees, sure):
-    """A forest's share of votes: a heap on each value is no population, nor is one vote less."""
-    rng = np.random.default_rng(0)
-    votes = rng.binomial(trees, rng.beta(sure, 1, 5000)) / trees
-    with pytest.warns(NoSeparableNoiseWarning):
-        BetaMixtureNoiseDetector().fit(-np.log(np.maximum(votes, 1e-12)))
-
-
-@pytest.mark.parametrize("deviation", [0.02, 0.1])
-def test_bins_are_no_populations(deviation):
-    losses = np.random.default_rng(0).normal(2.303, deviation, 200_000)
-    with pytest.warns(NoSeparableNoiseWarning):
-        many = BetaMixtureNoiseDetector().fit(losses)
-    histogram = LossHistogram().fill(losses[:2000])
-    with pytest.warns(NoSeparableNoiseWarning):
-        few = BetaMixtureNoiseDetector().fit_histogram(histogram)
-    assert (many.noise_rate_, few.noise_rate_) == (0.0, 0.0)
-
-
 def test_losses_far_from_zero_are_told_apart_however_many_there_are():
     losses = 1000.0 + np.resize(TWO_GROUPS, 200_000)
     detector = BetaMixtureNoiseDetector(loss_scale="any").fit(losses)

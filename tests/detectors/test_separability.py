@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lossnoise import BetaMixtureNoiseDetector
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.detectors._log_concave import log_concave_fit
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._separability import gains_more, measure_separability
@@ -196,3 +196,24 @@ def test_labels_of_one_group_that_the_model_itself_would_give_are_no_evidence():
     rates = {part["group"]: part["noise_rate"] for part in detector.group_report_}
     assert rates["others"] == pytest.approx(0.06, abs=0.02)
     assert rates["one"] < 0.05
+
+
+@pytest.mark.parametrize("sure", [9, 40], ids=["a third agree", "most agree"])
+@pytest.mark.parametrize("trees", [20, 100])
+def test_right_labels_with_few_values_are_no_alarm(trees, sure):
+    """A forest's share of votes: a heap on each value is no population, nor is one vote less."""
+    rng = np.random.default_rng(0)
+    votes = rng.binomial(trees, rng.beta(sure, 1, 5000)) / trees
+    with pytest.warns(NoSeparableNoiseWarning):
+        BetaMixtureNoiseDetector().fit(-np.log(np.maximum(votes, 1e-12)))
+
+
+@pytest.mark.parametrize("deviation", [0.02, 0.1])
+def test_bins_are_no_populations(deviation):
+    losses = np.random.default_rng(0).normal(2.303, deviation, 200_000)
+    with pytest.warns(NoSeparableNoiseWarning):
+        many = BetaMixtureNoiseDetector().fit(losses)
+    histogram = LossHistogram().fill(losses[:2000])
+    with pytest.warns(NoSeparableNoiseWarning):
+        few = BetaMixtureNoiseDetector().fit_histogram(histogram)
+    assert (many.noise_rate_, few.noise_rate_) == (0.0, 0.0)
