@@ -82,7 +82,7 @@ class TrainingEngine:
     device : torch.device
     precision : Precision
     num_epochs : int
-        Of the run, and so the length of the default schedule.
+        Length of the default schedule.
     keep_initial : bool
         Keep copies of the first states, so that `restart` is possible.
     model_factory : callable, optional
@@ -111,7 +111,6 @@ class TrainingEngine:
         self.dtype = DTYPES[precision.dtype]
         self._channels_last = precision.channels_last
         self._scheduler = scheduler
-        self._num_epochs = num_epochs
         self.first_epoch = 1
         layout = torch.channels_last if precision.channels_last else torch.preserve_format
         own = bare(model)
@@ -200,14 +199,15 @@ class TrainingEngine:
         """Begin the next epoch from a state that `snapshot` returned."""
         self._pending = {"rollback": copy.deepcopy(snapshot)}
 
-    def begin_epoch(self) -> None:
-        """Do what the end of the last epoch asked for.
+    def begin_epoch(self, epoch: int) -> None:
+        """Do what the end of the last epoch asked for, before epoch number `epoch`.
 
         Not at once: the model that an epoch trained stays for callbacks, and where a run ends.
         """
         pending, self._pending = self._pending, {}
         if "restart" in pending:
             self._start_afresh(pending["restart"])
+            self.first_epoch = epoch
         elif "rollback" in pending:
             self.load_state_dict(pending["rollback"])
 
@@ -216,7 +216,6 @@ class TrainingEngine:
         initial = copy.deepcopy(self._initial)
         self.load_state_dict(initial)
         self._held = False
-        self.first_epoch = self._num_epochs - num_epochs + 1
         if isinstance(self._scheduler, LRScheduler):  # its state goes with the optimizer's
             return
         for group, rate in zip(self._groups(), initial["rates"], strict=True):

@@ -75,7 +75,7 @@ def train_epochs(
 def _run_epoch(
     trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, callbacks: list[Callback]
 ) -> None:
-    run.engine.begin_epoch()
+    run.engine.begin_epoch(epoch)
     for callback in callbacks:
         callback.on_epoch_begin(trainer, epoch)
 

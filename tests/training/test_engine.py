@@ -90,7 +90,7 @@ def test_restart_gives_initial_weights_and_optimizers(make_engine):
     assert not torch.equal(user_model(engine.model)[0].weight, initial["models", 0, "0.weight"])
     assert engine.optimizers[0].state_dict()["state"]
     engine.restart(6)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert_equal(flat(engine.state_dict()), initial)
 
 
@@ -103,7 +103,7 @@ def test_a_restart_waits_for_the_next_epoch_also_in_a_checkpoint(make_engine):
     other.load_state_dict(engine.snapshot())
     assert_equal(flat(other.state_dict()["models"]), trained)
     for either in (engine, other):
-        either.begin_epoch()
+        either.begin_epoch(1)
         assert_equal(
             flat(either.state_dict()["models"]), flat(make_engine().state_dict()["models"])
         )
@@ -114,7 +114,7 @@ def test_restart_gives_a_schedule_of_the_new_length(make_engine):
     engine = make_engine()
     train(engine, epochs=5)
     engine.restart(3)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert rates_of_a_run(engine, 3) == rates_of_a_run(make_engine(num_epochs=3), 3)
 
 
@@ -122,7 +122,7 @@ def test_restart_makes_a_new_schedule_from_a_factory(make_engine):
     engine = make_engine(scheduler=lambda optimizer: ExponentialLR(optimizer, 0.5))
     first = rates_of_a_run(engine, 3)
     engine.restart(3)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert rates_of_a_run(engine, 3) == first
     assert first == pytest.approx([first[0], first[0] / 2, first[0] / 4])
 
@@ -145,7 +145,7 @@ def test_restart_rewinds_a_ready_schedule(make_engine, make_net):
     assert engine.schedulers == [scheduler]
     assert rates_of_a_run(engine, 3) == [1.0, 0.5, 0.25]
     engine.restart(3)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert rates_of_a_run(engine, 3) == [1.0, 0.5, 0.25]
 
 
@@ -160,7 +160,7 @@ def test_two_restarts_are_alike(make_engine):
         train(engine, epochs=3)
         outcomes.append(flat(engine.state_dict()))
         engine.restart(6)
-        engine.begin_epoch()
+        engine.begin_epoch(1)
     assert_equal(*outcomes)
 
 
@@ -176,7 +176,7 @@ def test_rollback_goes_back_to_a_snapshot_as_often_as_wanted(make_engine, optimi
         futures.append(flat(engine.state_dict()))
         assert_equal(flat(snapshot), kept)  # training must not reach into it
         engine.rollback(snapshot)
-        engine.begin_epoch()
+        engine.begin_epoch(1)
         assert_equal(flat(engine.state_dict()), kept)
     assert_equal(*futures)
 
@@ -192,7 +192,7 @@ def test_held_schedules_stay_until_a_restart(make_engine):
     train(other)
     assert rate(other) == start
     engine.restart(3)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     train(engine)
     assert rate(engine) == start / 2
 
@@ -204,7 +204,7 @@ def test_a_schedule_that_warms_up_does_so_once_more_after_a_restart(make_engine)
     train(engine, epochs=3)
     assert rate(engine) == pytest.approx(0.1)
     engine.restart(3)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert rate(engine) == pytest.approx(0.01)
 
 
@@ -251,7 +251,7 @@ def test_both_models_restart_and_step_their_schedules(make_engine):
     train(engine, epochs=2)
     assert rate(engine, 0) == rate(engine, 1) == start / 4
     engine.restart(6)
-    engine.begin_epoch()
+    engine.begin_epoch(1)
     assert_equal(flat(engine.state_dict()), initial)
 
 

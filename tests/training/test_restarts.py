@@ -2,8 +2,24 @@
 
 import pytest
 
-from lossnoise.corrections import ForwardCorrection
+from lossnoise.corrections import CrossEntropy, ForwardCorrection
 from lossnoise.training import BestModel, Callback, EarlyStopping
+
+
+class Cycles(CrossEntropy):
+    """Starts afresh after every second epoch, with a schedule of two epochs."""
+
+    needs_restart = True
+
+    def end_epoch(self, context):
+        if context.epoch % 2 == 0:
+            context.engine.restart(2)
+
+
+def test_each_of_several_restarts_counts(build, make_data):
+    best = BestModel("epoch", "min")
+    build(correction=Cycles(), epochs=7, callbacks=[best]).fit(make_data())
+    assert best.best_epoch_ == 7
 
 
 def start_afresh(build, callbacks, epochs=8, **settings):
