@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 # what a probability in float32 gives in practice, and keeps the losses on a usable scale.
 MIN_PROBABILITY = 1e-12
 
+# How far below 0 rounding may put the cross-entropy of a certain prediction: -log(p + 1e-12) is,
+# and so is -log of a sum of probabilities that comes out above 1. It counts as 0.
+LOWEST = -1e-6
+
 
 def losses_from_probs(
     pred_probs: NDArray[np.float64], codes: NDArray[np.intp]

@@ -11,6 +11,7 @@ import numpy as np
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
+from lossnoise._losses import LOWEST
 from lossnoise._names import loosely, match_names, name_of, number_of
 from lossnoise._validation import nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
@@ -289,8 +290,8 @@ def _losses(source: Source, name: str | None, block: Any, start: int) -> FloatAr
         problem = f"the rows of {name!r} sum to 1, which losses do not"
         raise bad_file(source.path, f"{problem}: give probabilities with --pred-probs")
     advice = "losses are cross-entropies here; a log-probability needs a minus sign"
-    _check(source, name, table, table >= 0.0, start, advice)
-    return np.asarray(reduce_history(table))
+    _check(source, name, table, table >= LOWEST, start, advice)
+    return np.asarray(np.maximum(reduce_history(table), 0.0))
 
 
 def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> FloatArray | None:

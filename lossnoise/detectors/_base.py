@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from lossnoise._losses import LOWEST
 from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.detectors._fit import (
@@ -429,14 +430,16 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
 
     def _fit_histogram(self: Detector, histogram: LossHistogram, settings: FitSettings) -> Detector:
         sample = LossSample.of_histogram(histogram)
-        if self.loss_scale == "cross-entropy" and sample.values[0] < 0.0:
+        if self.loss_scale == "any":
+            warn_of_bins(sample)
+        elif sample.values[0] < LOWEST:
             raise InvalidDataError(
                 f"The 'histogram' parameter of {type(self).__name__}.fit_histogram must be of "
                 f"cross-entropy losses, which are at least 0. Got {sample.values[0]:.6g} instead: "
                 "use loss_scale='any' for other losses."
             )
-        if self.loss_scale == "any":
-            warn_of_bins(sample)
+        elif sample.values[0] < 0.0:
+            sample = sample.raised_to(0.0)
         self._fit(sample, settings)
         self._histogram = histogram
         return self._finish()

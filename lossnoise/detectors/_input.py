@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
+from lossnoise._losses import LOWEST
 from lossnoise._validation import holds_tensors, invalid_data, read_array, to_numpy, unmasked
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
@@ -26,10 +27,6 @@ COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 ROW_SUM_TOLERANCE = 1e-3
-
-# How far below 0 rounding may put the cross-entropy of a certain prediction: -log(p + 1e-12) is,
-# and so is -log of a sum of probabilities that comes out above 1.
-ROUNDING = 1e-6
 
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
 FEWEST_BINS = 16  # over most losses, to tell them apart
@@ -187,7 +184,7 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
 def _cross_entropies(owner: str, losses: NDArray[Any]) -> NDArray[Any]:
     """Return losses with 0 for those that rounding put below it, or say that they are no such."""
     lowest = losses.min(initial=0.0)
-    if lowest < -ROUNDING:
+    if lowest < LOWEST:
         raise InvalidDataError(
             f"Negative values in data: the 'X' parameter of {owner} must be cross-entropy "
             f"losses, which are at least 0. Got {lowest:.6g} instead: a log-probability needs a "

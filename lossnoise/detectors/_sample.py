@@ -55,6 +55,12 @@ class LossSample(NamedTuple):
         counts = held.astype(np.float64)
         return cls(values, counts, values, counts, histogram.lower_edges())
 
+    def raised_to(self, least: float) -> LossSample:
+        """Return the sample with this loss for those below it."""
+        arrays = (self.losses, self.values, self.lows)
+        losses, values, lows = (np.maximum(array, least) for array in arrays)
+        return self._replace(losses=losses, values=values, lows=lows)
+
     @property
     def size(self) -> int:
         """Return the number of samples."""

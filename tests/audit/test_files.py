@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lossnoise.audit._file_audit import audit_file
 from lossnoise.audit._files import open_source
 from lossnoise.audit._select import read_chunks, select
 from lossnoise.exceptions import InvalidDataError
@@ -213,6 +214,15 @@ def test_what_is_no_loss_is_named_with_its_row(tmp_path, cell, message):
     path = tmp_path / "a.csv"
     path.write_text(f"label,loss\na,1\na,2\na,3\na,{cell}\na,5\n")
     assert refused(path) == message
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+def test_a_loss_that_rounding_put_below_0_is_0(tmp_path):
+    path = tmp_path / "a.csv"
+    cells = [f"{i % 2},{0.1 * i - 1e-12}" for i in range(60)]
+    path.write_text("\n".join(["label,loss", *cells]))
+    rows = audit_file(path).report.iter_rows()
+    assert min(row.loss for row in rows) == 0.0
 
 
 def test_what_is_no_probability_is_named_with_its_row(tmp_path):

@@ -228,3 +228,14 @@ def test_an_error_counts_nothing():
     with pytest.raises(InvalidDataError, match="Got inf in row 2999999"):
         histogram.fill(losses)
     assert len(histogram) == 0
+
+
+def test_cross_entropies_that_rounding_put_below_0_are_0():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(1.0, 0.2, 800), rng.normal(4.0, 0.8, 200), np.zeros(50)])
+    rounded = losses - np.where(losses == 0.0, 1e-12, 0.0)
+    detector = BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(rounded))
+    expected = BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
+    assert detector.noise_rate_ == pytest.approx(expected.noise_rate_, abs=1e-12)
+    with pytest.raises(InvalidDataError, match=r"at least 0\. Got -0\.001"):
+        BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses - 1e-3))
