@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._files import atomic_open
-from lossnoise._labels import as_list, has_collapsed, missing_values, one_dimensional
+from lossnoise._labels import as_list, missing_values, one_dimensional
 from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
 from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import COLLAPSED, cautious_proba, summarise
+from lossnoise.audit._summary import cautious_proba, summarise
 from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
@@ -118,27 +118,12 @@ class AuditReport:
         ------
         InvalidDataError
             The dataset has another number of rows than the trainer has seen.
+        NotFittedError
+            The trainer has no complete results, as inside its `fit`.
         """
-        pred_probs = trainer.predict_proba(dataset)
-        if len(pred_probs) != len(trainer.labels_):
-            expected = f"the one that the trainer was fitted to, of {len(trainer.labels_)} rows"
-            owner = "AuditReport.from_trainer"
-            raise invalid_data(owner, "dataset", expected, f"{len(pred_probs)} rows")
-        from lossnoise.audit._audit import audit
+        from lossnoise.audit._trainer import audit_trainer
 
-        options.setdefault("class_names", range(trainer.num_classes_))
-        report = audit(
-            trainer.labels_,
-            losses=trainer.losses_,
-            pred_probs=pred_probs,
-            noise_proba=trainer.noise_proba_,
-            **options,
-        )
-        report.detector = getattr(trainer, "detector_", None)
-        report._settings |= {"source": "trainer", "detector": repr(report.detector)}
-        if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
-            report._settings[COLLAPSED] = True
-        return report
+        return audit_trainer("AuditReport.from_trainer", trainer, dataset, **options)
 
     @cached_property
     def noise_proba(self) -> FloatArray:

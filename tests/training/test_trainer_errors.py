@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, default_collate
 
-from lossnoise import LossHistoryDisplay, NoisyLabelTrainer
+from lossnoise import AuditReport, LossHistoryDisplay, NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
 from lossnoise.exceptions import (
     CollapseWarning,
@@ -127,6 +127,14 @@ def test_nobody_is_asked_for_probabilities_before_there_are_any(build, make_data
     asking.on_epoch_end = lambda trainer, record: ask(trainer)
     with pytest.raises(NotFittedError):
         build(correction="cross-entropy", callbacks=[asking]).fit(make_data())
+
+
+@pytest.mark.parametrize("correction", ["cross-entropy", "m-dyr-h"])
+def test_labels_are_not_audited_before_all_is_found(build, make_data, correction):
+    asking, data = Callback(), make_data()
+    asking.on_epoch_end = lambda trainer, record: AuditReport.from_trainer(trainer, data)
+    with pytest.raises(NotFittedError):
+        build(correction=correction, callbacks=[asking]).fit(data)
 
 
 def test_results_are_complete_when_training_ends(build, make_data, tmp_path):
