@@ -21,11 +21,7 @@ from lossnoise.corrections.base import (
     resolve_epochs,
     warn_of_schedule,
 )
-from lossnoise.corrections.losses import (
-    cross_entropy,
-    hard_bootstrap,
-    soft_bootstrap,
-)
+from lossnoise.corrections.losses import cross_entropy
 from lossnoise.exceptions import CollapseWarning
 
 AUTO_EVIDENCE = 0.5  # `EpochContext.evidence` that ends a warm-up of no fixed length
@@ -44,11 +40,14 @@ class Opinion(NamedTuple):
     ----------
     logits : Tensor of shape (batch, num_classes)
         What the guess z is made of.
+    classes : Tensor of shape (batch,), int64
+        The first choice, which has the highest logit.
     losses : Tensor of shape (batch,), float32
         Cross-entropy against the given labels: what w is looked up by.
     """
 
     logits: Tensor
+    classes: Tensor
     losses: Tensor
 
 
@@ -68,7 +67,8 @@ class DynamicBootstrap(Correction):
     sweep: Literal["running", "epoch"]
     compat: Literal["published"] | None
 
-    _guesses: Tensor | None = None  # how often each class was guessed in this epoch, and given
+    _guessed: Tensor | None = None  # how often each class was the first choice in this epoch
+    _given: Tensor | None = None  # how often it was the label, as long as nothing else is usual
     _usual_spread: float | None = None  # effective number of classes: guessed first, or given
     _collapses = 0
     _pause = _least = 0  # epochs without bootstrapping that are left, at most and at least
@@ -77,9 +77,9 @@ class DynamicBootstrap(Correction):
     _prior: Tensor | None = None  # of the classes; None is uniform
     _table: PublishedLookup | None = None
 
-    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
+    def guess(self, opinion: Opinion, context: EpochContext) -> Tensor:
         """Return z: a class of each sample, (batch,), or probabilities, (batch, num_classes)."""
-        return logits.argmax(dim=1)
+        return opinion.classes
 
     # -- the correction ---------------------------------------------------------------------
 
@@ -102,9 +102,8 @@ class DynamicBootstrap(Correction):
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to count which classes the network guesses; end a warm-up of no fixed length."""
         self._rate = context.engine.learning_rate
-        self._guesses = torch.zeros(
-            (2, context.num_classes), dtype=torch.float32, device=context.device
-        )
+        zeros = torch.zeros(context.num_classes, dtype=torch.float32, device=context.device)
+        self._guessed, self._given = zeros, zeros.clone() if self._usual_spread is None else None
         if self.warmup == "auto" and self._warmed_up is None:
             ready = context.noise_proba is not None and context.evidence >= AUTO_EVIDENCE
             if ready or context.epoch > AUTO_LATEST * context.num_epochs:
@@ -122,18 +121,17 @@ class DynamicBootstrap(Correction):
         a quarter of the run. It is twice as long, at least, after each collapse, and without end
         where the run would be over before it could have recovered from the next.
         """
-        if self._guesses is None or not self._guesses.any() or self.compat == "published":
+        if self._guessed is None or not self._guessed.any() or self.compat == "published":
             return
-        counts = context.all_mean(self._guesses)
-        shares = counts / counts.sum(dim=1, keepdim=True)
-        spread, given = torch.special.entr(shares).sum(dim=1).exp().tolist()
+        spread = self._spread(self._guessed, context)
         if context.epoch <= max(1, self.warmup_epochs(context)):  # the first never bootstraps
             self._usual_spread = spread
             return
         if context.epoch <= self.warmup_epochs(context) + self._dynamic_epochs(context):
             return
         if self._usual_spread is None:  # no guess was made in the warm-up
-            self._usual_spread = given
+            assert self._given is not None  # as `begin_epoch` sees to
+            self._usual_spread = self._spread(self._given, context)
         collapsed = are_few(spread, self._usual_spread)
         if self._pause:
             self._least = max(self._least - 1, 0)
@@ -142,6 +140,11 @@ class DynamicBootstrap(Correction):
             self._pause = max(left, int(collapsed))
         elif collapsed and context.epoch < context.num_epochs:  # the trainer tells of its result
             self._suspend(spread, context)
+
+    def _spread(self, counts: Tensor, context: EpochContext) -> float:
+        """Return the effective number of classes of counts: the exponential of their entropy."""
+        counts = context.all_mean(counts)
+        return float(torch.special.entr(counts / counts.sum()).sum().exp())
 
     def _suspend(self, spread: float, context: EpochContext) -> None:
         least, left = 2**self._collapses, context.num_epochs - context.epoch
@@ -226,14 +229,16 @@ class DynamicBootstrap(Correction):
         if self.compat == "published" and self._has_warmed_up(context):
             with eval_mode(model):
                 judged = model(batch.inputs)
-        return Opinion(logits.detach(), cross_entropy(judged, batch.labels).detach())
+        losses = cross_entropy(judged, batch.labels).detach()
+        return Opinion(logits.detach(), logits.argmax(dim=1), losses)
 
     def _observe(self, opinion: Opinion, batch: Batch, context: EpochContext) -> None:
         """Count the guesses, and hand over the losses of an epoch that records them."""
-        if self._guesses is not None:
-            ones = torch.ones_like(opinion.losses)
-            self._guesses[0].index_add_(0, opinion.logits.argmax(dim=1), ones)
-            self._guesses[1].index_add_(0, batch.labels, ones)
+        ones = torch.ones_like(opinion.losses)
+        if self._guessed is not None:
+            self._guessed.index_add_(0, opinion.classes, ones)
+        if self._given is not None:
+            self._given.index_add_(0, batch.labels, ones)
         if self._is_recording(context):
             context.record(batch.indices, opinion.losses)
 
@@ -266,7 +271,16 @@ class PublishedLookup:
         return self.proba[cells.clamp(0, len(self.proba) - 1)]  # NaN, which the trainer reports
 
 
-def bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Tensor) -> Tensor:
-    """Return -((1 - w) y + w z) log h, with z one class a sample, or a distribution over them."""
-    loss = hard_bootstrap if guesses.ndim == 1 else soft_bootstrap
-    return loss(logits, labels, guesses, weights)
+def bootstrap_targets(labels: Tensor, guesses: Tensor, weights: Tensor, num_classes: int) -> Tensor:
+    """Return (1 - w) y + w z of each sample, (batch, num_classes), for `soft_cross_entropy`.
+
+    z is one class a sample, or a distribution over them. Targets of two samples are mixed as their
+    inputs are, because the loss is linear in them.
+    """
+    weights = weights[:, None]
+    if guesses.ndim == 1:
+        targets = weights.new_zeros(len(labels), num_classes)
+        targets.scatter_(1, guesses[:, None], weights)
+    else:
+        targets = guesses * weights
+    return targets.scatter_add_(1, labels[:, None], 1.0 - weights)

@@ -7,9 +7,9 @@ from typing import Literal
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise.corrections._dynamic import DynamicBootstrap, bootstrap
+from lossnoise.corrections._dynamic import DynamicBootstrap, bootstrap_targets
 from lossnoise.corrections.base import Batch, EpochContext
-from lossnoise.corrections.losses import cross_entropy
+from lossnoise.corrections.losses import cross_entropy, soft_cross_entropy
 
 
 class DyrH(DynamicBootstrap):
@@ -74,8 +74,9 @@ class DyrH(DynamicBootstrap):
         self._observe(opinion, batch, context)
         if not self._is_bootstrapping(context):
             return cross_entropy(logits, batch.labels)
-        guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
-        return bootstrap(logits, batch.labels, guesses, wrong) + self.balance(logits, context)
+        guesses, wrong = self.guess(opinion, context), self._wrong(opinion.losses, context)
+        targets = bootstrap_targets(batch.labels, guesses, wrong, logits.shape[1])
+        return soft_cross_entropy(logits, targets) + self.balance(logits, context)
 
     def _is_recording(self, context: EpochContext) -> bool:
         """Tell whether this epoch gives the losses: every one, at no cost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lossnoise.corrections._dynamic import Opinion
 from lossnoise.corrections.base import EpochContext
 from lossnoise.corrections.dyr_h import DyrH
 
@@ -44,6 +45,6 @@ class DyrS(DyrH):
     DyrS(warmup='auto', ..., sweep='epoch', compat=None)
     """
 
-    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
+    def guess(self, opinion: Opinion, context: EpochContext) -> Tensor:
         """Return the probability that the network gives each class, (batch, num_classes)."""
-        return logits.float().softmax(dim=1)
+        return opinion.logits.float().softmax(dim=1)

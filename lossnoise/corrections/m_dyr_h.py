@@ -9,14 +9,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from lossnoise._validation import check_real
-from lossnoise.corrections._dynamic import DynamicBootstrap, bootstrap
+from lossnoise.corrections._dynamic import DynamicBootstrap, bootstrap_targets
 from lossnoise.corrections._logits import check_mix_at
 from lossnoise.corrections.base import Batch, EpochContext
+from lossnoise.corrections.losses import soft_cross_entropy
 from lossnoise.corrections.mixing import (
     draw_mixing_weight,
     draw_partners,
     forward_mixed,
-    mix_losses,
+    mix_inputs,
 )
 from lossnoise.corrections.mixup import mixup_loss
 
@@ -103,7 +104,7 @@ class MDyrH(DynamicBootstrap):
         self._observe(opinion, batch, context)
         if not self._is_bootstrapping(context):
             return self._plain_loss(model, batch, context)
-        guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
+        guesses, wrong = self.guess(opinion, context), self._wrong(opinion.losses, context)
         return self.corrected_loss(model, batch, guesses, wrong, context)
 
     def _plain_loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
@@ -116,6 +117,6 @@ class MDyrH(DynamicBootstrap):
         weight = draw_mixing_weight(self.alpha, context.rng)
         partners = draw_partners(len(batch.labels), context.generator)
         logits = forward_mixed(model, batch.inputs, partners, weight, self.mix_at)
-        own = bootstrap(logits, batch.labels, guesses, wrong)
-        partner = bootstrap(logits, batch.labels[partners], guesses[partners], wrong[partners])
-        return mix_losses(own, partner, weight) + self.balance(logits, context)
+        targets = bootstrap_targets(batch.labels, guesses, wrong, logits.shape[1])
+        losses = soft_cross_entropy(logits, mix_inputs(targets, partners, weight))
+        return losses + self.balance(logits, context)

@@ -7,15 +7,16 @@ from typing import Literal
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from lossnoise.corrections._dynamic import bootstrap
+from lossnoise.corrections._dynamic import bootstrap_targets
 from lossnoise.corrections.base import Batch, EpochContext, resolve_epochs
-from lossnoise.corrections.losses import cross_entropy
+from lossnoise.corrections.losses import cross_entropy, soft_cross_entropy
 from lossnoise.corrections.m_dyr_h import MDyrH
 from lossnoise.corrections.mixing import (
     draw_mixing_weight,
     draw_partners,
     dynamic_weights,
     forward_mixed,
+    mix_inputs,
     mix_losses,
 )
 
@@ -106,9 +107,9 @@ class MDDyrH(MDyrH):
             own = cross_entropy(logits, batch.labels)
             return mix_losses(own, cross_entropy(logits, batch.labels[partners]), weight)
         logits = forward_mixed(model, batch.inputs, partners, share, self.mix_at)
-        own = bootstrap(logits, batch.labels, guesses, wrong)
-        partner = bootstrap(logits, batch.labels[partners], guesses[partners], wrong[partners])
-        return mix_losses(own, partner, 0.5) + self.balance(logits, context)
+        targets = bootstrap_targets(batch.labels, guesses, wrong, logits.shape[1])
+        losses = soft_cross_entropy(logits, mix_inputs(targets, partners, 0.5))
+        return losses + self.balance(logits, context)
 
     def bootstrapped_epochs(self, context: EpochContext) -> int:
         """Return the number of the present epoch from the first that bootstraps; below 1 before."""

@@ -30,14 +30,14 @@ def train_epoch(
     on_batch_end: Callable[[Batch, int, int], None],
 ) -> float:
     """Train every model for one epoch; return the mean training loss over the samples."""
-    total = torch.zeros(2, device=engine.device)
+    total, count = torch.zeros((), device=engine.device), 0
     for number, batch in enumerate(device_batches(loader, engine, context.num_classes), 1):
         losses = correction.train_step(engine, batch, context)
         check_losses(correction, losses, batch)
-        total[0] += losses.sum()
-        total[1] += len(batch.labels)
+        total += losses.sum()
+        count += len(batch.labels)
         on_batch_end(batch, number, len(loader))
-    loss, seen = sum_over_ranks(total).tolist()
+    loss, seen = sum_over_ranks(torch.stack([total, total.new_tensor(count)])).tolist()
     if not seen:
         raise _without_batches()
     return float(loss / seen)
@@ -97,7 +97,7 @@ def accuracy(
     engine: TrainingEngine, loader: DataLoader[Any], num_classes: int, *, alone: bool = False
 ) -> float:
     """Return the share of the samples of a loader whose highest logit is their label."""
-    total = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    total, count = torch.zeros((), dtype=torch.int64, device=engine.device), 0
     if not alone:
         synchronise_buffers(engine)
     model = bare(engine.model)
@@ -105,9 +105,10 @@ def accuracy(
         for batch in device_batches(loader, engine, num_classes):
             logits = model(batch.inputs)
             known = ~logits.isnan().any(dim=1)  # the highest of NaN would be the first class
-            total[0] += (known & (logits.argmax(dim=1) == batch.labels)).sum()
-            total[1] += len(batch.labels)
-    right, seen = (total if alone else sum_over_ranks(total)).tolist()
+            total += (known & (logits.argmax(dim=1) == batch.labels)).sum()
+            count += len(batch.labels)
+    counts = torch.stack([total, total.new_tensor(count)])
+    right, seen = (counts if alone else sum_over_ranks(counts)).tolist()
     if not seen:
         raise _without_batches()
     return float(right / seen)

@@ -35,16 +35,18 @@ class PosteriorTable:
         self, detector: LossMixtureDetector, losses: NDArray[np.float32], device: torch.device
     ) -> None:
         knots, proba = _knots(detector, 0.0, max(float(losses.max()), HIGHEST))
-        self.knots = torch.from_numpy(knots).to(device)
-        self.proba = torch.from_numpy(proba.astype(np.float32)).to(device)
+        self.low, self.high = float(knots[0]), float(knots[-1])
+        self.knots = torch.from_numpy(knots[1:-1]).to(device)  # between the ends
+        heights = proba.astype(np.float32)
+        stretches = [knots[:-1], np.diff(knots), heights[:-1], heights[1:]]
+        self.stretches = torch.from_numpy(np.stack(stretches, axis=1)).to(device)
 
     def __call__(self, losses: Tensor) -> Tensor:
         """Return P(label wrong) for losses ``(batch,)`` on the device of the table, float32."""
-        losses = losses.float().clamp(self.knots[0], self.knots[-1])
-        right = torch.bucketize(losses, self.knots).clamp(1, len(self.knots) - 1)
-        left = right - 1
-        share = (losses - self.knots[left]) / (self.knots[right] - self.knots[left])
-        return torch.lerp(self.proba[left], self.proba[right], share)
+        losses = losses.float().clamp(self.low, self.high)
+        stretch = self.stretches[torch.bucketize(losses, self.knots)]
+        left, width, at_left, at_right = stretch.unbind(1)
+        return torch.lerp(at_left, at_right, (losses - left) / width)
 
 
 def _knots(
