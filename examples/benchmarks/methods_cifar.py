@@ -28,17 +28,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the networks of train_
 import _results
 import torch
 from _comparison import NOISES, Noise, add_arguments, compare, figures_of, name_of
-from _pictures import NUM_CLASSES, part_of, reviewed_samples, with_noise
+from _pictures import NUM_CLASSES, NoisyPictures, part_of, reviewed_samples, with_noise
 from train_cifar import MODELS, optimizer_factory
 
 from lossnoise import NoisyLabelTrainer
-from lossnoise.corrections import CORRECTIONS
+from lossnoise.corrections import CORRECTIONS, CoTeachingPlus, Correction
 from lossnoise.data.cifar import ImageArrays, load_arrays
 from lossnoise.data.resident import ResidentImages
 from lossnoise.training import Precision
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 OF_THE_PAPER = ["cross-entropy", "mixup", "m-dyr-h", "md-dyr-sh"]
+RATE_GIVEN = "co-teaching-plus, rate given"  # as in its paper
 SMALL = {"model": "small", "size": 16, "limit": 5000, "limit_test": 2000, "epochs": 60}
 SMALL |= {"batch_size": 64, "lr": 0.02, "precision": "float32", "augment": False}
 FULL = {"model": "preact_resnet18", "size": 32, "limit": 50_000, "limit_test": 10_000}
@@ -50,7 +51,7 @@ def train_one(
 ) -> dict[str, Any]:
     """Train one correction with one kind of noise and one seed."""
     pictures = with_noise(arrays, noise, seed)
-    method = CORRECTIONS[correction]()
+    method = make_correction(correction, pictures)
     if method.needs_clean_batch:
         method.clean_set = reviewed_samples(pictures, arrays.y_train, seed, DEVICE)
     torch.manual_seed(seed)  # the first weights
@@ -69,6 +70,13 @@ def train_one(
     figures = figures_of(trainer, pictures.changed)
     figures["accuracy_on_given_labels"] = trainer.score(plain)
     return figures | {"test_accuracy": [epoch["val_accuracy"] for epoch in trainer.history_]}
+
+
+def make_correction(name: str, pictures: NoisyPictures) -> Correction:
+    """Return a correction with its defaults, or one that knows how many labels are wrong."""
+    if name == RATE_GIVEN:
+        return CoTeachingPlus(noise_rate=float(pictures.changed.mean()))
+    return CORRECTIONS[name]()
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
