@@ -32,7 +32,7 @@ from _pictures import NUM_CLASSES, NoisyPictures, part_of, reviewed_samples, wit
 from train_cifar import MODELS, optimizer_factory
 
 from lossnoise import NoisyLabelTrainer
-from lossnoise.corrections import CORRECTIONS, CoTeachingPlus, Correction
+from lossnoise.corrections import CORRECTIONS, Correction, CoTeachingPlus
 from lossnoise.data.cifar import ImageArrays, load_arrays
 from lossnoise.data.resident import ResidentImages
 from lossnoise.training import Precision
