@@ -105,6 +105,15 @@ def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path
         run(methods_cifar, *words, "--epochs", 3, "--reuse", out, "--out", again)
 
 
+def test_co_teaching_is_also_told_how_many_labels_are_wrong(pictures):
+    methods_cifar = importlib.import_module("methods_cifar")
+    arrays = load_arrays(pictures)
+    noisy = methods_cifar.with_noise(arrays, (0.5, "symmetric", True), seed=0)
+    told = methods_cifar.make_correction(methods_cifar.RATE_GIVEN, noisy)
+    assert told.noise_rate == noisy.changed.mean() > 0.0
+    assert methods_cifar.make_correction("co-teaching-plus", noisy).noise_rate is None
+
+
 def test_a_part_of_the_pictures_with_every_kind_of_noise(pictures):
     kinds, comparison = importlib.import_module("_pictures"), importlib.import_module("_comparison")
     arrays = kinds.part_of(load_arrays(pictures), 60, 20, 8)
