@@ -131,7 +131,7 @@ def run_one(
     if path is not None:
         _results.write(path, run)
     last = "diverged" if "diverged" in run else f"{run['last']:.3f}"
-    print(f"{name_of(noise):<20}{correction:<23}seed {seed}  {last}", flush=True)
+    print(f"{name_of(noise):<20}{correction:<29}seed {seed}  {last}", flush=True)
     return run
 
 
@@ -182,7 +182,7 @@ def against(baseline: str, cells: list[dict[str, Any]]) -> None:
 
 def show(cell: dict[str, Any]) -> None:
     summary = cell["summary"]
-    line = f"{cell['noise_name']:<20}{cell['correction']:<23}"
+    line = f"{cell['noise_name']:<20}{cell['correction']:<29}"
     for name in ("last", "best", "after_warmup", "noise_rate", "auroc", "precision", "recall"):
         if name in summary:
             line += f"{name} {summary[name]['mean']:.3f} ±{summary[name]['std']:.3f}  "
