@@ -40,14 +40,11 @@ class Opinion(NamedTuple):
     ----------
     logits : Tensor of shape (batch, num_classes)
         What the guess z is made of.
-    classes : Tensor of shape (batch,), int64
-        The first choice, which has the highest logit.
     losses : Tensor of shape (batch,), float32
         Cross-entropy against the given labels: what w is looked up by.
     """
 
     logits: Tensor
-    classes: Tensor
     losses: Tensor
 
 
@@ -77,9 +74,9 @@ class DynamicBootstrap(Correction):
     _prior: Tensor | None = None  # of the classes; None is uniform
     _table: PublishedLookup | None = None
 
-    def guess(self, opinion: Opinion, context: EpochContext) -> Tensor:
+    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
         """Return z: a class of each sample, (batch,), or probabilities, (batch, num_classes)."""
-        return opinion.classes
+        return logits.argmax(dim=1)
 
     # -- the correction ---------------------------------------------------------------------
 
@@ -229,14 +226,13 @@ class DynamicBootstrap(Correction):
         if self.compat == "published" and self._has_warmed_up(context):
             with eval_mode(model):
                 judged = model(batch.inputs)
-        losses = cross_entropy(judged, batch.labels).detach()
-        return Opinion(logits.detach(), logits.argmax(dim=1), losses)
+        return Opinion(logits.detach(), cross_entropy(judged, batch.labels).detach())
 
     def _observe(self, opinion: Opinion, batch: Batch, context: EpochContext) -> None:
         """Count the guesses, and hand over the losses of an epoch that records them."""
         ones = torch.ones_like(opinion.losses)
         if self._guessed is not None:
-            self._guessed.index_add_(0, opinion.classes, ones)
+            self._guessed.index_add_(0, opinion.logits.argmax(dim=1), ones)
         if self._given is not None:
             self._given.index_add_(0, batch.labels, ones)
         if self._is_recording(context):

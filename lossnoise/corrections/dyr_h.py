@@ -74,7 +74,7 @@ class DyrH(DynamicBootstrap):
         self._observe(opinion, batch, context)
         if not self._is_bootstrapping(context):
             return cross_entropy(logits, batch.labels)
-        guesses, wrong = self.guess(opinion, context), self._wrong(opinion.losses, context)
+        guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
         targets = bootstrap_targets(batch.labels, guesses, wrong, logits.shape[1])
         return soft_cross_entropy(logits, targets) + self.balance(logits, context)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lossnoise.corrections._dynamic import Opinion
 from lossnoise.corrections.base import EpochContext
 from lossnoise.corrections.dyr_h import DyrH
 
@@ -45,6 +44,6 @@ class DyrS(DyrH):
     DyrS(warmup='auto', ..., sweep='epoch', compat=None)
     """
 
-    def guess(self, opinion: Opinion, context: EpochContext) -> Tensor:
+    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
         """Return the probability that the network gives each class, (batch, num_classes)."""
-        return opinion.logits.float().softmax(dim=1)
+        return logits.float().softmax(dim=1)

@@ -104,7 +104,7 @@ class MDyrH(DynamicBootstrap):
         self._observe(opinion, batch, context)
         if not self._is_bootstrapping(context):
             return self._plain_loss(model, batch, context)
-        guesses, wrong = self.guess(opinion, context), self._wrong(opinion.losses, context)
+        guesses, wrong = self.guess(opinion.logits, context), self._wrong(opinion.losses, context)
         return self.corrected_loss(model, batch, guesses, wrong, context)
 
     def _plain_loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Literal
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lossnoise.corrections._dynamic import Opinion
 from lossnoise.corrections.base import EpochContext, resolve_epochs
 from lossnoise.corrections.md_dyr_h import MDDyrH
 
@@ -92,9 +91,9 @@ class MDDyrSH(MDDyrH):
         self._anneal_epochs(context)
         super().setup(context)
 
-    def guess(self, opinion: Opinion, context: EpochContext) -> Tensor:
+    def guess(self, logits: Tensor, context: EpochContext) -> Tensor:
         """Return the sharpened probability of each class, (batch, num_classes)."""
-        return (opinion.logits.float() / self.temperature(context)).softmax(dim=1)
+        return (logits.float() / self.temperature(context)).softmax(dim=1)
 
     def temperature(self, context: EpochContext) -> float:
         """Return T of the present epoch: 1 - 0.999 min(e, n) / n, e from 0."""
