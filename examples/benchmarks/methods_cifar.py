@@ -4,8 +4,9 @@
 
 Pictures at half their size and a small network, so that the four methods of the paper take about
 half an hour on two cores at 50 and 80 % redrawn labels; ``--corrections`` and ``--noise`` make
-other runs. The same pictures, epochs, schedule and first weights for each, no augmentation. On a
-GPU at full size, with the paper's network::
+other runs ("co-teaching-plus, rate given" is told how many labels are wrong). The same pictures,
+epochs, schedule and first weights for each, no augmentation. On a GPU at full size, with the
+paper's network::
 
     python examples/benchmarks/methods_cifar.py --arrays cifar.npz --cache DIR --full
 

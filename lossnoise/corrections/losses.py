@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lossnoise._validation import invalid_data
 
 LARGEST = 80.0  # whose exponential is a float32
-LOWEST = -1e6  # no logarithm of a probability is, but that of 0, which has no gradient here
+IMPOSSIBLE = -1e6  # in place of log 0, a number without gradient; no other logarithm is as low
 ROUNDING = 1e-5  # by which a probability may miss [0, 1]
 
 
@@ -313,9 +313,9 @@ def class_prior_divergence(
     >>> abs(round(float(class_prior_divergence(torch.zeros(8, 4))), 4))
     0.0
     """
-    log_probs = F.log_softmax(logits.float(), dim=1).clamp_min(LOWEST)  # where it is -inf
+    log_probs = F.log_softmax(logits.float(), dim=1).clamp_min(IMPOSSIBLE)
     log_mean = torch.logsumexp(log_probs, dim=0) - math.log(logits.shape[0])
-    possible = log_mean > 0.5 * LOWEST
+    possible = log_mean > 0.5 * IMPOSSIBLE
     if all_mean is not None:
         # Relative to a common value: a class that nobody predicts has a mean below any float32.
         common = all_mean(log_mean.detach())
