@@ -114,9 +114,23 @@ def test_co_teaching_is_also_told_how_many_labels_are_wrong(pictures):
     methods_cifar = importlib.import_module("methods_cifar")
     arrays = load_arrays(pictures)
     noisy = methods_cifar.with_noise(arrays, (0.5, "symmetric", True), seed=0)
-    told = methods_cifar.make_correction(methods_cifar.RATE_GIVEN, noisy)
+    told = methods_cifar.make_correction("co-teaching-plus, rate given", noisy)
     assert told.noise_rate == noisy.changed.mean() > 0.0
     assert methods_cifar.make_correction("co-teaching-plus", noisy).noise_rate is None
+
+
+def test_open_set_is_also_told_which_labels_are_wrong(run, pictures, tmp_path, capsys):
+    methods_cifar, out = importlib.import_module("methods_cifar"), tmp_path / "result.json"
+    told = ["open-set, wrong labels known", "open-set, wrong labels known, weight 0.35"]
+    words = ["--arrays", pictures, "--limit", 80, "--limit-test", 20, "--epochs", 10, "--jobs", 1]
+    words += ["--noise", "symmetric-0.5", "--seeds", 0, "--corrections", "open-set", *told]
+    run(methods_cifar, *words, "--out", out)
+    found = {cell["correction"]: cell["runs"][0] for cell in read(out)["cells"]}
+    assert [found[name]["score_auroc"] for name in told] == [1.0, 1.0]
+    assert [found[name]["weight_of_wrong"] for name in told] == [0.0, 0.35]
+    assert 0.0 < found["open-set"]["score_auroc"] < 1.0
+    assert 0.0 < found["open-set"]["weight_of_wrong"] <= 1.0
+    assert "open-set, wrong labels known" in words_of(capsys)
 
 
 def test_a_part_of_the_pictures_with_every_kind_of_noise(pictures):
