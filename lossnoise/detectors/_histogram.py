@@ -123,7 +123,7 @@ class LossHistogram:
             Losses in it.
         """
         keys = _ascending(np.flatnonzero(self.counts))
-        low, high = _edges(keys)
+        low, high = bin_edges(keys)
         return (low + high) / 2.0, self.counts[keys]
 
     def lower_edges(self) -> FloatArray:
@@ -134,7 +134,7 @@ class LossHistogram:
         edges : ndarray of shape (n_bins,), float64
             The least float32 that the bin takes: losses from there on are in it, or above it.
         """
-        low = _edges(_ascending(np.flatnonzero(self.counts)))[0]
+        low = bin_edges(_ascending(np.flatnonzero(self.counts)))[0]
         inside = np.nextafter(low.astype(np.float32), np.float32(0.0))  # of those below 0
         return np.where(low < 0.0, inside, low)
 
@@ -172,7 +172,7 @@ class LossHistogram:
         if not len(self):
             raise invalid_data(f"{OWNER}.quantile", "self", "filled", "0 losses")
         keys = _ascending(np.flatnonzero(self.counts))
-        low, high = _edges(keys)
+        low, high = bin_edges(keys)
         ends = np.cumsum(self.counts[keys])
         wanted = shares * ends[-1]
         at = np.minimum(np.searchsorted(ends, wanted), len(keys) - 1)
@@ -243,7 +243,7 @@ def _keys(losses: NDArray[Any], start: int) -> NDArray[np.int64]:
     if not finite.all():
         row = start + int(np.flatnonzero(~finite)[0])
         raise invalid_data(OWNER, "losses", "finite", f"{losses[row - start]} in row {row}")
-    return keys_of(losses if np.can_cast(losses.dtype, np.float32) else _rounded_down(losses))
+    return _keys_of(losses if np.can_cast(losses.dtype, np.float32) else _rounded_down(losses))
 
 
 def _rounded_down(losses: NDArray[Any]) -> NDArray[np.float32]:
@@ -254,7 +254,7 @@ def _rounded_down(losses: NDArray[Any]) -> NDArray[np.float32]:
     return nearest
 
 
-def keys_of(losses: NDArray[Any]) -> NDArray[np.int64]:
+def _keys_of(losses: NDArray[Any]) -> NDArray[np.int64]:
     """Return the bin of the float32 that is nearest to each loss."""
     if losses.dtype.itemsize > 4:
         losses = np.clip(losses, -LARGEST, LARGEST)
@@ -268,7 +268,7 @@ def _ascending(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([keys[split:][::-1], keys[:split]])
 
 
-def _edges(keys: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def bin_edges(keys: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Return the lower and the upper edge of bins."""
     magnitude = keys % NEGATIVE
     near = (magnitude << SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)

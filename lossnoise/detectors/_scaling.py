@@ -58,9 +58,10 @@ class CrossEntropyScaling(NamedTuple):
 
     def normalise(self, losses: NDArray[Any]) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it."""
-        capped = np.minimum(losses, self.ceiling, dtype=np.float64)
-        values: FloatArray = -np.expm1(capped / -self.temperature)
-        return values
+        values: FloatArray = np.minimum(losses, self.ceiling, dtype=np.float64)
+        values /= -self.temperature
+        np.expm1(values, out=values)
+        return np.negative(values, out=values)
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""

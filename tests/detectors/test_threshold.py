@@ -18,7 +18,7 @@ from lossnoise.exceptions import (
 RNG = np.random.default_rng(0)
 N = 4000
 WRONG = np.arange(N) < 0.2 * N
-LOSSES = np.where(WRONG, RNG.normal(3.0, 1.2, N).clip(0.05), RNG.gamma(1.0, 0.4, N))
+LOSSES = np.where(WRONG, np.abs(RNG.normal(3.0, 1.2, N)), RNG.gamma(1.0, 0.4, N))
 DETECTOR = BetaMixtureNoiseDetector().fit(LOSSES)
 PROBA = DETECTOR.predict_proba(LOSSES)[:, 1]
 
