@@ -23,7 +23,7 @@ from lossnoise.data._indexed import IndexedData, is_sharded
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
-from lossnoise.training.callbacks import Callback
+from lossnoise.training.callbacks import Callback, watcher_of_validation
 from lossnoise.training.checkpoint import Checkpoints, list_checkpoints
 
 if TYPE_CHECKING:
@@ -228,6 +228,15 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
     if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
         got = f"one without a batch: {len(dataset)} samples, and drop_last"
         raise invalid_data(OWNER, name, "a loader of at least one batch", got)
+
+
+def check_validation(val: Any, callbacks: Iterable[Callback]) -> None:
+    """Raise where the validation set is no dataset, or is missing and a callback watches it."""
+    if val is not None:
+        check_data("val", val)
+    elif (watcher := watcher_of_validation(callbacks)) is not None:
+        expected = f"a validation set, for {type(watcher).__name__} watches 'val_accuracy'"
+        raise invalid_data(OWNER, "val", expected, "None")
 
 
 def _check_loader(name: str, loader: DataLoader[Any]) -> None:

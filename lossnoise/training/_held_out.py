@@ -23,7 +23,7 @@ from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InterruptedWarning, NonFiniteLossError, NoSeparableNoiseWarning
 from lossnoise.training._checks import check_data, check_trainer
 from lossnoise.training._run import broken_inputs
-from lossnoise.training.callbacks import _Monitor
+from lossnoise.training.callbacks import watcher_of_validation
 from lossnoise.training.trainer import NoisyLabelTrainer, inputs_alone
 
 _BATCH = 256  # of the pass that reads labels
@@ -90,12 +90,9 @@ def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyL
         expected = "a trainer whose model it has not trained, or the folds have seen every row"
         advice = "pass one with a fresh model, or, where it learnt from other data, a new trainer"
         raise invalid_parameter(owner, "estimator", expected, type(estimator), advice)
-    for callback in estimator.callbacks:
-        if not isinstance(callback, _Monitor):  # it may measure what later ones watch
-            break
-        if callback.monitor == "val_accuracy":
-            expected = "a trainer whose callbacks watch no validation set, which folds do not have"
-            raise invalid_parameter(owner, "estimator", expected, type(callback))
+    if (watcher := watcher_of_validation(estimator.callbacks)) is not None:
+        expected = "a trainer whose callbacks watch no validation set, which folds do not have"
+        raise invalid_parameter(owner, "estimator", expected, type(watcher))
     if estimator.checkpoint_dir is not None:
         expected = f"a trainer without checkpoint_dir: {owner} has one of its own"
         raise invalid_parameter(owner, "estimator", expected, type(estimator))

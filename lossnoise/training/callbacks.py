@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -191,6 +192,19 @@ class _Monitor(Callback):
 
     def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
         raise NotImplementedError  # a subclass says what follows from the value
+
+
+def watcher_of_validation(callbacks: Iterable[Callback]) -> Callback | None:
+    """Return the callback that watches the accuracy on a validation set, if one does.
+
+    Those after a callback of another kind do not count: that may measure what they watch.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, _Monitor):
+            return None
+        if callback.monitor == "val_accuracy":
+            return callback
+    return None
 
 
 class EarlyStopping(_Monitor):

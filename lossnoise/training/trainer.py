@@ -28,6 +28,7 @@ from lossnoise.training._checks import (
     check_shares,
     check_trainable,
     check_trainer,
+    check_validation,
     read_checkpoint_dir,
 )
 from lossnoise.training._distributed import process_group, rank_and_size
@@ -238,8 +239,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         check_trainable(self.model)
         checkpoints = read_checkpoint_dir(self.checkpoint_dir, resume)
         check_data("train", train, MIN_SAMPLES)
-        if val is not None:
-            check_data("val", val)
+        check_validation(val, self.callbacks)
         with process_group():
             check_shares("train", train)
             seed = draw_seed(self.random_state)

@@ -20,7 +20,7 @@ from lossnoise.exceptions import (
     NonFiniteLossError,
     NoSeparableNoiseWarning,
 )
-from lossnoise.training import Callback
+from lossnoise.training import BestModel, Callback, EarlyStopping
 from lossnoise.training._checks import EXAMPLES
 from lossnoise.training._engine import Precision
 
@@ -100,6 +100,23 @@ def test_a_model_must_have_something_to_learn(make_data, frozen):
 def test_a_seed_is_checked_before_training(build, make_data, seed):
     with pytest.raises(InvalidParameterError, match="The 'random_state' parameter of NoisyLabelT"):
         build(random_state=seed).fit(make_data())
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, BestModel])
+def test_a_missing_validation_set_is_told_before_the_first_epoch(build, make_data, kind):
+    begun = []
+    epochs = Callback()
+    epochs.on_epoch_begin = lambda trainer, epoch: begun.append(epoch)
+    message = (
+        f"The 'val' parameter of NoisyLabelTrainer must be a validation set, for {kind.__name__} "
+        "watches 'val_accuracy'. Got None instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(callbacks=[kind("train_loss"), kind(), epochs]).fit(make_data())
+    assert not begun
+    measuring = Callback()  # what it records may be watched after it
+    measuring.on_epoch_end = lambda trainer, record: record.update(val_accuracy=0.5)
+    build(epochs=2, callbacks=[measuring, kind()]).fit(make_data())
 
 
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
