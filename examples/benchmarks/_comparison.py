@@ -38,6 +38,7 @@ SYMMETRIC: list[Noise] = [(rate, "symmetric", True) for rate in (0.0, 0.2, 0.5, 
 OTHERS: list[Noise] = [(0.4, kind, True) for kind in ("pair", "instance", "open-set")]
 NOISES = [*SYMMETRIC, (0.4, "symmetric", False), *OTHERS]
 BASELINES = ("cross-entropy", "mixup")
+WIDTH = 43  # of the longest name of a correction or variant, and some space
 
 
 def name_of(noise: Noise) -> str:
@@ -131,7 +132,7 @@ def run_one(
     if path is not None:
         _results.write(path, run)
     last = "diverged" if "diverged" in run else f"{run['last']:.3f}"
-    print(f"{name_of(noise):<20}{correction:<29}seed {seed}  {last}", flush=True)
+    print(f"{name_of(noise):<20}{correction:<{WIDTH}}seed {seed}  {last}", flush=True)
     return run
 
 
@@ -163,7 +164,8 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the spread of each figure over the seeds that ended, and how many did not."""
     ended = [run for run in runs if "diverged" not in run]
     kept = (ended or [{}])[0]
-    names = [name for name, value in kept.items() if isinstance(value, float)]
+    figures = [name for name, value in kept.items() if isinstance(value, float)]
+    names = [name for name in figures if all(name in run for run in ended)]
     spreads = {name: _results.spread([run[name] for run in ended]) for name in names}
     return spreads | {"diverged": len(runs) - len(ended)}
 
@@ -182,7 +184,7 @@ def against(baseline: str, cells: list[dict[str, Any]]) -> None:
 
 def show(cell: dict[str, Any]) -> None:
     summary = cell["summary"]
-    line = f"{cell['noise_name']:<20}{cell['correction']:<29}"
+    line = f"{cell['noise_name']:<20}{cell['correction']:<{WIDTH}}"
     for name in ("last", "best", "after_warmup", "noise_rate", "auroc", "precision", "recall"):
         if name in summary:
             line += f"{name} {summary[name]['mean']:.3f} ±{summary[name]['std']:.3f}  "

@@ -22,7 +22,7 @@ from lossnoise.detectors._fit import (
 from lossnoise.detectors._grid import nodes
 from lossnoise.detectors._input import MIN_SAMPLES
 from lossnoise.detectors._mixture import Family, Mixture, fit_weights, wrong_proba
-from lossnoise.detectors._sample import LossSample
+from lossnoise.detectors._sample import EXACT, LossSample, count_losses
 from lossnoise.detectors._scaling import FloatArray, Scaling
 from lossnoise.detectors._settings import FitSettings
 from lossnoise.detectors._threshold import crossing
@@ -62,11 +62,15 @@ def fit_groups(
     not show two populations, these may divide right labels, and the lower of both curves counts.
     """
     names, codes = encode_labels(groups)
+    are_counted, origin = np.bincount(codes).max() > EXACT, losses.min()
     parts: dict[Hashable, Part] = {}
     for code, name in enumerate(as_list(names)):
         sample = LossSample.of_losses(losses[codes == code])
         curve = _curve_of_group(sample, pooled, family, settings)
-        parts[name] = Part(sample.values, sample.weights, sample.lows, curve)
+        shown = sample.values, sample.weights, sample.lows
+        if are_counted:  # in the same bins in all groups, which one threshold then divides alike
+            shown = count_losses(sample.losses, origin)
+        parts[name] = Part(*shown, curve)
     return parts
 
 

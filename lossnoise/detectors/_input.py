@@ -210,14 +210,13 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
 def warn_of_scale(sample: LossSample) -> None:
     """Warn where losses are hardly cross-entropy in nats: another unit, or probabilities."""
     median = float(sample.percentiles([50.0])[0])
-    lowest, highest = sample.lows[0], sample.lows[-1]
     if median > CEILING:
         warn(
             f"Half of the losses are above {CEILING:.0f}, where cross-entropy in nats hardly ever "
             "is. For other losses, where higher is worse, use a detector with loss_scale='any'.",
             LossScaleWarning,
         )
-    elif lowest < NEAR_CHANCE and median > USUAL_MEDIAN and highest <= 1.0:
+    elif sample.lows[0] < NEAR_CHANCE and median > USUAL_MEDIAN and sample.highest <= 1.0:
         warn(
             f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
             "probabilities? Of the given labels, pass -log of them; of mistakes, where higher is "

@@ -46,7 +46,7 @@ class LossSample(NamedTuple):
         if len(losses) <= EXACT:
             values = np.sort(losses).astype(np.float64, copy=False)  # in their type: less to move
             return cls(losses, None, values, np.ones(len(values)), values)
-        return cls(losses, None, *count_losses(losses))
+        return cls(losses, None, *count_losses(losses, losses.min()))
 
     @classmethod
     def of_histogram(cls, histogram: LossHistogram) -> LossSample:
@@ -66,6 +66,11 @@ class LossSample(NamedTuple):
         """Return the number of samples."""
         return len(self.losses) if self.counts is None else int(self.counts.sum())
 
+    @property
+    def highest(self) -> float:
+        """Return the highest loss, or the lower end of its bin where only counts came."""
+        return float(self.losses.max() if self.counts is None else self.lows[-1])
+
     def percentiles(self, wanted: ArrayLike) -> FloatArray:
         """Return percentiles of the losses: exact where they are few, else to within a bin."""
         shares = np.divide(wanted, 100.0)
@@ -81,12 +86,14 @@ class LossSample(NamedTuple):
         return bin_losses(self.losses, self.counts, scaling, n_bins)
 
 
-def count_losses(losses: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def count_losses(
+    losses: NDArray[Any], origin: np.floating[Any]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return middle, number and lower end of the losses in each bin, ascending.
 
-    The bins begin at the lowest loss of all, where they are narrow.
+    The bins begin at `origin`, where they are narrow: a number of the type of the losses that
+    none of them is below.
     """
-    origin = losses.min()
     counts = np.zeros(NUM_BINS, dtype=np.int64)
     for start in range(0, len(losses), CHUNK):
         held = np.bincount(_distance_keys(losses[start : start + CHUNK], origin))

@@ -58,10 +58,10 @@ class CrossEntropyScaling(NamedTuple):
 
     def normalise(self, losses: NDArray[Any]) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it."""
-        values: FloatArray = np.minimum(losses, self.ceiling, dtype=np.float64)
-        values /= -self.temperature
-        np.expm1(values, out=values)
-        return np.negative(values, out=values)
+        capped = np.minimum(losses, self.ceiling, dtype=np.float64)
+        capped /= -self.temperature
+        values: FloatArray = -np.expm1(capped)
+        return values
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""

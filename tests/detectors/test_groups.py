@@ -192,3 +192,15 @@ def test_groups_with_another_index_than_the_losses_are_refused(table):
             "the losses; align it with groups.loc[X.index], or pass an array. Got another index "
             "instead."
         )
+
+
+@pytest.mark.parametrize("need", [{"budget": 30_000}, {"recall": 0.5}, {"precision": 0.8}])
+def test_one_threshold_divides_large_groups_and_small_ones_alike(need):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(["a", "b", "c"], [150_000, 150_000, 3_000])
+    shift = np.select([groups == "a", groups == "b"], [0.0, 0.037], 0.51)
+    losses = shift + np.where(rng.random(len(groups)) < 0.2, 4.0, rng.gamma(1.0, 0.2, len(groups)))
+    losses += rng.random(len(groups))
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    cut = detector.threshold_for(**need)
+    assert cut.count == (losses >= cut.threshold).sum() > 0

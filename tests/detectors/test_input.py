@@ -12,6 +12,7 @@ from scipy import sparse
 from lossnoise import BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector, LossHistogram
 from lossnoise.exceptions import (
     InvalidDataError,
+    LossNoiseWarning,
     LossScaleWarning,
     NoSeparableNoiseWarning,
 )
@@ -313,6 +314,18 @@ def test_a_number_is_no_vector(number):
 
 
 PROBABILITIES = np.append(np.exp(-TWO_GROUPS), 1.0)  # of the given labels
+
+
+def test_many_losses_a_little_above_1_are_no_probabilities():
+    """They share the bin that begins at 1."""
+    rng = np.random.default_rng(0)
+    losses = rng.beta(4.0, 1.0, 150_000)
+    losses[0] = 0.0
+    with pytest.warns(LossNoiseWarning) as warned:
+        BetaMixtureNoiseDetector().fit(losses)
+    assert [one.category for one in warned] == [LossScaleWarning, NoSeparableNoiseWarning]
+    with pytest.warns(NoSeparableNoiseWarning):
+        BetaMixtureNoiseDetector().fit(np.append(losses, 1.005))
 
 
 @pytest.mark.parametrize("make", [BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector])

@@ -25,7 +25,7 @@ def count_plainly(losses):
 
 def check(losses):
     keys, expected = count_plainly(losses)
-    middles, counts, lows = count_losses(losses)
+    middles, counts, lows = count_losses(losses, losses.min())
     np.testing.assert_array_equal(counts, expected)
     np.testing.assert_array_equal(middles, sum(bin_edges(keys)) / 2.0 + float(losses.min()))
     reached = [(losses >= low).sum() for low in lows.astype(losses.dtype)]

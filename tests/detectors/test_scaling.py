@@ -24,6 +24,12 @@ def test_cross_entropy_becomes_one_minus_the_root_of_the_probability():
     np.testing.assert_allclose(CrossEntropyScaling(1.0).normalise(-np.log(proba)), 1.0 - proba)
 
 
+@pytest.mark.parametrize("loss", [0.5, np.float64(0.5), np.array(0.5), np.float32(0.5)])
+def test_a_single_loss_is_normalised_too(loss):
+    assert CrossEntropyScaling(1.0).normalise(loss) == pytest.approx(1.0 - np.exp(-0.5))
+    assert loss == 0.5
+
+
 def test_losses_above_the_resolution_of_float32_are_all_the_same():
     assert pytest.approx(-np.log(np.finfo(np.float32).eps), abs=0.1) == CEILING
     assert np.ptp(CrossEntropyScaling(2.5).normalise(np.array([CEILING, 20.0, 1e30]))) == 0.0
