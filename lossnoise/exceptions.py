@@ -83,7 +83,7 @@ class SmallBatchWarning(LossNoiseWarning):
 
 
 class SmallClassWarning(LossNoiseWarning):
-    """A class has too few rows to be learnt from some and predicted in others."""
+    """A class has too few rows to be learnt from some and predicted in others, or no clean one."""
 
 
 class CollapseWarning(LossNoiseWarning):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
 from lossnoise._losses import losses_from_probs
+from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import Columns, match_columns, read_class_names, shown_names
 from lossnoise.audit._inputs import (
@@ -132,6 +133,9 @@ def audit(
     from lossnoise.detectors._choice import make_detector  # scikit-learn: slow to load
 
     finder = make_detector(OWNER, detector)
+    if hasattr(labels, "noise_proba_"):
+        advice = "of a trainer, AuditReport.from_trainer(trainer, dataset) makes the report"
+        raise invalid_data(OWNER, "labels", "an array or list of labels", str(type(labels)), advice)
     given = one_dimensional(labels)
     n = len(label_array(OWNER, labels)) if on_nan != "drop" or not given.size else len(given)
     sources = read_sources(

@@ -117,7 +117,7 @@ class AuditReport:
         Raises
         ------
         InvalidDataError
-            The dataset has another number of rows than the trainer has seen.
+            The dataset has another number of rows than the trainer has seen, or other labels.
         NotFittedError
             The trainer has no complete results, as inside its `fit`.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._labels import has_collapsed
@@ -16,10 +17,15 @@ from lossnoise.audit._summary import COLLAPSED
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
     """Audit labels by a trainer's own losses and probabilities."""
     check_is_fitted(trainer, ["losses_", "noise_proba_", "labels_"])  # not inside its `fit`
-    pred_probs = trainer.predict_proba(dataset)
-    if len(pred_probs) != len(trainer.labels_):
+    pred_probs, labels = trainer._proba_and_labels(dataset)
+    if len(labels) != len(trainer.labels_):
         expected = f"the one that the trainer was fitted to, of {len(trainer.labels_)} rows"
-        raise invalid_data(owner, "dataset", expected, f"{len(pred_probs)} rows")
+        raise invalid_data(owner, "dataset", expected, f"{len(labels)} rows")
+    if len(others := np.flatnonzero(labels != trainer.labels_)):
+        expected = "the one that the trainer was fitted to, in the same order"
+        got = f"other labels in {len(others)} of {len(labels)} rows, first in row {others[0]}"
+        advice = "labels that were corrected since are audited by a trainer that has seen them"
+        raise invalid_data(owner, "dataset", expected, got, advice)
     options.setdefault("class_names", range(trainer.num_classes_))
     report = audit(
         trainer.labels_,

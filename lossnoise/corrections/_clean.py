@@ -15,16 +15,19 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_data, invalid_parameter
+from lossnoise._warnings import warn
 from lossnoise.corrections._labelled import check_labels, split_sample
 from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.corrections.base import Correction, EpochContext
+from lossnoise.exceptions import SmallClassWarning
 
 CleanSet = Dataset[Any] | DataLoader[Any]
 
 TRUE_LABELS = "clean_labels"  # the entry of a dict that has its given label under another name
 CHUNK = 256  # samples of the pass that reads the labels
+MOST_NAMED = 10  # classes
 
 
 class CleanBatch(NamedTuple):
@@ -110,6 +113,7 @@ class CleanSamples:
         if isinstance(data, DataLoader):
             self._collate = data.collate_fn
         self.labels, self.given = self._read_labels(num_classes)
+        self._warn_of_missing(num_classes)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -196,6 +200,17 @@ class CleanSamples:
             if batch.given is not None:
                 given.append(self._check(batch.given, positions, num_classes))
         return torch.cat(known).numpy(), torch.cat(given).numpy() if given else None
+
+    def _warn_of_missing(self, num_classes: int) -> None:
+        """Warn where no sample is of some class."""
+        missing = np.setdiff1d(np.arange(num_classes), self.labels)
+        if len(missing):
+            some = ", ".join(map(str, missing[:MOST_NAMED])) + ", ..." * (len(missing) > MOST_NAMED)
+            warn(
+                f"The clean_set of {self._owner} has no sample of {len(missing)} of {num_classes} "
+                f"classes ({some}): what is learnt from it is to leave them out. Add some of each.",
+                SmallClassWarning,
+            )
 
     def _check(self, labels: Tensor, positions: range, num_classes: int) -> Tensor:
         """Return labels on the host, or raise where one of them is out of range."""

@@ -186,6 +186,9 @@ class JointOptimization(Correction):
 
     def _check_stages(self, owner: str, context: EpochContext) -> None:
         n, stage = context.num_epochs, self._stage_epochs(context)
+        if n < 2:
+            expected = f"at least 2 for {owner}, which has two stages"
+            raise invalid_parameter("NoisyLabelTrainer", "epochs", expected, n)
         if stage >= n:
             expected = f"fewer than the {n} epochs of the run"
             raise invalid_parameter(owner, "first_stage", expected, self.first_stage)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lossnoise._validation import check_int
+from lossnoise._validation import check_int, invalid_parameter
 from lossnoise.corrections._clean import (
     CleanSamples,
     CleanSet,
     TakesCleanSet,
     forward_without_trace,
 )
-from lossnoise.corrections._logits import bare
+from lossnoise.corrections._logits import as_written, bare
 from lossnoise.corrections._weights import WeightingCorrection
 from lossnoise.corrections.base import Batch, Engine, EpochContext
 from lossnoise.corrections.losses import cross_entropy
@@ -191,4 +191,14 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
                 logits = forward_without_trace(own, clean.inputs, virtual)
             return cross_entropy(logits, clean.labels).mean()
 
-        return example_gradients(losses, parameters, clean_loss, context.all_mean)
+        try:
+            return example_gradients(losses, parameters, clean_loss, context.all_mean)
+        except NotImplementedError as error:  # of a layer such as EmbeddingBag
+            owner = type(self).__name__
+            expected = f"a model of layers that torch can differentiate twice, for {owner}"
+            advice = "torch.nn.Embedding and a mean do what EmbeddingBag does"
+            reason = f"{advice}. torch says: {error}"
+            model = type(as_written(own))
+            raise invalid_parameter(
+                "NoisyLabelTrainer", "model", expected, model, reason
+            ) from error

@@ -100,7 +100,10 @@ def _check_name_or(name: str, value: object, names: Collection[str], kind: type)
     if not isinstance(value, kind) and not (isinstance(value, str) and value in names):
         listed = ", ".join(repr(n) for n in sorted(names))
         expected = f"one of {listed}, or an instance of {kind.__name__}"
-        raise invalid_parameter(OWNER, name, expected, value, nearest_name(value, names))
+        advice = nearest_name(value, names)
+        if isinstance(value, type) and issubclass(value, kind):
+            advice = f"{value.__name__}() makes one of this class"
+        raise invalid_parameter(OWNER, name, expected, value, advice)
 
 
 def _check_ready_or_factory(name: str, value: object, ready: type) -> None:

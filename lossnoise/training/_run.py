@@ -16,11 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lossnoise._labels import effective_classes, has_collapsed
-from lossnoise._samples import is_mapping
 from lossnoise._warnings import warn
 from lossnoise.corrections._labelled import split_sample
-from lossnoise.corrections._logits import bare
-from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.corrections.losses import cross_entropy
@@ -28,9 +25,7 @@ from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.exceptions import (
     CollapseWarning,
-    InvalidDataError,
     LossScaleWarning,
-    ModelOutputWarning,
     NonFiniteLossError,
     NoSeparableNoiseWarning,
 )
@@ -40,6 +35,7 @@ from lossnoise.training._distributed import (
     rank_and_size,
 )
 from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._forward import count_classes
 from lossnoise.training._loops import (
     accuracy,
     check_device_labels,
@@ -53,23 +49,6 @@ from lossnoise.training.recorder import LossRecorder
 
 BatchHook = Callable[[int, int], None]
 Data = Dataset[Any] | DataLoader[Any]
-
-# Types of inputs that most models do not take, how torch calls them, and what to do.
-UNUSUAL = {
-    torch.float64: (
-        ("Double", "double"),
-        "convert them with .float(), or .astype(np.float32) before they become tensors",
-    ),
-    torch.uint8: (
-        ("Byte", "unsigned char"),
-        "images of bytes become floats in [0, 1] by .float() / 255",
-    ),
-    torch.int64: (("Long", "long"), "convert numbers with .float(); token ids need an embedding"),
-    torch.int32: (("Int", "int"), "convert numbers with .float()"),
-    torch.int16: (("Short", "short"), "convert numbers with .float()"),
-    torch.bool: (("Bool", "bool"), "convert them with .float()"),
-    torch.float16: (("Half", "half"), "convert them with .float()"),
-}
 
 # The trainer's attributes that `found` gives, and those that its files keep.
 RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
@@ -357,81 +336,6 @@ def is_on_device(data: Data) -> bool:
     if isinstance(data, (DataLoader, IterableDataset)):
         return False
     return any(tensor.is_cuda for tensor in iter_tensors(data[0]))
-
-
-def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
-    """Return the number of columns of the models' output, by a forward pass of one batch."""
-    _, sample = next(iter(loader))
-    inputs, labels = split_sample(sample)
-    inputs = engine.to_device(inputs)
-    logits, *others = (_first_logits(bare(model), inputs, engine) for model in engine.models)
-    if any(other.shape != logits.shape for other in others):
-        raise InvalidDataError(
-            f"All {len(engine.models)} models must return logits of one shape. Got "
-            f"{', '.join(str(tuple(each.shape)) for each in (logits, *others))} instead."
-        )
-    if not (logits.ndim == 2 and len(logits) == len(labels)):
-        raise InvalidDataError(
-            "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
-            f"num_classes). Got a tensor of shape {tuple(logits.shape)} for a batch of "
-            f"{len(labels)} samples instead."
-        )
-    warn_of_probabilities(logits)
-    return int(logits.shape[1])
-
-
-def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the logits of a batch that may be of another kind than those of training."""
-    logits = _telling_forward(model, batch.inputs)
-    if not (logits.ndim == 2 and len(logits) == len(batch.indices)):
-        raise InvalidDataError(
-            "The 'X' parameter of NoisyLabelTrainer must have samples like those of training, a "
-            f"single one as X[None]. Got logits of shape {tuple(logits.shape)} for a batch of "
-            f"{len(batch.indices)} samples instead."
-        )
-    return logits
-
-
-def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
-    with eval_mode(model), torch.no_grad(), engine.autocast():
-        return _telling_forward(model, inputs)
-
-
-def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
-    """Return the logits of inputs, or say of what type they should be."""
-    try:
-        logits: Tensor = model(inputs)
-    except RuntimeError as error:
-        types = {tensor.dtype for tensor in iter_tensors(inputs)}
-        for dtype, (names, advice) in UNUSUAL.items():
-            if dtype in types and any(name in str(error) for name in names):
-                raise InvalidDataError(
-                    "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
-                    f"{str(dtype).removeprefix('torch.')} inputs, which most models do not: "
-                    f"{advice}. The model says: {error}"
-                ) from error
-        raise
-    except TypeError as error:
-        if "forward() " not in str(error):  # it comes from deeper inside
-            raise
-        parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
-        raise InvalidDataError(
-            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
-            f"{type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
-            f"arguments, those of a list or tuple positional ones. The model says: {error}"
-        ) from error
-    return logits
-
-
-def warn_of_probabilities(logits: Tensor) -> None:
-    """Warn where a model seems to end in a softmax."""
-    sums = logits.float().sum(dim=1)
-    if logits.shape[1] > 1 and bool((logits >= 0.0).all() & ((sums - 1.0).abs() < 1e-3).all()):
-        warn(
-            "The model returns probabilities: its rows sum to 1. NoisyLabelTrainer needs logits, "
-            "to which it applies the softmax itself; leave out the one at the end of the model.",
-            ModelOutputWarning,
-        )
 
 
 def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> None:

@@ -120,6 +120,9 @@ def read_model_factory(
     factory, owner = correction.model_factory, type(correction).__name__
     if factory is None:
         return None
+    if isinstance(factory, nn.Module):
+        expected = "a callable without arguments that returns a model, such as a function"
+        raise invalid_parameter(owner, "model_factory", expected, type(factory))
 
     def make() -> nn.Module:
         made = factory()

@@ -33,9 +33,10 @@ from lossnoise.training._checks import (
 )
 from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
-from lossnoise.training._loops import accuracy, restored_modes, sweep
+from lossnoise.training._forward import predict_labelled_rows, predict_rows
+from lossnoise.training._loops import accuracy, restored_modes
 from lossnoise.training._random import seeded_globals
-from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun, predicted_logits
+from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun
 from lossnoise.training._saved import read_saved, write_saved
 from lossnoise.training._session import train_epochs
 from lossnoise.training._wiring import draw_seed, make_run
@@ -227,6 +228,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             The model returns probabilities instead of logits.
         CheckpointWarning
             A damaged checkpoint was passed over.
+        SmallClassWarning
+            The correction's `clean_set` has no sample of some class.
         InterruptedWarning
             The run was ended from the keyboard; the trainer can be used.
 
@@ -267,10 +270,13 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         alone = isinstance(X, (torch.Tensor, np.ndarray))
         dataset: Any = inputs_alone(X, self.model) if alone else X
         check_data("X", dataset)
-        data = IndexedData(dataset, self.batch_size)
-        logits = sweep(self.engine_, data.in_order(), predicted_logits, alone=True)
-        proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
-        return proba
+        return predict_rows(self.engine_, IndexedData(dataset, self.batch_size))
+
+    def _proba_and_labels(self, X: Data) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return class probabilities and labels of the same pass over a dataset."""
+        check_data("dataset", X)
+        data = IndexedData(X, self.batch_size)
+        return predict_labelled_rows(self.engine_, data, self.num_classes_)
 
     def predict(self, X: Data | torch.Tensor | NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, shape (n_samples,).

@@ -1,6 +1,8 @@
 """The audit: what is computed from what, clear errors."""
 
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -445,3 +447,14 @@ def test_something_is_needed_to_audit_by():
 def test_too_few_losses_are_the_detectors_error():
     with pytest.raises(ValueError, match="10"):
         audit([0, 1, 0], losses=[0.1, 0.2, 0.3])
+
+
+def test_a_trainer_has_a_call_of_its_own():
+    trainer = SimpleNamespace(noise_proba_=np.zeros(3))
+    message = (
+        "The 'labels' parameter of audit must be an array or list of labels. Got "
+        f"{SimpleNamespace} instead: of a trainer, AuditReport.from_trainer(trainer, dataset) "
+        "makes the report."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        audit(trainer)

@@ -263,7 +263,7 @@ def test_a_report_of_a_model_that_has_collapsed_cannot_tell(told):
         losses_=told.losses,
         noise_proba_=told.noise_proba,
         detector_=told.detector,
-        predict_proba=lambda dataset: predicted,
+        _proba_and_labels=lambda dataset: (predicted, trainer.labels_),
     )
     predicted = np.tile([0.8, 0.1, 0.1], (300, 1))
     summary = AuditReport.from_trainer(trainer, None).summary

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import LearningToReweight, MentorNetDD
 from lossnoise.corrections._clean import CleanSamples, forward_without_trace
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, SmallClassWarning
 
 INPUTS = 10.0 * torch.arange(7.0)[:, None] + torch.arange(2.0)
 LABELS = torch.arange(7) % 3
@@ -113,7 +113,7 @@ def test_a_loader_gives_its_collate_function(context):
         return texts, torch.tensor([label for _, label in samples])
 
     texts = [([1.0] * n, n % 2) for n in range(1, 9)]
-    samples = read(DataLoader(texts, batch_size=2, collate_fn=pad))
+    samples = read(DataLoader(texts, batch_size=2, collate_fn=pad), num_classes=2)
     batch = samples.draw(8, context())
     assert batch.inputs.shape == (8, 8)
     assert torch.equal(batch.inputs.sum(dim=1) % 2, batch.labels.float())
@@ -298,3 +298,16 @@ def test_a_forward_pass_without_trace(make_net, training):
     zero = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
     assert torch.equal(forward_without_trace(net, inputs, zero), torch.zeros(6, 3))
     assert torch.equal(found, net(inputs))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "missing"),
+    [(4, "1 of 4 classes (3)"), (20, "17 of 20 classes (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ...)")],
+)
+def test_classes_without_a_clean_sample_are_told(num_classes, missing):
+    message = (
+        f"The clean_set of LearningToReweight has no sample of {missing}: what is learnt from it "
+        "is to leave them out. Add some of each."
+    )
+    with pytest.warns(SmallClassWarning, match=f"^{re.escape(message)}$"):
+        read(TensorDataset(INPUTS, LABELS), num_classes)

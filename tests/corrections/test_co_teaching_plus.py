@@ -255,6 +255,15 @@ def test_a_factory_gives_the_second_network(fit):
     assert trainer.history_[-1]["val_accuracy"] > 0.95
 
 
+def test_a_second_network_itself_is_no_factory(fit):
+    message = (
+        "The 'model_factory' parameter of CoTeachingPlus must be a callable without arguments that "
+        f"returns a model, such as a function. Got {Frozen} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        fit(Frozen(), CoTeachingPlus(model_factory=Frozen(seed=1)))
+
+
 def test_a_second_network_in_eval_mode_is_trained_all_the_same(fit, make_net):
     """As pretrained ones come; without a step in train mode BatchNorm would see no sample."""
     correction = CoTeachingPlus(model_factory=lambda: make_net(seed=1).eval())

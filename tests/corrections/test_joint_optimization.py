@@ -333,6 +333,15 @@ def test_parameters_out_of_range(settings, expected, make_context):
         JointOptimization(**settings).setup(make_context(engine=SimpleNamespace(model=None)))
 
 
+def test_one_epoch_has_no_two_stages(make_context):
+    message = (
+        "The 'epochs' parameter of NoisyLabelTrainer must be at least 2 for JointOptimization, "
+        "which has two stages. Got 1 instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        JointOptimization().setup(make_context(num_epochs=1))
+
+
 def test_small_batches_are_not_balanced_unless_asked_for(make_batch, begin):
     message = (
         "Batches of 5 samples are too small to balance 3 classes: the class-balance term of "

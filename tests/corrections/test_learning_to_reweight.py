@@ -202,6 +202,7 @@ def test_batchnorm_keeps_the_statistics_of_training_batches(start, make_batch):
     assert norm.num_batches_tracked == 1
 
 
+@pytest.mark.filterwarnings("ignore:The clean_set of LearningToReweight has no sample of 2")
 def test_where_no_sample_helps_the_step_is_skipped(start):
     """A batch whose labels are all the opposite of the clean ones; weight decay waits too."""
     inputs, labels = torch.tensor([[1.0, 0.0]] * 6), torch.zeros(6, dtype=torch.int64)
@@ -316,3 +317,33 @@ def test_wrong_labels_get_smaller_weights(make_net, make_data):
     assert weights[wrong].mean() < 0.3 * weights[~wrong].mean()
     assert correction.sample_weights_ is None  # the trainer has a copy
     assert trainer.correction_.clean_set is clean  # and not of the data
+
+
+class Bag(nn.Module):
+    """Token ids, and the mean of their embeddings, which torch has twice."""
+
+    def __init__(self, twice):
+        super().__init__()
+        self.words = nn.Embedding(9, 4) if twice else nn.EmbeddingBag(9, 4)
+        self.head = nn.Linear(4, 2)
+        self.twice = twice
+
+    def forward(self, tokens):
+        found = self.words(tokens)
+        return self.head(found.mean(dim=1) if self.twice else found)
+
+
+def test_a_layer_without_a_second_derivative_is_named_with_another():
+    labels = torch.arange(24) % 2
+    tokens = torch.stack([labels, labels + 2, labels + 4], dim=1)
+    data = TensorDataset(tokens, labels)
+    correction = LearningToReweight(clean_set=data)
+    settings = {"correction": correction, "epochs": 1, "batch_size": 8, "device": "cpu"}
+    message = (
+        "The 'model' parameter of NoisyLabelTrainer must be a model of layers that torch can "
+        f"differentiate twice, for LearningToReweight. Got {Bag} instead: torch.nn.Embedding and a "
+        "mean do what EmbeddingBag does. torch says: "
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}"):
+        NoisyLabelTrainer(Bag(twice=False), **settings).fit(data)
+    NoisyLabelTrainer(Bag(twice=True), **settings).fit(data)

@@ -1,14 +1,16 @@
 """What a trained trainer answers, and what another one reads from its file."""
 
 import pickle
+import re
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from lossnoise import AuditReport
 from lossnoise.exceptions import InvalidDataError
 
 
@@ -80,3 +82,28 @@ def test_what_cannot_be_loaded_changes_nothing(build, make_data, make_net, tmp_p
     with pytest.raises(NotFittedError):
         build().save(tmp_path / "unfitted.pt")
     assert not (tmp_path / "unfitted.pt").exists()
+
+
+def test_a_report_is_of_the_rows_that_were_learnt_in_their_order(build, make_data):
+    data = make_data()
+    trainer = build().fit(data)
+    expected = AuditReport.from_trainer(trainer, data)
+    np.testing.assert_array_equal(expected.losses, trainer.losses_)
+    loader = DataLoader(data, batch_size=7, shuffle=True)  # its dataset has the order
+    assert AuditReport.from_trainer(trainer, loader).summary == expected.summary
+    inputs, labels = data.tensors
+    other = labels.clone()
+    other[[5, 8]] = (other[[5, 8]] + 1) % 3
+    moved = torch.flip(labels, [0])
+    for count, first, wrong in [
+        (2, 5, TensorDataset(inputs, other)),
+        (int((moved != labels).sum()), 0, TensorDataset(torch.flip(inputs, [0]), moved)),
+    ]:
+        message = (
+            "The 'dataset' parameter of AuditReport.from_trainer must be the one that the trainer "
+            f"was fitted to, in the same order. Got other labels in {count} of {len(labels)} rows, "
+            f"first in row {first} instead: labels that were corrected since are audited by a "
+            "trainer that has seen them."
+        )
+        with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+            AuditReport.from_trainer(trainer, wrong)

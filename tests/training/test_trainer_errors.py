@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset, default_collate
 
 from lossnoise import AuditReport, LossHistoryDisplay, NoisyLabelTrainer
-from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDyrH
+from lossnoise.corrections import CORRECTIONS, MDyrH
 from lossnoise.exceptions import (
     CollapseWarning,
     InvalidDataError,
@@ -42,7 +42,6 @@ BAD_SETTINGS = [
     ("precision", "int8", PRECISION),
     ("precision", Precision("half"), PRECISION),
     ("correction", "divide and mix", CORRECTION),
-    ("correction", CrossEntropy, CORRECTION),
     (
         "detector",
         "gamma",
@@ -64,6 +63,11 @@ def test_settings_out_of_range(build, make_data, name, value, expected):
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build(**{name: value}).fit(make_data())
+
+
+def test_a_class_of_corrections_is_not_one_of_them(build, make_data):
+    with pytest.raises(InvalidParameterError, match=r"MDyrH\(\) makes one of this"):
+        build(correction=MDyrH).fit(make_data())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""What a model makes of inputs: the number of classes, predictions, and errors that say why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lossnoise._samples import is_mapping
+from lossnoise._warnings import warn
+from lossnoise.corrections._labelled import split_sample
+from lossnoise.corrections._logits import bare
+from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._nested import iter_tensors
+from lossnoise.corrections.base import Batch
+from lossnoise.data._indexed import IndexedData
+from lossnoise.exceptions import InvalidDataError, ModelOutputWarning
+from lossnoise.training._engine import TrainingEngine
+from lossnoise.training._loops import sweep
+
+# Types of inputs that most models do not take, how torch calls them, and what to do.
+UNUSUAL = {
+    torch.float64: (
+        ("Double", "double"),
+        "convert them with .float(), or .astype(np.float32) before they become tensors",
+    ),
+    torch.uint8: (
+        ("Byte", "unsigned char"),
+        "images of bytes become floats in [0, 1] by .float() / 255",
+    ),
+    torch.int64: (("Long", "long"), "convert numbers with .float(); token ids need an embedding"),
+    torch.int32: (("Int", "int"), "convert numbers with .float()"),
+    torch.int16: (("Short", "short"), "convert numbers with .float()"),
+    torch.bool: (("Bool", "bool"), "convert them with .float()"),
+    torch.float16: (("Half", "half"), "convert them with .float()"),
+}
+
+
+def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
+    """Return the number of columns of the models' output, by a forward pass of one batch."""
+    _, sample = next(iter(loader))
+    inputs, labels = split_sample(sample)
+    inputs = engine.to_device(inputs)
+    logits, *others = (_first_logits(bare(model), inputs, engine) for model in engine.models)
+    if any(other.shape != logits.shape for other in others):
+        raise InvalidDataError(
+            f"All {len(engine.models)} models must return logits of one shape. Got "
+            f"{', '.join(str(tuple(each.shape)) for each in (logits, *others))} instead."
+        )
+    if not (logits.ndim == 2 and len(logits) == len(labels)):
+        raise InvalidDataError(
+            "The 'model' parameter of NoisyLabelTrainer must return logits of shape (batch, "
+            f"num_classes). Got a tensor of shape {tuple(logits.shape)} for a batch of "
+            f"{len(labels)} samples instead."
+        )
+    warn_of_probabilities(logits)
+    return int(logits.shape[1])
+
+
+def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits of a batch that may be of another kind than those of training."""
+    logits = _telling_forward(model, batch.inputs)
+    if not (logits.ndim == 2 and len(logits) == len(batch.indices)):
+        raise InvalidDataError(
+            "The 'X' parameter of NoisyLabelTrainer must have samples like those of training, a "
+            f"single one as X[None]. Got logits of shape {tuple(logits.shape)} for a batch of "
+            f"{len(batch.indices)} samples instead."
+        )
+    return logits
+
+
+def predict_rows(engine: TrainingEngine, data: IndexedData) -> NDArray[np.float32]:
+    """Return the class probabilities of a dataset, in its order."""
+    logits = sweep(engine, data.in_order(), predicted_logits, alone=True)
+    proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
+    return proba
+
+
+def predict_labelled_rows(
+    engine: TrainingEngine, data: IndexedData, num_classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the class probabilities of a dataset, and its labels, of the same pass."""
+
+    def describe(model: nn.Module, batch: Batch) -> Tensor:
+        return torch.cat([predicted_logits(model, batch).float(), batch.labels[:, None]], dim=1)
+
+    found = sweep(engine, data.in_order(), describe, num_classes, alone=True)
+    proba: NDArray[np.float32] = found[:, :-1].softmax(dim=1).cpu().numpy()
+    return proba, found[:, -1].cpu().numpy().astype(np.int64)
+
+
+def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        return _telling_forward(model, inputs)
+
+
+def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
+    """Return the logits of inputs, or say of what type they should be."""
+    try:
+        logits: Tensor = model(inputs)
+    except RuntimeError as error:
+        types = {tensor.dtype for tensor in iter_tensors(inputs)}
+        for dtype, (names, advice) in UNUSUAL.items():
+            if dtype in types and any(name in str(error) for name in names):
+                raise InvalidDataError(
+                    "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
+                    f"{str(dtype).removeprefix('torch.')} inputs, which most models do not: "
+                    f"{advice}. The model says: {error}"
+                ) from error
+        raise
+    except TypeError as error:
+        if "forward() " not in str(error):  # it comes from deeper inside
+            raise
+        parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
+        raise InvalidDataError(
+            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
+            f"{type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
+            f"arguments, those of a list or tuple positional ones. The model says: {error}"
+        ) from error
+    return logits
+
+
+def warn_of_probabilities(logits: Tensor) -> None:
+    """Warn where a model seems to end in a softmax."""
+    sums = logits.float().sum(dim=1)
+    if logits.shape[1] > 1 and bool((logits >= 0.0).all() & ((sums - 1.0).abs() < 1e-3).all()):
+        warn(
+            "The model returns probabilities: its rows sum to 1. NoisyLabelTrainer needs logits, "
+            "to which it applies the softmax itself; leave out the one at the end of the model.",
+            ModelOutputWarning,
+        )
