@@ -71,7 +71,7 @@ def test_rows_that_somebody_looked_at_are_known_for_the_next_audit(report, tmp_p
 
 
 def test_rows_left_out_of_the_audit_count_as_not_reviewed(tmp_path):
-    labels = pd.Series(["a", None, "b", "a"], index=[5, 5, 7, 8])
+    labels = pd.Series(["a", np.nan, "b", "a"], index=[5, 5, 7, 8])
     report = audit(labels, noise_proba=[0.9, 0.5, 0.1, 0.8], on_nan="drop")
     report.to_csv(tmp_path / "all.csv")
     first, second, third = read(tmp_path / "all.csv")
