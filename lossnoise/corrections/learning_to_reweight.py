@@ -200,7 +200,7 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
             expected = f"a model of layers that torch can differentiate twice, for {owner}"
             advice = "torch.nn.Embedding and a mean do what EmbeddingBag does"
             reason = f"{advice}. torch says: {error}"
-            model = type(as_written(own))
+            model = type(as_written(engine.model))
             raise invalid_parameter(
                 "NoisyLabelTrainer", "model", expected, model, reason
             ) from error

@@ -75,9 +75,7 @@ def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:
 
 def predict_rows(engine: TrainingEngine, data: IndexedData) -> NDArray[np.float32]:
     """Return the class probabilities of a dataset, in its order."""
-    logits = sweep(engine, data.in_order(), predicted_logits, alone=True)
-    proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
-    return proba
+    return _as_proba(sweep(engine, data.in_order(), predicted_logits, alone=True))
 
 
 def predict_labelled_rows(
@@ -89,8 +87,12 @@ def predict_labelled_rows(
         return torch.cat([predicted_logits(model, batch).float(), batch.labels[:, None]], dim=1)
 
     found = sweep(engine, data.in_order(), describe, num_classes, alone=True)
-    proba: NDArray[np.float32] = found[:, :-1].softmax(dim=1).cpu().numpy()
-    return proba, found[:, -1].cpu().numpy().astype(np.int64)
+    return _as_proba(found[:, :-1]), found[:, -1].cpu().numpy().astype(np.int64)
+
+
+def _as_proba(logits: Tensor) -> NDArray[np.float32]:
+    proba: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
+    return proba
 
 
 def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
