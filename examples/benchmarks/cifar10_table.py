@@ -82,7 +82,7 @@ def train(options: argparse.Namespace) -> dict[str, Any] | None:
     settings = paper_recipe(options.correction, epochs=options.epochs)
     model = MODELS[options.model](NUM_CLASSES)
     trainer = NoisyLabelTrainer(
-        torch.compile(model, dynamic=False) if options.compile else model,
+        torch.compile(model, mode=options.compile, dynamic=False) if options.compile else model,
         precision=Precision(options.precision, channels_last=DEVICE == "cuda"),
         callbacks=[EndInTime(options.minutes)],
         checkpoint_dir=Checkpoints(options.run_dir, every=options.checkpoint_every),
@@ -155,7 +155,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--noise-seed", type=int, default=0, help="of the label noise")
     add("--model", choices=sorted(MODELS), default="preact_resnet18")
     add("--precision", choices=["float32", "bfloat16"], default="bfloat16")
-    add("--compile", action="store_true", help="with torch.compile, which pays in long runs")
+    add(
+        "--compile",
+        nargs="?",
+        const="reduce-overhead",
+        metavar="MODE",
+        help="with torch.compile, which pays in long runs; default mode: reduce-overhead",
+    )
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")
     add("--run-dir", type=Path, metavar="DIR", help="folder of the run's checkpoints")

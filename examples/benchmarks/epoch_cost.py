@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the examples' networks
 
@@ -178,7 +178,7 @@ def measure(model: str, options: argparse.Namespace) -> dict[str, dict[str, list
     for turn in range(options.rounds + 1):
         for name in ["bare loop", *contenders]:
             torch.manual_seed(0)
-            net = make_network(NUM_CLASSES)
+            net = compiled(make_network(NUM_CLASSES), options.compile)
             if torch.device(options.device).type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             if name == "bare loop":
@@ -192,6 +192,14 @@ def measure(model: str, options: argparse.Namespace) -> dict[str, dict[str, list
             if torch.device(options.device).type == "cuda":
                 entry["megabytes"].append(torch.cuda.max_memory_allocated() / 1e6)
     return found
+
+
+def compiled(net: nn.Module, mode: str | None) -> nn.Module:
+    """Return a network as it is, or compiled anew, in a mode of `torch.compile`."""
+    if mode is None:
+        return net
+    torch.compiler.reset()
+    return cast(nn.Module, torch.compile(net, mode=mode, dynamic=False))
 
 
 def summarise(found: dict[str, dict[str, list[float]]], device: str) -> dict[str, Any]:
@@ -301,6 +309,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=7)
     add("--precision", choices=["float32", "bfloat16"])
     add("--channels-last", action=argparse.BooleanOptionalAction, default=None)
+    add("--compile", metavar="MODE", help="of torch.compile: default, reduce-overhead")
     add("--resident", action="store_true", help="the pictures lie on the device")
     add("--out", type=Path)
     options = parser.parse_args(arguments)
@@ -322,8 +331,9 @@ def main(arguments: list[str] | None = None) -> None:
         summary = summarise(measure(model, options), options.device)
         show(model, summary)
         models[model] = {"summary": summary, "utilisation": utilisation(model, summary, options)}
-    names = ("samples", "batch_size", "epochs", "skip", "rounds", "precision")
-    settings = {name: getattr(options, name) for name in (*names, "channels_last", "resident")}
+    names = ["samples", "batch_size", "epochs", "skip", "rounds", "precision", "channels_last"]
+    names += ["resident", "compile"]
+    settings = {name: getattr(options, name) for name in names}
     detector = measure_detector(options.device)
     for kind, times in detector["milliseconds"].items():
         print(f"mixture and posterior of {DETECTOR_SAMPLES:,} losses, {kind}: {times} ms")

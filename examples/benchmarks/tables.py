@@ -34,6 +34,7 @@ QUOTED = (
     "epoch_cost_cuda_512",
     "cifar10/cross-entropy_0.5_30_0",
     "cifar10/m-dyr-h_0.5_30_0",
+    "cifar10/cross-entropy_0.5_100_0",
     "cifar10/cross-entropy_0.8_30_0",
     "cifar10/m-dyr-h_0.8_30_0",
 )
@@ -174,20 +175,22 @@ def paper_losses() -> str:
         figures, settings = run["figures"], run["settings"]
         if settings["correction"] != "cross-entropy":
             continue
-        for point, found in figures["detectors"].items():
+        for found in figures["detectors"].values():
             parts = [found["histories"][h] for h in ("single", "last 5", "all")]
             aurocs = [f"{part['auroc']:.3f}" for part in parts]
             errors_ = [f"{part['methods']['posterior']['error']:+.3f}" for part in parts]
             published = f"{parts[0]['methods']['published']['error']:+.3f}"
-            name = f"{figures['true_rate']:.0%} wrong, {point} ({found['accuracy']:.0%} accurate)"
-            rows.append([name, *aurocs, *errors_, published])
+            name = f"{figures['true_rate']:.0%} wrong, {found['epoch']} of {settings['epochs']}"
+            accurate = f"{found['accuracy']:.0%}"
+            rows.append([name, accurate, *aurocs, *errors_, published])
     kinds = ["one epoch", "last 5", "all so far"]
-    header = ["", *(f"AUROC, {k}" for k in kinds), *(f"error of the rate, {k}" for k in kinds)]
+    header = ["labels, epochs", "accuracy", *(f"AUROC, {k}" for k in kinds)]
+    header += [f"error of the rate, {k}" for k in kinds]
     return markdown([*header, "published betas, one epoch"], rows)
 
 
 def paper_network() -> str:
-    """Return accuracy and detection of short runs of the paper's network."""
+    """Return accuracy and detection of runs of the paper's network."""
     rows = []
     for run in long_runs():
         figures, settings = run["figures"], run["settings"]

@@ -19,7 +19,6 @@ from torch.utils.data import (
 )
 
 from lossnoise.corrections import CORRECTIONS, Correction, Mixup
-from lossnoise.corrections._logits import CAN_UNCOMPILE
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError
 
 
@@ -345,22 +344,6 @@ def test_a_module_to_mix_at_must_exist(build):
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build(Tagger(), correction=Mixup(mix_at="embeddings")).fit(make_texts()[0])
-
-
-def test_a_compiled_model_trains(build, make_data, make_net):
-    compiled = torch.compile(make_net(), backend="eager")
-    plain = build(make_net()).fit(make_data())
-    np.testing.assert_allclose(build(compiled).fit(make_data()).losses_, plain.losses_, rtol=1e-4)
-
-
-@pytest.mark.skipif(
-    not CAN_UNCOMPILE, reason="before PyTorch 2.6 an error asks for the model as is"
-)
-def test_modules_of_a_compiled_model_have_the_names_that_they_had(build, make_data, make_net):
-    mixed = {"correction": Mixup(mix_at="0")}
-    compiled = build(torch.compile(make_net(), backend="eager"), **mixed).fit(make_data())
-    plain = build(make_net(), **mixed).fit(make_data())
-    np.testing.assert_allclose(compiled.losses_, plain.losses_, rtol=1e-4)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "pairs"])
