@@ -242,10 +242,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         InvalidDataError
             The losses cannot be used, or groups are missing or too many.
         """
-        wrong = self._predict_wrong(X, groups)
-        proba = np.empty((len(wrong), 2))
-        np.subtract(1.0, wrong, out=proba[:, 0])
-        proba[:, 1] = wrong
+        proba = self._predict_wrong(X, groups, columns=2)
+        np.subtract(1.0, proba[:, 1], out=proba[:, 0])
         return proba
 
     def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.int64]:
@@ -262,7 +260,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         -------
         wrong : ndarray of shape (n_samples,), int64
         """
-        return (self._predict_wrong(X, groups) > 0.5).astype(np.int64)
+        return (self._predict_wrong(X, groups)[:, 0] > 0.5).astype(np.int64)
 
     def posterior(self, X: ArrayLike, *, cautious: bool = False) -> FloatArray:
         """Return the plain posterior of the wrong component, whatever `separable_` says.
@@ -301,7 +299,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         p_noisy : ndarray of shape (n_samples, 1), float64
             A table of pandas or polars after ``set_output``.
         """
-        return self._predict_wrong(X, groups)[:, None]
+        return self._predict_wrong(X, groups)
 
     def fit_transform(
         self, X: ArrayLike, y: object = None, groups: ArrayLike | None = None
@@ -453,26 +451,29 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             warn(CANNOT_TELL, NoSeparableNoiseWarning)
         return self
 
-    def _predict_wrong(self, X: Any, groups: Any) -> FloatArray:
+    def _predict_wrong(self, X: Any, groups: Any, columns: int = 1) -> FloatArray:
+        """Return an array of so many columns with P(wrong) in its last one."""
         check_is_fitted(self)
         losses = self._read(X, reset=False)
+        proba = np.empty((len(losses), columns))
+        wrong = proba[:, -1]
         if not hasattr(self, "group_report_"):
             if groups is not None:
                 raise self._groups_error("given to fit too, or not at all", "groups here only")
-            return self._predict_pooled(losses)
+            self._predict_pooled(losses, wrong)
+            return proba
         if groups is None:
             raise self._groups_error("given, as they were to fit", "None")
         owner = type(self).__name__
         codes = codes_of(owner, read_groups(owner, groups, X, len(losses)), self._parts)
-        wrong = np.empty(len(losses))
         curves = [self._sample_fit.curve, *(part.curve for part in self._parts.values())]
         for code, curve in enumerate(curves, start=-1):  # -1: not seen by fit
             members = np.flatnonzero(codes == code)
             wrong[members] = read_table(curve.proba, losses[members], self.scaling_)
-        return wrong
+        return proba
 
     def _groups_error(self, expected: str, got: str) -> InvalidDataError:
         return invalid_data(type(self).__name__, "groups", expected, got)
 
-    def _predict_pooled(self, losses: NDArray[Any]) -> FloatArray:
-        return read_table(self._sample_fit.curve.proba, losses, self.scaling_)
+    def _predict_pooled(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+        return read_table(self._sample_fit.curve.proba, losses, self.scaling_, out)

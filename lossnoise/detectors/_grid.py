@@ -8,6 +8,7 @@ mean of what is read back for the losses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from lossnoise.detectors._scaling import EDGE, FloatArray, Scaling
 CHUNK = 1 << 15
 
 # Shares are multiples of 2^-20, so that float64 adds them up without rounding: in every order,
-# and in every division over processes, the same losses give the same counts.
-PARTS = float(1 << 20)
+# and in every division over processes, the same losses give the same counts. Numbers near this
+# one are that far apart, so that to add it rounds a share.
+ROUNDER = 1.5 * 2.0**32
 
 # More than the shares of one chunk can sum to, and little enough that as many of it, and the
 # shares beside them, still add up without rounding.
@@ -36,45 +38,58 @@ def bin_losses(
     losses: NDArray[Any], counts: FloatArray | None, scaling: Scaling, n_bins: int
 ) -> FloatArray:
     """Return how many samples each node of the grid stands for, shape (n_bins + 1,)."""
-    whole, upper = np.zeros(n_bins), np.zeros(n_bins)
-    for start in range(0, len(losses), CHUNK):
-        part = slice(start, start + CHUNK)
-        cell, share = _cells(scaling.normalise(losses[part]), n_bins)
+    whole, upper = np.zeros(n_bins + 1), np.zeros(n_bins + 1)
+    for part, cell, share in _cells(losses, scaling, n_bins):
         if counts is None:
             held, above = _count(cell, share, n_bins)
             whole += held
             upper += above
         else:
-            whole += np.bincount(cell, counts[part], n_bins)
-            upper += np.bincount(cell, share * counts[part], n_bins)
-    grid = np.zeros(n_bins + 1)
-    grid[:-1] += whole - upper
-    grid[1:] += upper
+            whole += np.bincount(cell, counts[part], n_bins + 1)
+            upper += np.bincount(cell, share * counts[part], n_bins + 1)
+    grid = whole - upper
+    grid[1:] += upper[:-1]
     return grid
 
 
-def read_table(table: FloatArray, losses: NDArray[Any], scaling: Scaling) -> FloatArray:
+def read_table(
+    table: FloatArray, losses: NDArray[Any], scaling: Scaling, out: FloatArray | None = None
+) -> FloatArray:
     """Return the entries of a rising table at losses, interpolated between the nodes."""
-    values = np.empty(len(losses))
-    rise = np.diff(table)
+    read = np.empty(len(losses)) if out is None else out
+    rise = np.diff(table, append=table[-1])
+    overshoots = (
+        table[:-1] + rise[:-1] > table[1:]
+    )  # by rounding: a cell ends where the next begins
+    rise[:-1][overshoots] = np.nextafter(rise[:-1][overshoots], 0.0)
+    entries = np.empty(CHUNK)
+    for part, cell, share in _cells(losses, scaling, len(table) - 1):
+        entry = entries[: len(cell)]
+        share *= rise.take(cell, out=entry, mode="clip")  # which, unlike "raise", needs no copy
+        share += table.take(cell, out=entry, mode="clip")
+        read[part] = share
+    return read
+
+
+def _cells(
+    losses: NDArray[Any], scaling: Scaling, n_bins: int
+) -> Iterator[tuple[slice, NDArray[np.intp], FloatArray]]:
+    """Yield, chunk by chunk, the cell of each loss, and the share that goes to its upper node.
+
+    A loss at the end of the scale is in cell number `n_bins`, with nothing to share. The arrays
+    are the same for all chunks: new ones would cost more than what is done with them.
+    """
+    shares, cells = np.empty(CHUNK), np.empty(CHUNK, dtype=np.intp)
     for start in range(0, len(losses), CHUNK):
-        part = slice(start, start + CHUNK)
-        cell, share = _cells(scaling.normalise(losses[part]), len(rise))
-        share *= rise.take(cell)
-        share += table.take(cell)
-        np.minimum(share, table[1:].take(cell), out=values[part])
-    return values
-
-
-def _cells(values: FloatArray, n_bins: int) -> tuple[NDArray[np.intp], FloatArray]:
-    """Return the cell of each normalised loss, and the share that goes to its upper node."""
-    share = values * n_bins
-    cell = np.minimum(share.astype(np.intp), n_bins - 1)
-    share -= cell
-    share *= PARTS
-    np.rint(share, out=share)
-    share /= PARTS
-    return cell, share
+        part = slice(start, min(start + CHUNK, len(losses)))
+        share, cell = shares[: part.stop - start], cells[: part.stop - start]
+        scaling.normalise(losses[part], out=share)
+        share *= n_bins
+        cell[:] = share
+        share -= cell
+        share += ROUNDER
+        share -= ROUNDER
+        yield part, cell, share
 
 
 def _count(cell: NDArray[np.intp], share: FloatArray, n_bins: int) -> tuple[FloatArray, FloatArray]:
@@ -82,6 +97,7 @@ def _count(cell: NDArray[np.intp], share: FloatArray, n_bins: int) -> tuple[Floa
 
     Both from one pass, which is what binning costs most: the number is the multiple of `BASE`.
     """
-    both = np.bincount(cell, share + BASE, n_bins)
+    share += BASE
+    both = np.bincount(cell, share, n_bins + 1)
     held = np.floor(both / BASE)
     return held, both - held * BASE

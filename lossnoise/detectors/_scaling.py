@@ -25,8 +25,8 @@ SPIKE_GAP = 1.0
 class Scaling(Protocol):
     """An increasing map from losses to [0, 1]."""
 
-    def normalise(self, losses: NDArray[Any]) -> FloatArray:
-        """Return normalised losses; those beyond the ends of the scale lie on them."""
+    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+        """Return normalised losses, in `out` if given; those beyond the scale lie on its ends."""
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
@@ -56,11 +56,15 @@ class CrossEntropyScaling(NamedTuple):
             return cls(temperature)
         return cls(temperature, min(CEILING, float(losses[below - 1]) + SPIKE_GAP))
 
-    def normalise(self, losses: NDArray[Any]) -> FloatArray:
-        """Return normalised losses; those above the ceiling count as lying on it."""
-        capped = np.minimum(losses, self.ceiling, dtype=np.float64)
-        capped /= -self.temperature
-        values: FloatArray = -np.expm1(capped)
+    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+        """Return normalised losses; those above the ceiling count as lying on it.
+
+        Not by `expm1`, which costs twice as much as `exp` does on many processors: of tiny losses
+        it knows more digits, which are lost on a scale of fixed cells.
+        """
+        capped = np.minimum(losses, self.ceiling, out=out, dtype=np.float64)
+        powers = np.exp(np.divide(capped, -self.temperature, out=out), out=out)
+        values: FloatArray = np.subtract(1.0, powers, out=out)
         return values
 
     def losses_at(self, values: FloatArray) -> FloatArray:
@@ -88,10 +92,11 @@ class PercentileScaling(NamedTuple):
             low, high = losses.min(), losses.max()
         return cls(float(low), float(high))
 
-    def normalise(self, losses: NDArray[Any]) -> FloatArray:
+    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
         """Return normalised losses; those outside the percentiles count as lying on them."""
-        place = (losses.astype(np.float64, copy=False) - self.low) / (self.high - self.low)
-        return np.clip(place, 0.0, 1.0)
+        above = np.subtract(losses, self.low, out=out, dtype=np.float64)
+        place = np.divide(above, self.high - self.low, out=out)
+        return np.clip(place, 0.0, 1.0, out=out)
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
