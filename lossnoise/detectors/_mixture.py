@@ -150,7 +150,7 @@ def expectation_maximization(
     joint = log_joint(values, mixture, family)
     log_likelihood, converged, n_iter = float(share @ joint.total), False, 0
     while n_iter < max_iter and not converged and mixture.weights.min() > DEAD:
-        upper = two_component_proba(values, mixture, family)
+        upper = two_component_proba(values, joint.components, mixture, family)
         hard = np.exp(joint.hard - joint.total)
         mixture = _m_step(values, share, upper, hard, mixture, family)
         joint = log_joint(values, mixture, family)
@@ -184,7 +184,7 @@ def fit_weights(
     share, before = counts / counts.sum(), prior * mixture.weights
     for _ in range(WEIGHT_STEPS):
         joint = log_joint(values, mixture, family)
-        upper = two_component_proba(values, mixture, family)
+        upper = two_component_proba(values, joint.components, mixture, family)
         soft = counts * -np.expm1(joint.hard - joint.total)
         mass = np.array([soft @ (1.0 - upper), soft @ upper]) + before
         mixture = mixture._replace(weights=mass / mass.sum())
@@ -226,14 +226,18 @@ def log_add(first: FloatArray, second: FloatArray | float) -> FloatArray:
     return total
 
 
-def two_component_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
+def two_component_proba(
+    values: FloatArray, components: FloatArray, mixture: Mixture, family: Family
+) -> FloatArray:
     """Return the posterior of the second component against the first one.
 
-    Flat beyond the turn of its log-odds, where it would fall although the loss rises.
+    At ascending values, of which `components` are the logs of the weighted densities. Flat beyond
+    the turn of its log-odds, where it would fall although the loss rises.
     """
     low, high = family.rising_range(mixture.params)
-    rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
-    components = log_components(rising, mixture, family)
+    if low > values[0] or high < values[-1]:
+        rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
+        components = log_components(rising, mixture, family)
     posterior: FloatArray = expit(components[1] - components[0])
     return posterior
 
@@ -248,6 +252,6 @@ def wrong_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatAr
     at the cleanest losses over all the others.)
     """
     joint = log_joint(values, mixture, family)
-    upper = two_component_proba(values, mixture, family)
+    upper = two_component_proba(values, joint.components, mixture, family)
     proba: FloatArray = np.maximum.accumulate(upper * -np.expm1(joint.hard - joint.total))
     return proba
