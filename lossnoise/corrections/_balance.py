@@ -50,7 +50,8 @@ def balance_term(
     eta = (0.0 if small else usual) if weight == "auto" else weight
     if not eta:
         return 0.0
-    return eta * class_prior_divergence(logits, prior, context.all_mean)
+    alone = context.shard[1] == 1
+    return eta * class_prior_divergence(logits, prior, None if alone else context.all_mean)
 
 
 def read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
