@@ -7,6 +7,7 @@ code which does not know this library still catches it.
 from __future__ import annotations
 
 __all__ = [
+    "ClassPriorWarning",
     "CollapseWarning",
     "CheckpointWarning",
     "DistributedError",
@@ -84,6 +85,10 @@ class SmallBatchWarning(LossNoiseWarning):
 
 class SmallClassWarning(LossNoiseWarning):
     """A class has too few rows to be learnt from some and predicted in others, or no clean one."""
+
+
+class ClassPriorWarning(LossNoiseWarning):
+    """A method takes all classes to be alike frequent, and the given labels are not."""
 
 
 class CollapseWarning(LossNoiseWarning):

@@ -13,9 +13,11 @@ from lossnoise._validation import check_choice, check_real, invalid_parameter, t
 from lossnoise._warnings import warn
 from lossnoise.corrections.base import EpochContext
 from lossnoise.corrections.losses import class_prior_divergence
-from lossnoise.exceptions import SmallBatchWarning
+from lossnoise.exceptions import ClassPriorWarning, SmallBatchWarning
 
 Weight = float | Literal["auto"]
+
+UNEVEN = 0.8  # of the classes: a lower effective number of them is no longer nearly uniform
 
 
 def check_balance(owner: str, weight: Weight, context: EpochContext, usual: float = 1.0) -> None:
@@ -52,6 +54,21 @@ def balance_term(
         return 0.0
     alone = context.shard[1] == 1
     return eta * class_prior_divergence(logits, prior, None if alone else context.all_mean)
+
+
+def warn_of_uniform_prior(owner: str, counts: Tensor) -> None:
+    """Warn where labels, counted by class, are far from the same frequency for all classes."""
+    share = counts / counts.sum()
+    effective = float(torch.special.entr(share).sum().exp())
+    if effective < UNEVEN * len(counts):
+        warn(
+            f"{owner} supposes that all classes are alike frequent (class_prior='uniform'). The "
+            f"given labels are not: the share of a class is {float(share.min()):.2g} to "
+            f"{float(share.max()):.2g}. Right labels of frequent classes may be taken for wrong "
+            f"ones: use correction={owner}(class_prior='labels'), or pass the frequencies of the "
+            "true labels there, if you know them.",
+            ClassPriorWarning,
+        )
 
 
 def read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:

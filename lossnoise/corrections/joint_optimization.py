@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lossnoise._validation import check_int, check_real, invalid_parameter
-from lossnoise.corrections._balance import balance_term, check_balance, read_prior
+from lossnoise.corrections._balance import (
+    balance_term,
+    check_balance,
+    read_prior,
+    warn_of_uniform_prior,
+)
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy, prediction_entropy, soft_cross_entropy
 
@@ -92,6 +97,7 @@ class JointOptimization(Correction):
     _present: Tensor | None = None  # those of this epoch; None in the second stage
     _soft_labels: Tensor | None = None
     _prior: Tensor | None = None  # of the classes; None is uniform
+    _counts: Tensor | None = None  # of the given labels, while the first epoch counts them
     _device = torch.device("cpu")  # of the run
 
     def __init__(
@@ -129,7 +135,9 @@ class JointOptimization(Correction):
 
     def begin_epoch(self, context: EpochContext) -> None:
         """In the first stage, keep the learning rate, and make room for predictions."""
-        self._present = None
+        self._present, self._counts = None, None
+        if context.epoch == 1 and self._prior is None and self.class_balance != 0.0:
+            self._counts = torch.zeros(context.num_classes, device=context.device)
         if context.epoch <= self._stage_epochs(context):
             context.engine.hold_schedules()
             shape = (context.num_samples, context.num_classes)
@@ -140,6 +148,8 @@ class JointOptimization(Correction):
         logits = model(batch.inputs)
         context.record(batch.indices, cross_entropy(logits, batch.labels).detach())
         losses = soft_cross_entropy(logits, self._targets(batch, context))
+        if self._counts is not None:
+            self._counts.index_add_(0, batch.labels, torch.ones_like(losses.detach()))
         if self._present is None:  # the second stage
             return losses
         self._present[batch.indices] = logits.detach().float().softmax(dim=1)
@@ -148,6 +158,8 @@ class JointOptimization(Correction):
 
     def end_epoch(self, context: EpochContext) -> None:
         """Find the labels anew from the end of the warm-up on; start afresh after the stage."""
+        if self._counts is not None:
+            warn_of_uniform_prior(type(self).__name__, context.all_mean(self._counts))
         if self._present is None:
             return
         self._kept = (*self._kept, _over_ranks(self._present, context))[-self.average :]

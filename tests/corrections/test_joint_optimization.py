@@ -1,6 +1,7 @@
 """Joint optimisation against numpy in float64, and its two stages in a run."""
 
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import JointOptimization
 from lossnoise.corrections.joint_optimization import mean_predictions
 from lossnoise.corrections.losses import prediction_entropy, soft_cross_entropy
-from lossnoise.exceptions import InvalidParameterError, SmallBatchWarning
+from lossnoise.exceptions import ClassPriorWarning, InvalidParameterError, SmallBatchWarning
 from lossnoise.training import Callback
 
 
@@ -356,3 +357,53 @@ def test_small_batches_are_not_balanced_unless_asked_for(make_batch, begin):
         losses.append(correction.loss(model, batch, context))
     assert torch.equal(losses[0], losses[1])
     assert not torch.allclose(losses[0], losses[2])
+
+
+# -- imbalanced classes -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train_on(make_net, make_data):
+    """Train on so many samples of each class."""
+
+    def run(counts, **given):
+        inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
+        kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
+        data = torch.utils.data.TensorDataset(inputs[kept], labels[kept])
+        trainer = NoisyLabelTrainer(
+            make_net(),
+            correction=JointOptimization(warmup=1, first_stage=2, **given),
+            epochs=3,
+            batch_size=16,
+            device="cpu",
+            random_state=0,
+        )
+        return trainer.fit(data)
+
+    return run
+
+
+def test_a_uniform_prior_for_uneven_labels_is_warned_of(train_on):
+    message = (
+        "JointOptimization supposes that all classes are alike frequent (class_prior='uniform'). "
+        "The given labels are not: the share of a class is 0.1 to 0.75. Right labels of frequent "
+        "classes may be taken for wrong ones: use correction=JointOptimization(class_prior="
+        "'labels'), or pass the frequencies of the true labels there, if you know them."
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train_on((60, 12, 8))
+    assert [str(w.message) for w in caught if w.category is ClassPriorWarning] == [message]
+
+
+@pytest.mark.parametrize(
+    ("counts", "given"),
+    [
+        ((60, 12, 8), {"class_prior": "labels"}),
+        ((60, 12, 8), {"class_prior": [0.75, 0.15, 0.1]}),
+        ((60, 12, 8), {"class_balance": 0.0}),
+        ((40, 30, 20), {}),
+    ],
+)
+def test_other_priors_and_nearly_even_labels_are_not(train_on, counts, given):
+    train_on(counts, **given)  # warnings are errors here
