@@ -158,9 +158,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--compile",
         nargs="?",
-        const="reduce-overhead",
+        const="default",
         metavar="MODE",
-        help="with torch.compile, which pays in long runs; default mode: reduce-overhead",
+        help="with torch.compile, which pays in long runs, reduce-overhead on a GPU most",
     )
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")

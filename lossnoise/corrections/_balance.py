@@ -21,23 +21,27 @@ UNEVEN = 0.8  # of the classes: a lower effective number of them is no longer ne
 
 
 def check_balance(owner: str, weight: Weight, context: EpochContext, usual: float = 1.0) -> None:
-    """Check the weight of the term; warn where batches are too small for it.
-
-    "auto" is the `usual` weight, and 0 for batches of fewer than 2 C samples.
-    """
+    """Check the weight of the term; warn where batches are too small for it."""
     if weight != "auto":
         if isinstance(weight, str):
             raise invalid_parameter(owner, "class_balance", "'auto' or a float >= 0", weight)
         check_real(owner, "class_balance", weight, 0.0, math.inf, closed="left")
         return
     batch_size = min(context.batch_size, context.num_samples)
-    if batch_size < 2 * context.num_classes:
+    if not balance_weight(weight, batch_size, context.num_classes, usual):
         warn(
             f"Batches of {batch_size} samples are too small to balance "
             f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
             f"batch_size >= {2 * context.num_classes}, or set class_balance={usual} to have it.",
             SmallBatchWarning,
         )
+
+
+def balance_weight(weight: Weight, batch_size: int, num_classes: int, usual: float) -> float:
+    """Return eta. "auto" is the `usual` one, and 0 for batches of fewer than 2 C samples."""
+    if weight == "auto":
+        return usual if batch_size >= 2 * num_classes else 0.0
+    return weight
 
 
 def balance_term(
@@ -48,8 +52,7 @@ def balance_term(
     usual: float = 1.0,
 ) -> Tensor | float:
     """Return the weighted class-prior divergence of a batch, over all processes."""
-    small = len(logits) < 2 * logits.shape[1]
-    eta = (0.0 if small else usual) if weight == "auto" else weight
+    eta = balance_weight(weight, len(logits), logits.shape[1], usual)
     if not eta:
         return 0.0
     alone = context.shard[1] == 1

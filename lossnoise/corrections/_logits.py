@@ -33,11 +33,10 @@ class LogitsModel(nn.Module):
     def forward(self, inputs: Any) -> Tensor:
         """Return the logits of a batch, shape (batch, num_classes).
 
-        Of a compiled model a copy: with CUDA graphs (``mode="reduce-overhead"``) its next call
-        writes into the same memory.
+        They are a copy: the next call of a model that was compiled, wholly or in part, with CUDA
+        graphs (``mode="reduce-overhead"``) writes into the same memory.
         """
-        logits = read_logits(_call(self.module, inputs))
-        return logits.clone() if is_compiled(self.module) else logits
+        return read_logits(_call(self.module, inputs)).clone()
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -56,11 +55,6 @@ def as_written(model: nn.Module) -> nn.Module:
     own = user_model(model)
     written: nn.Module = getattr(own, "_orig_mod", own)
     return written
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Return whether `torch.compile` wrapped a module, or its own `compile` was called."""
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def uncompiled() -> AbstractContextManager[Any]:

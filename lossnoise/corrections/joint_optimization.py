@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lossnoise._validation import check_int, check_real, invalid_parameter
 from lossnoise.corrections._balance import (
     balance_term,
+    balance_weight,
     check_balance,
     read_prior,
     warn_of_uniform_prior,
@@ -136,7 +137,7 @@ class JointOptimization(Correction):
     def begin_epoch(self, context: EpochContext) -> None:
         """In the first stage, keep the learning rate, and make room for predictions."""
         self._present, self._counts = None, None
-        if context.epoch == 1 and self._prior is None and self.class_balance != 0.0:
+        if context.epoch == 1 and self._prior is None and self._balances(context):
             self._counts = torch.zeros(context.num_classes, device=context.device)
         if context.epoch <= self._stage_epochs(context):
             context.engine.hold_schedules()
@@ -188,6 +189,10 @@ class JointOptimization(Correction):
             return given
         found = self._soft_labels[batch.indices]
         return torch.where(found.sum(dim=1, keepdim=True) > 0.0, found, given)
+
+    def _balances(self, context: EpochContext) -> bool:
+        size = min(context.batch_size, context.num_samples)
+        return balance_weight(self.class_balance, size, context.num_classes, ALPHA) > 0.0
 
     def _stage_epochs(self, context: EpochContext) -> int:
         return max(1, self._epochs("first_stage", context))

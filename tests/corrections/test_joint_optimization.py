@@ -366,7 +366,7 @@ def test_small_batches_are_not_balanced_unless_asked_for(make_batch, begin):
 def train_on(make_net, make_data):
     """Train on so many samples of each class."""
 
-    def run(counts, **given):
+    def run(counts, batch_size=16, **given):
         inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
         kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
         data = torch.utils.data.TensorDataset(inputs[kept], labels[kept])
@@ -374,7 +374,7 @@ def train_on(make_net, make_data):
             make_net(),
             correction=JointOptimization(warmup=1, first_stage=2, **given),
             epochs=3,
-            batch_size=16,
+            batch_size=batch_size,
             device="cpu",
             random_state=0,
         )
@@ -407,3 +407,8 @@ def test_a_uniform_prior_for_uneven_labels_is_warned_of(train_on):
 )
 def test_other_priors_and_nearly_even_labels_are_not(train_on, counts, given):
     train_on(counts, **given)  # warnings are errors here
+
+
+def test_a_term_that_is_off_needs_no_prior(train_on):
+    with pytest.warns(SmallBatchWarning):  # and no other
+        train_on((60, 12, 8), batch_size=4)

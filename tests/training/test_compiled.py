@@ -26,19 +26,38 @@ def overwriting(graph, _example_inputs):
     return make_boxed_func(run)
 
 
+def compiled(net):
+    return torch.compile(net, backend=aot_autograd(fw_compiler=overwriting), dynamic=False)
+
+
+def compiled_inside(net):
+    return torch.nn.Sequential(compiled(net))
+
+
+def compiled_in_place(net):
+    net.forward = compiled(net.forward)
+    return net
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["cross-entropy", "dyr-h", "m-dyr-h", "md-dyr-sh", "co-teaching-plus", "joint-optimization"],
+    ("name", "prepare"),
+    [
+        ("cross-entropy", compiled),
+        ("cross-entropy", compiled_inside),
+        ("cross-entropy", compiled_in_place),
+        ("dyr-h", compiled),
+        ("m-dyr-h", compiled),
+        ("md-dyr-sh", compiled),
+        ("co-teaching-plus", compiled),
+        ("joint-optimization", compiled),
+    ],
 )
-def test_results_that_are_overwritten_are_read_in_time(name, build, make_data, make_net):
+def test_results_that_are_overwritten_are_read_in_time(name, prepare, build, make_data, make_net):
     """As with ``mode="reduce-overhead"``: outputs, what backward needs, and gradients."""
     torch._dynamo.reset()
-    compiled = torch.compile(
-        make_net(), backend=aot_autograd(fw_compiler=overwriting), dynamic=False
-    )
     found = [
         build(model, correction=name, epochs=8).fit(make_data(), make_data(seed=1))
-        for model in (make_net(), compiled)
+        for model in (make_net(), prepare(make_net()))
     ]
     for result in (
         lambda t: t.losses_,
