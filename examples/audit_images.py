@@ -81,7 +81,9 @@ print(f"{mended:.0%} of the labels suggested for them are the true ones")
 report.to_html("audit_images.html", inputs=digits.images.astype(np.uint8) * 15, budget=100)
 report.to_csv("audit_images.csv")
 
-sheet = pd.read_csv("audit_images.csv", dtype=str).head(100)  # as many as somebody looked at
+sheet = pd.read_csv("audit_images.csv", dtype=str, keep_default_na=False).head(
+    100
+)  # as many as somebody looked at
 sheet["review"] = [words[digits.target[int(position)]] for position in sheet["index"]]
 sheet.to_csv("audit_images_reviewed.csv", index=False)
 

@@ -69,6 +69,10 @@ class ReviewedLabels(NamedTuple):
 
 def review_files(owner: str, parameter: str, paths: PathOrPaths) -> list[ReviewFile]:
     """Return the review files that one path names, or several."""
+    if hasattr(paths, "columns"):
+        advice = "save it first, as to_csv(path, index=False) of pandas does"
+        expected = "the path of a review, or several"
+        raise invalid_data(owner, parameter, expected, f"a {type(paths).__name__}", advice)
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not several:
         raise invalid_data(owner, parameter, "the path of a review, or several", "none")

@@ -329,7 +329,11 @@ def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> Float
         row, cell = next((i, v) for i, v in cells if not _is_number(v))
         problem = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no"
         raise bad_file(source.path, f"{problem} number") from None
-    _check(source, name, table, np.isfinite(table), start, "leave such rows out of the file")
+    finite = np.isfinite(table)
+    advice = "leave such rows out of the file"
+    if not finite.all() and table[~finite][0] == np.inf:
+        advice = "write 27.6 for such a loss, -log of 1e-12"
+    _check(source, name, table, finite, start, advice)
     return table
 
 

@@ -26,6 +26,7 @@ COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of
 # Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
+UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 ROW_SUM_TOLERANCE = 1e-3
 
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
@@ -174,7 +175,9 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
     if kind == "inf" and losses.dtype == np.float16:
         advice = "float16 has nothing above 65504, so compute the losses in float32"
     elif kind == "inf":
-        advice = "-log of a probability of 0 perhaps, so clip those, at 1e-12 for instance"
+        advice = (
+            "-log of a probability of 0 perhaps, so clip probabilities at 1e-12, or losses at 27.6"
+        )
     elif losses.ndim == 2:
         advice = "of epochs that did not see all rows, LossRecorder.reduce() gives the means"
     count = f"{kind} in {int(bad.sum())} of {len(losses)} rows, first in row {row}"
@@ -216,6 +219,14 @@ def warn_of_scale(sample: LossSample) -> None:
             "is. For other losses, where higher is worse, use a detector with loss_scale='any'.",
             LossScaleWarning,
         )
+    elif _share_beyond(UNLIKELY, sample) > FEW_UNLIKELY:
+        warn(
+            f"{_share_beyond(UNLIKELY, sample):.0%} of the losses are above {UNLIKELY}, which is a "
+            "probability of 1e-12 for the given label: cross-entropy in nats hardly ever is. Sums "
+            "over tokens or pixels become comparable by their mean; for other losses, where higher "
+            "is worse, use a detector with loss_scale='any'.",
+            LossScaleWarning,
+        )
     elif sample.lows[0] < NEAR_CHANCE and median > USUAL_MEDIAN and sample.highest <= 1.0:
         warn(
             f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
@@ -223,6 +234,12 @@ def warn_of_scale(sample: LossSample) -> None:
             "worse, use a detector with loss_scale='any'.",
             LossScaleWarning,
         )
+
+
+def _share_beyond(loss: float, sample: LossSample) -> float:
+    """Return the share of losses above one, but for a heap at the very top: clipped zeros."""
+    beyond = (sample.lows > loss) & (sample.lows < sample.lows[-1])
+    return float(sample.weights[beyond].sum() / sample.weights.sum())
 
 
 def warn_of_bins(sample: LossSample) -> None:

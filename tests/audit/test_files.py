@@ -201,7 +201,10 @@ def test_hostile_names_of_columns(tmp_path):
         ("", "column 'loss' has '' in row 3 (from 0), which is no number"),
         ("n/a", "column 'loss' has 'n/a' in row 3 (from 0), which is no number"),
         ("nan", "column 'loss' has nan in row 3 (from 0): leave such rows out of the file"),
-        ("inf", "column 'loss' has inf in row 3 (from 0): leave such rows out of the file"),
+        (
+            "inf",
+            "column 'loss' has inf in row 3 (from 0): write 27.6 for such a loss, -log of 1e-12",
+        ),
         (
             "-0.5",
             "column 'loss' has -0.5 in row 3 (from 0): losses are cross-entropies here; a "

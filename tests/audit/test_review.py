@@ -409,3 +409,14 @@ def test_a_new_label_that_is_no_number_makes_labels_objects(tmp_path, labels):
     probs = [[0.1, 0.9], [0.9, 0.1]]
     report = audit(labels, pred_probs=probs, noise_proba=[0.9, 0.1], class_names=[1, "one"])
     assert reviewed(report, tmp_path / "a.csv", {0: "one"}).labels.tolist() == ["one", 1]
+
+
+def test_a_table_is_no_file(report):
+    message = (
+        "The 'path' parameter of AuditReport.apply_review must be the path of a review, or "
+        "several. Got a DataFrame instead: save it first, as to_csv(path, index=False) of pandas "
+        "does."
+    )
+    with pytest.raises(InvalidDataError) as caught:
+        report.apply_review(pd.DataFrame({"index": [0], "review": ["cat"]}))
+    assert str(caught.value) == message

@@ -188,7 +188,7 @@ def test_few_wrong_labels_never_flag_every_sample(rate):
 PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(3), 50)
 INFINITE = (
     "finite losses. Got inf in 2 of 1000 rows, first in row 3 instead: -log of a probability of 0 "
-    "perhaps, so clip those, at 1e-12 for instance."
+    "perhaps, so clip probabilities at 1e-12, or losses at 27.6."
 )
 REFUSED = [
     (with_value(np.nan), "finite losses. Got NaN in 2 of 1000 rows, first in row 3 instead."),
