@@ -112,7 +112,14 @@ def _add_audit_options(audit: Parser) -> None:
     values.add_argument(
         "--pred-probs",
         metavar="COLS",
-        help="p_cat,p_dog or 'p_*' or one array (default: pred_probs)",
+        help="p_cat,p_dog or 'p_*' or an array (default: pred_probs)",
+    )
+    audit.add_argument(
+        "--loss-scale",
+        choices=["cross-entropy", "any"],
+        default="cross-entropy",
+        metavar="any",
+        help="for losses that are no cross-entropy",
     )
     audit.add_argument("--index", metavar="COL", help="what names the rows (default: numbers)")
     audit.add_argument("-o", dest="output", metavar="HTML", help="write a report to look at")
@@ -122,7 +129,7 @@ def _add_audit_options(audit: Parser) -> None:
         "--budget",
         type=_count,
         metavar="N",
-        help="write the N worst rows (default: 200 to HTML, all to CSV)",
+        help="write the N worst rows (default: HTML 200, CSV all)",
     )
     rows.add_argument(
         "--precision",

@@ -163,6 +163,11 @@ def test_one_class_is_counted_in_the_singular(folder):
     np.save("labels.npy", np.zeros(N, dtype=int))
     nothing = ("index", "output", "csv", "max_noise", "pred_probs", "losses", "budget", "precision")
     found = run_audit(
-        "losses.npy", labels="labels.npy", json=False, quiet=True, **dict.fromkeys(nothing)
+        "losses.npy",
+        labels="labels.npy",
+        loss_scale="cross-entropy",
+        json=False,
+        quiet=True,
+        **dict.fromkeys(nothing),
     )
     assert found.text.startswith("losses.npy: 100 rows, 1 class\n")

@@ -49,6 +49,7 @@ def run_audit(
     losses: str | None,
     pred_probs: str | None,
     index: str | None,
+    loss_scale: str,
     output: str | None,
     csv: str | None,
     budget: int | None,
@@ -69,6 +70,7 @@ def run_audit(
         losses=losses,
         pred_probs=pred_probs,
         index=index,
+        loss_scale=loss_scale,
         ticker=Ticker(quiet=quiet),
         limits=limits._replace(kept=max(limits.kept, budget or 0)),
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
 from lossnoise.audit._inputs import as_cells
@@ -98,6 +99,7 @@ def audit_file(
     losses: str | None = None,
     pred_probs: str | None = None,
     index: str | None = None,
+    loss_scale: str = "cross-entropy",
     ticker: Ticker | None = None,
     limits: Limits | None = None,
 ) -> FileAudit:
@@ -111,6 +113,8 @@ def audit_file(
         Columns. By default ``label`` or ``labels``, ``loss`` or ``losses``, and the positions.
     pred_probs : str, optional
         Columns, separated by commas; a pattern such as ``p_*``; or one array with a column a class.
+    loss_scale : {"cross-entropy", "any"}
+        Of the losses: "any" for others than cross-entropy.
     ticker : Ticker, optional
         Counts the rows.
     limits : Limits, optional
@@ -125,10 +129,18 @@ def audit_file(
     ------
     InvalidDataError
         A column is missing, or holds what it should not.
+    InvalidParameterError
+        A scale of losses was given, and the file has probabilities.
     """
+    from lossnoise.detectors._choice import make_detector  # scikit-learn: slow to load
+
     limits, ticker = limits or Limits(), ticker or Ticker(quiet=True)
     source = open_source(path)
     selection = select(source, labels=labels, losses=losses, pred_probs=pred_probs, index=index)
+    if selection.pred_probs and loss_scale != "cross-entropy":
+        expected = "'cross-entropy' where there are probabilities"
+        raise invalid_parameter("audit_file", "loss_scale", expected, loss_scale)
+    finder = make_detector("audit_file", "auto", loss_scale=loss_scale)
     size = max(1, limits.chunk // _width(source, selection))
 
     def chunks(work: str = "reading") -> Iterator[Chunk]:
@@ -136,8 +148,10 @@ def audit_file(
 
     whole = gather(chunks(), limits)
     if whole is not None:
-        return FileAudit(_audit_whole(source, selection, whole), source, selection, False)
-    return FileAudit(_audit_pieces(source, selection, chunks, limits), source, selection, True)
+        report = _audit_whole(source, selection, whole, finder)
+        return FileAudit(report, source, selection, False)
+    report = _audit_pieces(source, selection, chunks, limits, finder)
+    return FileAudit(report, source, selection, True)
 
 
 def gather(chunks: Iterable[Chunk], limits: Limits) -> Chunk | None:
@@ -155,7 +169,7 @@ def gather(chunks: Iterable[Chunk], limits: Limits) -> Chunk | None:
     return Chunk(0, *(None if c[0] is None else np.concatenate(c) for c in columns))  # type: ignore[arg-type]  # of either kind
 
 
-def _audit_whole(source: Source, selection: Selection, rows: Chunk) -> AuditReport:
+def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any) -> AuditReport:
     if len(rows.labels) < FEWEST:
         problem = f"{len(rows.labels)} rows are too few: an audit needs {FEWEST} at least"
         raise bad_file(source.path, problem)
@@ -170,16 +184,16 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk) -> AuditRepo
         pred_probs=rows.probs,
         index=None if selection.ids is None else rows.ids,
         class_names=names,
+        detector=finder,
     )
     known = report._rows_known
     report._rows_known = known._replace(ids=known.ids._replace(name=selection.ids))
     return report
 
 
-def _audit_pieces(source: Source, selection: Selection, chunks: Any, limits: Limits) -> AuditReport:
-    from lossnoise.detectors._choice import make_detector  # scikit-learn: slow to load
-
-    finder = make_detector("audit_file", "auto")
+def _audit_pieces(
+    source: Source, selection: Selection, chunks: Any, limits: Limits, finder: Any
+) -> AuditReport:
     works = iter(("counting", "fitting", "judging")) if selection.pred_probs else None
     works = works or iter(("counting", "judging"))
     return audit_stream(

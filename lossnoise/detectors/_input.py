@@ -27,6 +27,7 @@ COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
+OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 ROW_SUM_TOLERANCE = 1e-3
 
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
@@ -213,27 +214,26 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
 def warn_of_scale(sample: LossSample) -> None:
     """Warn where losses are hardly cross-entropy in nats: another unit, or probabilities."""
     median = float(sample.percentiles([50.0])[0])
+    beyond = _share_beyond(UNLIKELY, sample)
+    problem = ""
     if median > CEILING:
-        warn(
+        problem = (
             f"Half of the losses are above {CEILING:.0f}, where cross-entropy in nats hardly ever "
-            "is. For other losses, where higher is worse, use a detector with loss_scale='any'.",
-            LossScaleWarning,
+            "is. Of other losses"
         )
-    elif _share_beyond(UNLIKELY, sample) > FEW_UNLIKELY:
-        warn(
-            f"{_share_beyond(UNLIKELY, sample):.0%} of the losses are above {UNLIKELY}, which is a "
-            "probability of 1e-12 for the given label: cross-entropy in nats hardly ever is. Sums "
-            "over tokens or pixels become comparable by their mean; for other losses, where higher "
-            "is worse, use a detector with loss_scale='any'.",
-            LossScaleWarning,
+    elif beyond > FEW_UNLIKELY:
+        problem = (
+            f"{beyond:.0%} of the losses are above {UNLIKELY}, a probability of 1e-12 for the "
+            "given label, where cross-entropy in nats hardly ever is. Of sums over tokens or "
+            "pixels, pass the mean; of other losses"
         )
     elif sample.lows[0] < NEAR_CHANCE and median > USUAL_MEDIAN and sample.highest <= 1.0:
-        warn(
+        problem = (
             f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
-            "probabilities? Of the given labels, pass -log of them; of mistakes, where higher is "
-            "worse, use a detector with loss_scale='any'.",
-            LossScaleWarning,
+            "probabilities? Of the given labels, pass -log of them; of mistakes"
         )
+    if problem:
+        warn(f"{problem}, where higher is worse, {OTHER_SCALE}.", LossScaleWarning)
 
 
 def _share_beyond(loss: float, sample: LossSample) -> float:

@@ -12,9 +12,9 @@ LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 700), RNG.normal(4.0, 0.8, 300)])
 
 @pytest.mark.parametrize("tokens", [10, 20])
 def test_sums_over_tokens_are_asked_about(tokens):
-    with pytest.warns(LossScaleWarning, match="of the losses are above 27.6, which is a prob"):
+    with pytest.warns(LossScaleWarning, match="of the losses are above 27.6, a prob"):
         BetaMixtureNoiseDetector().fit(tokens * LOSSES)
-    with pytest.warns(LossScaleWarning, match="Sums over tokens or pixels become comparable"):
+    with pytest.warns(LossScaleWarning, match="Of sums over tokens or pixels, pass the mean"):
         BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(tokens * LOSSES))
     BetaMixtureNoiseDetector(loss_scale="any").fit(tokens * LOSSES)
 
