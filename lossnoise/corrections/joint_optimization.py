@@ -138,7 +138,9 @@ class JointOptimization(Correction):
         """In the first stage, keep the learning rate, and make room for predictions."""
         self._present, self._counts = None, None
         if context.epoch == 1 and self._prior is None and self._balances(context):
-            self._counts = torch.zeros(context.num_classes, device=context.device)
+            self._counts = torch.zeros(
+                context.num_classes, dtype=torch.float32, device=context.device
+            )
         if context.epoch <= self._stage_epochs(context):
             context.engine.hold_schedules()
             shape = (context.num_samples, context.num_classes)
@@ -159,11 +161,13 @@ class JointOptimization(Correction):
 
     def end_epoch(self, context: EpochContext) -> None:
         """Find the labels anew from the end of the warm-up on; start afresh after the stage."""
-        if self._counts is not None:
-            warn_of_uniform_prior(type(self).__name__, context.all_mean(self._counts))
         if self._present is None:
             return
-        self._kept = (*self._kept, _over_ranks(self._present, context))[-self.average :]
+        predictions = _over_ranks(self._present, context)
+        if self._counts is not None:
+            possible = predictions.any(dim=0)  # the model may mask classes
+            warn_of_uniform_prior(type(self).__name__, context.all_mean(self._counts)[possible])
+        self._kept = (*self._kept, predictions)[-self.average :]
         if context.epoch >= self._epochs("warmup", context):
             self._soft_labels = mean_predictions(self._kept, self._soft_labels)
         if context.epoch == self._stage_epochs(context):
