@@ -160,7 +160,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         nargs="?",
         const="default",
         metavar="MODE",
-        help="with torch.compile, which pays in long runs, reduce-overhead on a GPU most",
+        help="with torch.compile, which pays in long runs, as reduce-overhead",
     )
     add("--limit", type=int, metavar="N", help="train on the first N pictures")
     add("--limit-test", type=int, metavar="N", help="test on the first N pictures")

@@ -152,7 +152,7 @@ class JointOptimization(Correction):
         context.record(batch.indices, cross_entropy(logits, batch.labels).detach())
         losses = soft_cross_entropy(logits, self._targets(batch, context))
         if self._counts is not None:
-            self._counts.index_add_(0, batch.labels, torch.ones_like(losses.detach()))
+            self._counts.index_add_(0, batch.labels, torch.ones_like(losses))
         if self._present is None:  # the second stage
             return losses
         self._present[batch.indices] = logits.detach().float().softmax(dim=1)

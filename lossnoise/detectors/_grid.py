@@ -58,9 +58,7 @@ def read_table(
     """Return the entries of a rising table at losses, interpolated between the nodes."""
     read = np.empty(len(losses)) if out is None else out
     rise = np.diff(table, append=table[-1])
-    overshoots = (
-        table[:-1] + rise[:-1] > table[1:]
-    )  # by rounding: a cell ends where the next begins
+    overshoots = table[:-1] + rise[:-1] > table[1:]  # by rounding
     rise[:-1][overshoots] = np.nextafter(rise[:-1][overshoots], 0.0)
     entries = np.empty(CHUNK)
     for part, cell, share in _cells(losses, scaling, len(table) - 1):

@@ -26,6 +26,8 @@ COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of
 # Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
+
+# -log(1e-12). Losses of a sum over tokens lie beyond it, and of one prediction hardly ever.
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 ROW_SUM_TOLERANCE = 1e-3
@@ -176,9 +178,8 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
     if kind == "inf" and losses.dtype == np.float16:
         advice = "float16 has nothing above 65504, so compute the losses in float32"
     elif kind == "inf":
-        advice = (
-            "-log of a probability of 0 perhaps, so clip probabilities at 1e-12, or losses at 27.6"
-        )
+        advice = "-log of a probability of 0 perhaps, so clip probabilities at 1e-12, or losses at "
+        advice += str(UNLIKELY)
     elif losses.ndim == 2:
         advice = "of epochs that did not see all rows, LossRecorder.reduce() gives the means"
     count = f"{kind} in {int(bad.sum())} of {len(losses)} rows, first in row {row}"

@@ -59,7 +59,7 @@ class CrossEntropyScaling(NamedTuple):
     def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it.
 
-        Not by `expm1`, which costs twice as much as `exp` does on many processors: of tiny losses
+        Not by `expm1`, which costs twice as much as `exp` does on some processors: of tiny losses
         it knows more digits, which are lost on a scale of fixed cells.
         """
         capped = np.minimum(losses, self.ceiling, out=out, dtype=np.float64)
