@@ -32,11 +32,14 @@ QUOTED = (
     "epoch_cost",
     "epoch_cost_cuda",
     "epoch_cost_cuda_512",
+    "epoch_cost_cuda_graphs",
     "cifar10/cross-entropy_0.5_30_0",
     "cifar10/m-dyr-h_0.5_30_0",
     "cifar10/cross-entropy_0.5_100_0",
+    "cifar10/m-dyr-h_0.5_100_0",
     "cifar10/cross-entropy_0.8_30_0",
     "cifar10/m-dyr-h_0.8_30_0",
+    "cifar10/m-dyr-h_0.8_100_0",
 )
 METHODS = {
     "beta": "`BetaMixtureNoiseDetector`",
@@ -345,13 +348,17 @@ def epoch_cost() -> str:
 
 
 def epoch_cost_cuda() -> str:
-    """Return the same on CUDA, by the size of the batches."""
+    """Return the same on CUDA, by the size of the batches, and with CUDA graphs."""
     summaries = {}
-    for found in map(result, ("epoch_cost_cuda", "epoch_cost_cuda_512")):
-        size = f"batches of {found['settings']['batch_size']}"
-        summaries[size] = found["models"]["preact_resnet18"]["summary"]
-    names = list(next(iter(summaries.values())))
-    rows = [[name, *(_ratio(summary[name]) for summary in summaries.values())] for name in names]
+    for found in map(result, (name for name in QUOTED if name.startswith("epoch_cost_cuda"))):
+        settings = found["settings"]
+        graphs = ", CUDA graphs" if settings.get("compile") == "reduce-overhead" else ""
+        summaries[f"batches of {settings['batch_size']}{graphs}"] = found
+    parts = [found["models"]["preact_resnet18"]["summary"] for found in summaries.values()]
+    rows = [
+        [name, *(_ratio(part[name]) if name in part else "-" for part in parts)]
+        for name in parts[0]
+    ]
     return markdown(["", *summaries], rows)
 
 
