@@ -133,8 +133,8 @@ def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
 def gains_more(counts: FloatArray, enough: float) -> bool:
     """Tell whether two log-concave distributions gain more log-likelihood than `enough` over one.
 
-    EM with log-concave fits, from several divisions of the cells. The gain only rises, so that
-    the first one that is enough ends it.
+    EM with log-concave fits, from several divisions of the cells. The first gain that is enough
+    ends it: where populations lie apart, that of rough fits, before EM begins.
     """
     one = float(counts @ _log(log_concave_fit(counts).probabilities))
     ends = np.cumsum(counts)
@@ -142,11 +142,14 @@ def gains_more(counts: FloatArray, enough: float) -> bool:
     for split in SPLITS:
         upper = expit((cells - np.searchsorted(ends, split * ends[-1])).astype(np.float64))
         previous: list[LogConcaveFit | None] = [None, None]
-        for _ in range(STEPS):
+        for rough in (True, *[False] * STEPS):
             masses = counts * (1.0 - upper), counts * upper
             if min(mass.sum() for mass in masses) < FEWEST:
                 break
-            fits = [log_concave_fit(*case) for case in zip(masses, previous, strict=True)]
+            fits = [
+                log_concave_fit(mass, start, rough=rough)
+                for mass, start in zip(masses, previous, strict=True)
+            ]
             shares = [mass.sum() / ends[-1] for mass in masses]
             right, wrong = (
                 share * fit.probabilities for share, fit in zip(shares, fits, strict=True)
@@ -154,7 +157,8 @@ def gains_more(counts: FloatArray, enough: float) -> bool:
             previous = [*fits]
             if counts @ _log(right + wrong) - one > enough:
                 return True
-            upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)
+            if not rough:
+                upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)
     return False
 
 

@@ -86,3 +86,17 @@ def test_another_fit_to_start_from_changes_nothing(cells):
     expected = log_likelihood(counts * shares + 1e-300, once.probabilities + 1e-300)
     found = log_likelihood(counts * shares + 1e-300, again.probabilities + 1e-300)
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.lists(st.integers(0, 50), min_size=3, max_size=40).filter(any))
+def test_a_rough_fit_is_log_concave_and_nearly_as_likely(counts):
+    counts = np.array(counts, dtype=float)
+    exact, rough = log_concave_fit(counts), log_concave_fit(counts, rough=True)
+    inside = rough.probabilities > 1e-200
+    assert np.diff(np.log(rough.probabilities[inside]), 2).max(initial=0.0) <= 1e-6
+    best, found, again = (
+        log_likelihood(counts + 1e-300, fit.probabilities + 1e-300)
+        for fit in (exact, rough, log_concave_fit(counts, rough))
+    )
+    assert best - 5.0 < found < best + 1e-3
+    assert again == pytest.approx(best, abs=1e-3)
