@@ -15,6 +15,7 @@ from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import Columns, match_columns, read_class_names, shown_names
 from lossnoise.audit._inputs import (
+    FEWEST,
     OWNER,
     FloatArray,
     RowIds,
@@ -100,7 +101,7 @@ def audit(
     InvalidDataError
         An argument has the wrong shape or length, a pandas index other than that of the labels,
         is not finite, is not a probability, or the columns of `pred_probs` cannot be matched to
-        the labels. Losses must also suit the detector: at least 10.
+        the labels. There are fewer than 10 rows to fit a detector to.
 
     Warns
     -----
@@ -194,6 +195,11 @@ def judge(
     fitted, agreed = None, False
     if wrong is None:
         assert losses is not None  # one of the sources was given
+        if len(losses) < FEWEST:
+            advice = "to fewer no detector can be fitted, and with noise_proba none has to be"
+            raise invalid_data(
+                OWNER, "labels", f"of at least {FEWEST} rows", f"{len(losses)}", advice
+            )
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         if in_rows and columns is not None:
             suspicion = suspicions(fitted, losses, sources.groups)

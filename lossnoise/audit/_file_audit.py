@@ -12,7 +12,7 @@ import numpy as np
 from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
-from lossnoise.audit._inputs import as_cells
+from lossnoise.audit._inputs import FEWEST, as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._select import (
     DEFAULTS,
@@ -25,8 +25,6 @@ from lossnoise.audit._select import (
 )
 from lossnoise.audit._stream import KEPT, Census, audit_stream
 from lossnoise.audit._ticker import Ticker
-
-FEWEST = 10  # losses that a detector can be fitted to
 
 
 class Limits(NamedTuple):

@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 
 OWNER = "audit"
 ON_NAN = ("drop", "raise")
+FEWEST = 10  # losses that a detector can be fitted to
 
 
 class RowIds(NamedTuple):

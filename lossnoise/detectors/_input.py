@@ -93,18 +93,28 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
         if not reset:
             _check_width(detector)
     else:
-        table = validate_data(
-            detector,
-            table,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            ensure_min_samples=minimum,
-        )
+        table = _check_table(detector, table, reset=reset, minimum=minimum)
         if reset:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
     _check_finite(owner, table)
     return np.asarray(table)
+
+
+def _check_table(detector: Any, table: Any, *, reset: bool, minimum: int) -> NDArray[np.float64]:
+    """Return scikit-learn's copy of a table; its errors keep their words, which its checks know."""
+    try:
+        return np.asarray(
+            validate_data(
+                detector,
+                table,
+                reset=reset,
+                dtype=np.float64,
+                ensure_all_finite=False,
+                ensure_min_samples=minimum,
+            )
+        )
+    except ValueError as error:
+        raise InvalidDataError(str(error)) from error
 
 
 def number_of_rows(X: Any) -> int:

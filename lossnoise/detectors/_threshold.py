@@ -123,8 +123,12 @@ def choose_threshold(
             tied = f"{round(float(counts[0])):,} tie for the highest, and it takes all or none"
             return _unattainable(owner, f"{budget=}", tied, tied_advice, wrong[-1])
         need = f"{given[0]}={needs[given[0]]!r}"
-        ending = f"Ask for less, or {advice}; to look at some of the highest tells more"
-        return _unattainable(owner, need, "none is so good", ending, wrong[-1])
+        why, ending = "none is so good", f"Ask for less, or {advice}"
+        if not wrong[-1] > 0.0:
+            why = "the losses cannot tell right from wrong labels"
+            ending = f"{advice[0].upper()}{advice[1:]}"
+        ending += "; to look at some of the highest tells more"
+        return _unattainable(owner, need, why, ending, wrong[-1])
     at = good[0] if recall is not None else good[-1]
     total = float(wrong[-1])
     known = total > 0.0  # else the losses cannot tell, and nothing is to be expected

@@ -444,9 +444,15 @@ def test_something_is_needed_to_audit_by():
     )
 
 
-def test_too_few_losses_are_the_detectors_error():
-    with pytest.raises(ValueError, match="10"):
-        audit([0, 1, 0], losses=[0.1, 0.2, 0.3])
+@pytest.mark.parametrize("source", [{"losses": [0.1] * 3}, {"pred_probs": [[0.5, 0.5]] * 3}])
+def test_too_few_rows_to_fit_a_detector_to(source):
+    with pytest.raises(InvalidDataError) as caught:
+        audit([0, 1, 0], **source)
+    assert str(caught.value) == (
+        "The 'labels' parameter of audit must be of at least 10 rows. Got 3 instead: to fewer no "
+        "detector can be fitted, and with noise_proba none has to be."
+    )
+    assert len(audit([0, 1, 0], noise_proba=[0.1, 0.2, 0.9])) == 3
 
 
 def test_a_trainer_has_a_call_of_its_own():

@@ -229,7 +229,7 @@ def test_partial_fit_takes_histories():
     streamed.partial_fit(history[500:])
     assert streamed.n_features_in_ == 3
     assert streamed.predict(history).shape == (1000,)
-    with pytest.raises(ValueError, match="X has 2 features"):
+    with pytest.raises(InvalidDataError, match="X has 2 features"):
         streamed.partial_fit(history[:, :2])
 
 
@@ -335,7 +335,7 @@ def test_predictions_have_the_same_border(method):
     detector.fit(TWO_GROUPS)
     with pytest.raises(InvalidDataError, match="Got NaN in 1 of 2 rows, first in row 1 instead"):
         getattr(detector, method)([1.0, np.nan])
-    with pytest.raises(ValueError, match="X has 2 features"):
+    with pytest.raises(InvalidDataError, match="X has 2 features"):
         getattr(detector, method)(np.ones((5, 2)))
     assert np.size(getattr(detector, method)([1.0])) in (1, 2)  # one loss is enough
 

@@ -293,8 +293,13 @@ def test_cross_entropies_that_rounding_put_below_0_are_0(convert, dtype):
 @pytest.mark.parametrize(
     ("losses", "error", "message"),
     [
-        (np.zeros((10, 2, 2)), ValueError, "Found array with dim 3"),
-        (np.zeros((9, 2)), ValueError, "Found array with 9 sample.* a minimum of 10 is required"),
+        (np.zeros((10, 2, 2)), InvalidDataError, "Found array with dim 3"),
+        ([["a", "b"]] * 10, InvalidDataError, "could not convert string"),
+        (
+            np.zeros((9, 2)),
+            InvalidDataError,
+            "Found array with 9 sample.* a minimum of 10 is required",
+        ),
         (sparse.csr_array(np.eye(20)), TypeError, "Sparse data was passed"),
     ],
 )

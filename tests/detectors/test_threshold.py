@@ -98,15 +98,27 @@ def test_losses_of_one_value_stay_together():
     assert (cut.recall, cut.count) == (0.0, 0)
 
 
-def test_without_evidence_no_threshold_is_precise():
+@pytest.mark.parametrize("need", [{"precision": 0.9}, {"recall": 0.9}])
+def test_without_evidence_no_threshold_is_precise(need):
     with pytest.warns(NoSeparableNoiseWarning):
         detector = BetaMixtureNoiseDetector().fit(RNG.exponential(1.0, 500))
     with pytest.warns(UnattainableThresholdWarning) as warned:
-        cut = detector.threshold_for(precision=0.9)
+        cut = detector.threshold_for(**need)
     assert cut.threshold == np.inf
     assert warned[0].filename == __file__
     assert str(warned[0].message) == (
-        "No threshold of BetaMixtureNoiseDetector gives precision=0.9 on what was fitted: none is "
+        f"No threshold of BetaMixtureNoiseDetector gives {next(iter(need))}=0.9 on what was "
+        "fitted: the losses cannot tell right from wrong labels. The threshold is inf and calls "
+        "no label wrong. Look at separable_ and at the noise rate; to look at some of the highest "
+        "tells more."
+    )
+
+
+def test_where_less_would_do_the_warning_says_so():
+    with pytest.warns(UnattainableThresholdWarning) as warned:
+        BetaMixtureNoiseDetector().fit(LOSSES).threshold_for(precision=1.0)
+    assert str(warned[0].message) == (
+        "No threshold of BetaMixtureNoiseDetector gives precision=1.0 on what was fitted: none is "
         "so good. The threshold is inf and calls no label wrong. Ask for less, or look at "
         "separable_ and at the noise rate; to look at some of the highest tells more."
     )
