@@ -42,7 +42,7 @@ def test_any_label_can_be_printed_in_any_encoding(tmp_path):
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     labels = [f"c{i:05d}" for i in range(3000)]  # more than a pipe holds
     path = write_rows(tmp_path / "rows.csv", labels)
-    command = [sys.executable, "-m", "lossnoise", "audit", str(path), "--json", "--quiet"]
+    command = [sys.executable, "-m", "lossnoise", "audit", str(path), "--json"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -10,7 +10,8 @@ from typing import TextIO
 
 from lossnoise.audit._select import Chunk
 
-# Seconds before the first line, between lines on a terminal, and between those of a log file.
+# Seconds from the first rows to the first line, between lines on a terminal, and between those of
+# a log file. What libraries take to load before does not count: few rows are read in no time.
 PATIENCE, ON_TERMINAL, IN_LOG = 2.0, 0.2, 10.0
 
 
@@ -30,13 +31,15 @@ class Ticker:
         self._quiet = quiet or found is None
         self._stream = found or io.StringIO()
         self._terminal = self._stream.isatty()
-        self._next = time.monotonic() + PATIENCE
+        self._next: float | None = None
 
     def count(self, chunks: Iterable[Chunk], work: str) -> Iterator[Chunk]:
         """Yield the chunks of a pass, and say how many rows there were so far."""
         width = 0
         try:
             for chunk in chunks:
+                if self._next is None:
+                    self._next = time.monotonic() + PATIENCE
                 if not self._quiet and time.monotonic() >= self._next:
                     line = f"lossnoise: {work}: {chunk.start + len(chunk.labels):,} rows"
                     width = len(line)

@@ -282,6 +282,21 @@ def test_short_work_says_nothing():
     assert said.getvalue() == ""
 
 
+def test_time_before_the_first_rows_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_ticker.time, "monotonic", lambda: now[0])
+    said = io.StringIO()
+    ticker = Ticker(stream=said)
+
+    def chunks():
+        for i in range(3):
+            now[0] += 0.7 * _ticker.PATIENCE if i else 60.0  # libraries load
+            yield Chunk(i, np.zeros(1), np.arange(1), None, None)
+
+    list(ticker.count(chunks(), "counting"))
+    assert said.getvalue() == "lossnoise: counting: 3 rows\n"
+
+
 @pytest.mark.parametrize(
     "options", [{"losses": "loss"}, {"pred_probs": "p_*"}], ids=["losses", "probs"]
 )
