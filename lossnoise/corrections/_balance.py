@@ -17,7 +17,8 @@ from lossnoise.exceptions import ClassPriorWarning, SmallBatchWarning
 
 Weight = float | Literal["auto"]
 
-UNEVEN = 0.8  # of the classes: a lower effective number of them is no longer nearly uniform
+UNEVEN = 0.8  # of the classes above one: fewer of them, effectively, are far from uniform
+FEW = 20  # samples a class: with fewer, chance alone makes them uneven
 
 
 def check_balance(owner: str, weight: Weight, context: EpochContext, usual: float = 1.0) -> None:
@@ -63,7 +64,8 @@ def warn_of_uniform_prior(owner: str, counts: Tensor) -> None:
     """Warn where labels, counted by class, are far from the same frequency for all classes."""
     share = counts / counts.sum()
     effective = float(torch.special.entr(share).sum().exp())
-    if effective < UNEVEN * len(counts):
+    known = float(counts.sum()) >= FEW * len(counts)
+    if known and effective - 1.0 < UNEVEN * (len(counts) - 1.0):
         warn(
             f"{owner} supposes that all classes are alike frequent (class_prior='uniform'). The "
             f"given labels are not: the share of a class is {float(share.min()):.2g} to "

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from lossnoise._labels import are_few
 from lossnoise._validation import check_choice
 from lossnoise._warnings import warn
-from lossnoise.corrections._balance import balance_term, check_balance, read_prior
+from lossnoise.corrections._balance import (
+    balance_term,
+    balance_weight,
+    check_balance,
+    read_prior,
+    warn_of_uniform_prior,
+)
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
 from lossnoise.corrections.base import (
@@ -66,6 +72,7 @@ class DynamicBootstrap(Correction):
 
     _guessed: Tensor | None = None  # how often each class was the first choice in this epoch
     _given: Tensor | None = None  # how often it was the label, as long as nothing else is usual
+    _told = False  # whether the given labels were looked at beside the prior
     _usual_spread: float | None = None  # effective number of classes: guessed first, or given
     _collapses = 0
     _pause = _least = 0  # epochs without bootstrapping that are left, at most and at least
@@ -84,7 +91,7 @@ class DynamicBootstrap(Correction):
         """Check the parameters; warn where the run or the batches are too small for the method."""
         owner = type(self).__name__
         self._usual_spread, self._collapses, self._pause, self._least = None, 0, 0, 0
-        self._warmed_up = None
+        self._warmed_up, self._told = None, False
         before = 1  # there is no mixture yet
         if self.warmup != "auto":
             warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
@@ -120,6 +127,9 @@ class DynamicBootstrap(Correction):
         """
         if self._guessed is None or not self._guessed.any() or self.compat == "published":
             return
+        if self._given is not None and not self._told:
+            self._told = True
+            self._tell_of_prior(context.all_mean(self._given), context)
         spread = self._spread(self._guessed, context)
         if context.epoch <= max(1, self.warmup_epochs(context)):  # the first never bootstraps
             self._usual_spread = spread
@@ -250,6 +260,13 @@ class DynamicBootstrap(Correction):
     def balance(self, logits: Tensor, context: EpochContext) -> Tensor | float:
         """Return eta R, which keeps predictions spread as the classes are."""
         return balance_term(logits, self.class_balance, self._prior, context)
+
+    def _tell_of_prior(self, counts: Tensor, context: EpochContext) -> None:
+        """Warn where labels, counted by class, are far from the uniform prior that they get."""
+        batch_size = min(context.batch_size, context.num_samples)
+        weight = balance_weight(self.class_balance, batch_size, context.num_classes, 1.0)
+        if self._prior is None and weight:
+            warn_of_uniform_prior(type(self).__name__, counts[counts > 0.0])
 
 
 class PublishedLookup:

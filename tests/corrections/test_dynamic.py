@@ -2,15 +2,22 @@
 
 import copy
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDDyrH, MDDyrSH, Mixup
 from lossnoise.corrections._dynamic import DynamicBootstrap, PublishedLookup
-from lossnoise.exceptions import CollapseWarning, InvalidParameterError, ScheduleWarning
+from lossnoise.exceptions import (
+    ClassPriorWarning,
+    CollapseWarning,
+    InvalidParameterError,
+    ScheduleWarning,
+)
 
 METHODS = {n: m for n, m in CORRECTIONS.items() if issubclass(m, DynamicBootstrap)}
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
@@ -384,3 +391,47 @@ def test_nothing_is_suspended_where_it_is_as_published(
         correction.end_epoch(context)
     assert correction.state_dict()["least"] == (compat is None)
     assert [w.category for w in recwarn] == [CollapseWarning] * (compat is None)
+
+
+# -- uneven labels ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told_of_prior(make_data, make_net):
+    """Train on some labels of each class, and return what is said of the class prior."""
+
+    def run(counts, method, *, batch_size=16, epochs=4, **given):
+        inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
+        kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
+        settings = {"epochs": epochs, "batch_size": batch_size, "device": "cpu", "random_state": 0}
+        trainer = NoisyLabelTrainer(make_net(), correction=make(method, **given), **settings)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.fit(torch.utils.data.TensorDataset(inputs[kept], labels[kept]))
+        return [str(w.message) for w in caught if w.category is ClassPriorWarning]
+
+    return run
+
+
+@every_method
+def test_a_uniform_prior_for_uneven_labels_is_told_once(method, told_of_prior):
+    (message,) = told_of_prior((60, 12, 8), method, warmup=1)
+    assert message.startswith(
+        f"{method.__name__} supposes that all classes are alike frequent (class_prior='uniform'). "
+        "The given labels are not: the share of a class is 0.1 to 0.75."
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "given"),
+    [
+        ((60, 12, 8), {"class_prior": "labels"}),
+        ((60, 12, 8), {"class_balance": 0.0}),
+        ((60, 12, 8), {"compat": "published"}),
+        ((60, 12, 8), {"batch_size": 4}),  # the term is off
+        ((20, 5, 2), {}),  # by chance, perhaps
+        ((40, 30, 20), {}),
+    ],
+)
+def test_other_priors_and_nearly_even_labels_are_not_told(told_of_prior, counts, given):
+    assert told_of_prior(counts, CORRECTIONS["dyr-h"], warmup=1, **given) == []
