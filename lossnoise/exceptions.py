@@ -14,6 +14,7 @@ __all__ = [
     "InterruptedWarning",
     "InvalidDataError",
     "InvalidParameterError",
+    "LayoutWarning",
     "LossNoiseError",
     "LossNoiseWarning",
     "LossScaleWarning",
@@ -89,6 +90,10 @@ class SmallClassWarning(LossNoiseWarning):
 
 class ClassPriorWarning(LossNoiseWarning):
     """A method takes all classes to be alike frequent, and the given labels are not."""
+
+
+class LayoutWarning(LossNoiseWarning):
+    """An array looks transposed, or its columns look as if they were in another order."""
 
 
 class CollapseWarning(LossNoiseWarning):

@@ -13,7 +13,13 @@ from lossnoise._labels import label_array, one_dimensional
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
-from lossnoise.audit._classes import Columns, match_columns, read_class_names, shown_names
+from lossnoise.audit._classes import (
+    Columns,
+    match_columns,
+    read_class_names,
+    shown_names,
+    warn_of_order,
+)
 from lossnoise.audit._inputs import (
     FEWEST,
     OWNER,
@@ -111,6 +117,9 @@ def audit(
         learned from these rows.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
+    LayoutWarning
+        Most labels would be the most probable class of their row if the columns of `pred_probs`
+        were in another order. Or a history of losses looks transposed.
     LossScaleWarning
         The given losses are hardly cross-entropy in nats.
 
@@ -189,6 +198,7 @@ def judge(
     columns = None
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
+        warn_of_order(columns)
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)

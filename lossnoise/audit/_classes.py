@@ -21,10 +21,16 @@ from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._inputs import OWNER, FloatArray
-from lossnoise.exceptions import RenormalizedWarning
+from lossnoise.exceptions import LayoutWarning, RenormalizedWarning
 
 # Rows of float32 probabilities miss a sum of 1 by about 1e-7.
 ROUNDING = 1e-5
+
+# Columns look as if they were in another order where so many labels, and twice as many as now,
+# would be the most probable class of their row in it.
+OFTEN = 0.5
+FEW = 10  # rows a class: with fewer, some order fits by chance
+MOST_ORDERED = 1000  # classes whose orders are compared
 
 
 class Columns(NamedTuple):
@@ -179,6 +185,30 @@ def _check_width(probs: FloatArray, size: int, expected: str) -> None:
     if probs.shape[1] != size or size < 2:
         words = f"{expected.format(size)}, and at least two columns"
         raise invalid_data(OWNER, "pred_probs", words, f"an array of shape {probs.shape}")
+
+
+def warn_of_order(columns: Columns) -> None:
+    """Warn where most labels would be the first choice with the columns in another order."""
+    size = len(columns.classes)
+    if size > MOST_ORDERED or len(columns.codes) < FEW * size:
+        return
+    pairs = np.ravel_multi_index((columns.codes, columns.probs.argmax(axis=1)), (size, size))
+    counts = np.bincount(pairs, minlength=size * size).reshape(size, size)
+    agreed = np.trace(counts) / len(pairs)
+    if agreed > OFTEN:
+        return
+    from scipy.optimize import linear_sum_assignment  # slow to load
+
+    best = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(pairs)
+    if best > OFTEN and best > 2.0 * agreed:
+        order = ", ".join(map(repr, as_list(columns.classes[:5]))) + (", ..." if size > 5 else "")
+        warn(
+            f"Only {agreed:.0%} of the labels are the most probable class of their row, and "
+            f"{best:.0%} would be if the columns were in another order: they are taken for those "
+            f"of {order}. Is it another one, such as that of a classifier's classes_, pass it as "
+            "class_names.",
+            LayoutWarning,
+        )
 
 
 def _header_of(table: Any) -> list[Any]:

@@ -135,6 +135,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
             The losses look like one population: see `separable_`.
         LossScaleWarning
             The losses are hardly cross-entropy in nats.
+        LayoutWarning
+            A loss history has more epochs than samples, and may be transposed.
         """
         settings = read_settings(self)
         if groups is not None:  # before anything of the detector changes

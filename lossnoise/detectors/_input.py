@@ -18,7 +18,7 @@ from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import CEILING
-from lossnoise.exceptions import InvalidDataError, LossScaleWarning
+from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
 MIN_SAMPLES = 10
 COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of them
@@ -96,6 +96,8 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
         table = _check_table(detector, table, reset=reset, minimum=minimum)
         if reset:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
+            if minimum == MIN_SAMPLES:  # all samples, and no part of them
+                _warn_of_layout(owner, table)
     _check_finite(owner, table)
     return np.asarray(table)
 
@@ -219,6 +221,17 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
             f"{len(table)} rows of {table.shape[1]} numbers that sum to 1",
             "these look like predicted probabilities. Pass -log of the probability of each "
             "given label, or call lossnoise.audit(labels, pred_probs=...)",
+        )
+
+
+def _warn_of_layout(owner: str, table: NDArray[np.float64]) -> None:
+    rows, columns = table.shape
+    if columns > rows:
+        warn(
+            f"The loss history of {owner} has {rows} rows and {columns} columns, which are "
+            f"{rows} samples and {columns} epochs: if it is the other way round, pass its "
+            "transpose, X.T.",
+            LayoutWarning,
         )
 
 

@@ -1,0 +1,58 @@
+"""Columns of probabilities that are in another order than that of the labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossnoise import audit
+from lossnoise.exceptions import LayoutWarning
+
+NAMES = ["low", "mid", "high"]
+RNG = np.random.default_rng(0)
+TRUE = RNG.integers(3, size=300)
+GIVEN = np.where(RNG.random(300) < 0.1, (TRUE + 1) % 3, TRUE)
+
+
+def probs(order, right=0.9):
+    """Return probabilities whose columns are those of the names, in the order of some others."""
+    table = np.full((300, 3), (1.0 - right) / 2)
+    table[np.arange(300), [order.index(NAMES[code]) for code in TRUE]] = right
+    return table
+
+
+def labels(dtype=None):
+    return pd.Series([NAMES[code] for code in GIVEN], dtype=dtype)
+
+
+def test_sorted_columns_of_an_ordered_categorical_are_told():
+    ordered = pd.CategoricalDtype(NAMES, ordered=True)
+    with pytest.warns(LayoutWarning) as warned:
+        audit(labels(ordered), pred_probs=probs(sorted(NAMES)))
+    (message,) = [str(w.message) for w in warned if w.category is LayoutWarning]
+    assert message == (
+        "Only 9% of the labels are the most probable class of their row, and 91% would be if the "
+        "columns were in another order: they are taken for those of 'low', 'mid', 'high'. Is it "
+        "another one, such as that of a classifier's classes_, pass it as class_names."
+    )
+    named = audit(labels(ordered), pred_probs=probs(sorted(NAMES)), class_names=sorted(NAMES))
+    assert named.noise_rate == audit(labels(ordered), pred_probs=probs(NAMES)).noise_rate
+
+
+def test_two_swapped_columns_are_told():
+    given = np.where(GIVEN == 0, "no", "yes")
+    table = np.where((TRUE == 0)[:, None], [0.1, 0.9], [0.9, 0.1])
+    with pytest.warns(LayoutWarning, match="be if the columns were in another order"):
+        audit(given, pred_probs=table)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_wrong_labels_are_no_other_order(share):
+    """Also where they follow a rule, unless most of them do."""
+    wrong = RNG.random(300) < share
+    other = RNG.integers(3, size=300)
+    audit(np.where(wrong, other, TRUE), pred_probs=probs(NAMES)[:, [0, 1, 2]])
+
+
+def test_few_rows_fit_some_order_by_chance():
+    rows = probs(sorted(NAMES))[:12]
+    audit(labels(pd.CategoricalDtype(NAMES))[:12], pred_probs=rows, noise_proba=np.zeros(12))
