@@ -18,8 +18,11 @@ from lossnoise._validation import invalid_data, to_numpy
 _PLAIN_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U", bytes: "S"}
 
 
-def label_array(owner: str, labels: Any, name: str = "labels") -> np.ndarray:
-    """Return `labels` as a 1-D array, or say what is wrong with them; may share their memory."""
+def label_array(owner: str, labels: Any, name: str = "labels", *, remedy: str = "") -> np.ndarray:
+    """Return `labels` as a 1-D array, or say what is wrong with them; may share their memory.
+
+    `remedy` is what to do about missing values.
+    """
     array = one_dimensional(labels)
     if array.ndim != 1 or len(array) == 0:
         got = f"an array of shape {array.shape}"
@@ -29,14 +32,15 @@ def label_array(owner: str, labels: Any, name: str = "labels") -> np.ndarray:
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         got = f"{array[row]} in {missing.sum()} of {len(array)} rows, first in row {row},"
-        raise invalid_data(owner, name, "free of missing values (None is a label)", got)
+        raise invalid_data(owner, name, "free of missing values (None is a label)", got, remedy)
     return array
 
 
 def one_dimensional(values: Any) -> np.ndarray:
     """Return an array of `values`, where each element of a list or tuple is one entry."""
     if not isinstance(values, (list, tuple)):
-        return to_numpy(values)
+        entries = _entries_with_nulls(values)
+        return to_numpy(values) if entries is None else object_array(entries)
     entries = [v.item() if hasattr(v, "detach") and v.ndim == 0 else v for v in values]
     types = {type(v) for v in entries}
     if len(types) == 1:
@@ -46,6 +50,32 @@ def one_dimensional(values: Any) -> np.ndarray:
             if array.dtype.kind in _PLAIN_KINDS.get(only, array.dtype.kind):
                 return array
     return object_array(entries)
+
+
+def _entries_with_nulls(values: Any) -> list[Any] | None:
+    """Return the entries of a column that marks missing ones, which become NaN, if there are any.
+
+    numpy has None for them, which is a label, or makes floats of integers. Of floats and dates,
+    whose NaN and NaT it knows, and of columns without such marks, None.
+    """
+    library, dtype = type(values).__module__.partition(".")[0], getattr(values, "dtype", None)
+    if library == "pandas" and getattr(dtype, "kind", "") in ("i", "u", "b"):
+        entries = values.astype(object).tolist()
+        return _without_nulls(entries, [is_missing(entry) for entry in entries])
+    if library == "polars" and hasattr(values, "to_list"):
+        entries = values.to_list() if values.null_count() else []
+    elif library == "pyarrow" and hasattr(values, "to_pylist"):
+        entries = values.to_pylist() if values.null_count else []
+    else:
+        return None
+    return _without_nulls(entries, [entry is None for entry in entries])
+
+
+def _without_nulls(entries: list[Any], missing: list[bool]) -> list[Any] | None:
+    kept = [entry for entry, null in zip(entries, missing, strict=True) if not null]
+    if len(kept) == len(entries) or not all(isinstance(e, (str, bytes, int)) for e in kept):
+        return None
+    return [float("nan") if null else e for e, null in zip(entries, missing, strict=True)]
 
 
 def object_array(entries: Sequence[object]) -> np.ndarray:

@@ -92,8 +92,9 @@ def audit(
         Group of each row, for instance its label: a noise rate for each of them (see the `fit`
         of the detector).
     on_nan : {"raise", "drop"}, default="raise"
-        What to do with rows in which a number or the label is NaN: refuse them, or leave them
-        out of the report. `AuditReport.summary` has their number.
+        What to do with rows in which a number or the label is NaN, or null in a column of pandas,
+        polars or Arrow (None in a list is a label): refuse them, or leave them out of the
+        report. `AuditReport.summary` has their number.
 
     Returns
     -------
@@ -147,7 +148,9 @@ def audit(
         advice = "of a trainer, AuditReport.from_trainer(trainer, dataset) makes the report"
         raise invalid_data(OWNER, "labels", "an array or list of labels", str(type(labels)), advice)
     given = one_dimensional(labels)
-    n = len(label_array(OWNER, labels)) if on_nan != "drop" or not given.size else len(given)
+    if on_nan != "drop" or not given.size:
+        label_array(OWNER, labels, remedy="on_nan='drop' leaves such rows out")
+    n = len(given)
     sources = read_sources(
         labels,
         n,

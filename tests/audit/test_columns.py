@@ -35,7 +35,8 @@ def test_sorted_columns_of_an_ordered_categorical_are_told():
         "another one, such as that of a classifier's classes_, pass it as class_names."
     )
     named = audit(labels(ordered), pred_probs=probs(sorted(NAMES)), class_names=sorted(NAMES))
-    assert named.noise_rate == audit(labels(ordered), pred_probs=probs(NAMES)).noise_rate
+    sorted_alike = audit(labels(ordered), pred_probs=probs(NAMES))
+    assert named.summary["noise_rate"] == sorted_alike.summary["noise_rate"] < 0.2
 
 
 def test_two_swapped_columns_are_told():
