@@ -11,6 +11,8 @@ from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import InvalidDataError
 
+ROW_SUM_TOLERANCE = 1e-3  # of labels that are a probability of each class
+
 
 def split_sample(
     sample: Any, *, needs_labels: bool = True, owner: str = "The datasets of NoisyLabelTrainer"
@@ -44,14 +46,20 @@ def split_sample(
 def _advice(labels: Any) -> str:
     """Return how to make a vector of integers of labels that are none, where that is known."""
     if isinstance(labels, Tensor) and labels.ndim == 2:
-        return ": " + (
-            "a column of labels becomes a vector by .squeeze(1)"
-            if labels.shape[1] == 1
-            else "labels with one column a class become integers by .argmax(dim=1)"
-        )
+        return f": {_advice_on_rows(labels)}"
     if isinstance(labels, (list, tuple)) and {type(label) for label in labels} == {str}:
         return ": names become integers by sklearn.preprocessing.LabelEncoder"
     return ""
+
+
+def _advice_on_rows(labels: Tensor) -> str:
+    if labels.shape[1] == 1:
+        return "a column of labels becomes a vector by .squeeze(1)"
+    if (labels.double().sum(dim=1) - 1.0).abs().max() < ROW_SUM_TOLERANCE:
+        return "labels with one column a class become integers by .argmax(dim=1)"
+    if ((labels == 0) | (labels == 1)).all():
+        return "a sample has one class, and several at once (multi-label) are not supported"
+    return "of a pair, the input comes first"
 
 
 def _describe_batch(sample: Any) -> str:
@@ -80,6 +88,11 @@ def check_labels(
     """
     if num_classes is None:
         return
+    if labels.is_floating_point() and (labels != labels.floor()).any():
+        raise InvalidDataError(
+            f"The labels of {owner} must be integers. Got {labels.dtype} with fractions instead: "
+            "they are classes, and regression is not supported."
+        )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InvalidDataError(
             f"The labels of {owner} must be integers. Got {labels.dtype} instead: whole numbers "

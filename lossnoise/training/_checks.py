@@ -307,6 +307,8 @@ def _how_to_convert(dataset: object) -> str:
     """Return how to make samples of columns, or nothing where that is not known."""
     if hasattr(dataset, "tocsr"):
         return "a sparse matrix becomes an array of inputs by .toarray()"
+    if hasattr(dataset, "iloc"):
+        return "a data frame becomes a list of samples by .to_dict('records')"
     if _is_dict_of_columns(dataset):
         samples = "[{name: column[i] for name, column in data.items()} for i in range(n)]"
         return f"a dict of columns becomes a list of samples by {samples}"

@@ -4,6 +4,7 @@ import re
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -88,6 +89,30 @@ def test_a_loader_that_changes_its_batches_is_refused(build, make_data, name):
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         build().fit(**given)
+
+
+class Named(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_a_data_frame_becomes_samples_in_its_own_order(build, make_data):
+    inputs, labels = make_data().tensors
+    frame = pd.DataFrame({"x": list(inputs.numpy()), "label": labels.numpy()})
+    frame = frame.sample(frac=1.0, random_state=0)
+    advice = "a data frame becomes a list of samples by .to_dict('records')."
+    message = f"{pd.DataFrame} instead: {advice}"
+    with pytest.raises(InvalidParameterError, match=re.escape(message)):
+        build().fit(frame)
+    trainer = build(Named(inputs.shape[1], 3)).fit(frame.to_dict("records"))
+    np.testing.assert_array_equal(trainer.labels_, frame.label)
+
+
+def test_targets_of_regression_are_no_labels(build, make_data):
+    inputs, labels = make_data().tensors
+    message = "integers. Got torch.float32 with fractions instead: they are classes, and regression"
+    with pytest.raises(InvalidDataError, match=message):
+        build().fit(TensorDataset(inputs, labels + 0.5))
 
 
 DICT = {"inputs": torch.zeros(96, 2), "labels": torch.zeros(96, dtype=torch.int64)}

@@ -242,6 +242,10 @@ PAIRS = (
 )
 
 
+MULTI = ": a sample has one class, and several at once (multi-label) are not supported"
+SWAPPED = ": of a pair, the input comes first"
+
+
 @pytest.mark.parametrize(
     ("tensors", "got", "advice"),
     [
@@ -252,10 +256,12 @@ PAIRS = (
             ": a column of labels becomes a vector by .squeeze(1)",
         ),
         (
-            (torch.zeros(20, 2), torch.zeros(20, 3)),
+            (torch.zeros(20, 2), torch.eye(3)[torch.arange(20) % 3]),
             "(16, 2), (16, 3)",
             ": labels with one column a class become integers by .argmax(dim=1)",
         ),
+        ((torch.zeros(20, 2), torch.ones(20, 3)), "(16, 2), (16, 3)", MULTI),
+        ((torch.arange(20), torch.full((20, 3), 0.7)), "(16,), (16, 3)", SWAPPED),
         ((torch.zeros(20, 1),) * 3, "(16, 1), (16, 1), (16, 1)", ""),
     ],
 )
