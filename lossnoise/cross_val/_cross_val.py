@@ -120,8 +120,9 @@ def cross_val_losses(
         trainer: copies of its settings and its model, which it must not have trained: a model
         that has seen every row judges none. The estimator itself is left as it is.
     X : array-like, sparse matrix, data frame, list, Tensor or Dataset of n samples
-        What `estimator` learns from. For networks an array, a tensor or a map-style dataset,
-        whose random augmentation, if any, also falls on the rows that are predicted.
+        What `estimator` learns from. For networks an array, a tensor or a map-style dataset (a
+        list of its samples too), whose random augmentation, if any, also falls on the rows that
+        are predicted.
     y : array-like of shape (n,), optional
         Labels as given, of any hashable type; NaN is refused. Only a torch dataset may do
         without: its own are used, which `y` replaces where given.

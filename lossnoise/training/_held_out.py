@@ -140,7 +140,7 @@ def read_dataset(owner: str, X: Any, model: nn.Module) -> Any:
     if isinstance(X, (DataLoader, IterableDataset)) or hasattr(X, "tocsr"):
         expected = "an array, a tensor or a map-style dataset where 'estimator' is a network"
         raise invalid_parameter(owner, "X", expected, type(X))
-    if not table:
+    if not table or _are_samples(X):
         check_data("X", X)
         return X
     inputs = X if isinstance(X, Tensor) else to_numpy(X)
@@ -148,6 +148,13 @@ def read_dataset(owner: str, X: Any, model: nn.Module) -> Any:
         expected = "an array of numbers where 'estimator' is a network"
         raise invalid_parameter(owner, "X", expected, type(X))
     return inputs_alone(inputs, model)
+
+
+def _are_samples(X: Any) -> bool:
+    """Tell whether a list has dicts, or pairs (input, label), and no rows of numbers."""
+    first = X[0] if isinstance(X, list) and X else None
+    parts = first if isinstance(first, (tuple, list)) else ()
+    return is_mapping(first) or any(isinstance(part, (Tensor, np.ndarray)) for part in parts)
 
 
 def read_dataset_labels(dataset: Dataset[Any]) -> NDArray[np.int64]:

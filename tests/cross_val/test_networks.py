@@ -168,6 +168,7 @@ def test_datasets_of_any_kind_give_what_arrays_give(build, points):
         (points, y.tolist()),
         (Pairs((X, y)), None),
         (Pairs((X, y * 0)), y),
+        ([Pairs((X, y))[row] for row in range(len(y))], None),
         (TensorDataset(X), y.numpy()),
         (X.numpy().astype(np.float64), y.numpy()),
         (X.tolist(), y.tolist()),
@@ -198,9 +199,10 @@ def test_datasets_of_dicts(points, make_net, name, given):
 
     X, y = points.tensors
     trainer = NoisyLabelTrainer(Network(), correction="cross-entropy", epochs=2)
-    found = cross_val_losses(
-        trainer, Dicts((X, y), name), y if given else None, cv=3, random_state=0
-    )
+    settings = {"y": y if given else None, "cv": 3, "random_state": 0}
+    found = cross_val_losses(trainer, Dicts((X, y), name), **settings)
+    listed = [Dicts((X, y), name)[row] for row in range(len(y))]
+    assert np.array_equal(cross_val_losses(trainer, listed, **settings), found)
     expected = cross_val_losses(
         NoisyLabelTrainer(make_net(), correction="cross-entropy", epochs=2),
         *(X, y),
