@@ -6,6 +6,7 @@ Used where labels come in: `lossnoise.noise` and `lossnoise.audit`. numpy alone 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from numbers import Integral
 from typing import Any
@@ -58,24 +59,17 @@ def _entries_with_nulls(values: Any) -> list[Any] | None:
     numpy has None for them, which is a label, or makes floats of integers. Of floats and dates,
     whose NaN and NaT it knows, and of columns without such marks, None.
     """
-    library, dtype = type(values).__module__.partition(".")[0], getattr(values, "dtype", None)
-    if library == "pandas" and getattr(dtype, "kind", "") in ("i", "u", "b"):
-        entries = values.astype(object).tolist()
-        return _without_nulls(entries, [is_missing(entry) for entry in entries])
-    if library == "polars" and hasattr(values, "to_list"):
-        entries = values.to_list() if values.null_count() else []
+    library, held = type(values).__module__.partition(".")[0], list[Any]()
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if library == "pandas" and kind in ("i", "u", "b"):
+        held = values.to_numpy(dtype=object, na_value=None).tolist() if values.isna().any() else []
+    elif library == "polars" and hasattr(values, "to_list"):
+        held = values.to_list() if values.null_count() else []
     elif library == "pyarrow" and hasattr(values, "to_pylist"):
-        entries = values.to_pylist() if values.null_count else []
-    else:
+        held = values.to_pylist() if values.null_count else []
+    if not all(entry is None or isinstance(entry, (str, bytes, int)) for entry in held):
         return None
-    return _without_nulls(entries, [entry is None for entry in entries])
-
-
-def _without_nulls(entries: list[Any], missing: list[bool]) -> list[Any] | None:
-    kept = [entry for entry, null in zip(entries, missing, strict=True) if not null]
-    if len(kept) == len(entries) or not all(isinstance(e, (str, bytes, int)) for e in kept):
-        return None
-    return [float("nan") if null else e for e, null in zip(entries, missing, strict=True)]
+    return [math.nan if entry is None else entry for entry in held] or None
 
 
 def object_array(entries: Sequence[object]) -> np.ndarray:
