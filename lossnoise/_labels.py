@@ -15,6 +15,9 @@ import numpy as np
 
 from lossnoise._validation import invalid_data, to_numpy
 
+# Numbers with fractions that are classes, as half stars are, are few, or most of them occur often.
+MOST_RATINGS, MOST_DISTINCT = 20, 0.1
+
 # The types that numpy holds without loss, and the dtype kinds that prove it did.
 _PLAIN_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U", bytes: "S"}
 
@@ -34,7 +37,20 @@ def label_array(owner: str, labels: Any, name: str = "labels", *, remedy: str = 
         row = int(np.flatnonzero(missing)[0])
         got = f"{array[row]} in {missing.sum()} of {len(array)} rows, first in row {row},"
         raise invalid_data(owner, name, "free of missing values (None is a label)", got, remedy)
+    if name != "groups":
+        _check_no_targets(owner, name, array)
     return array
+
+
+def _check_no_targets(owner: str, name: str, array: np.ndarray) -> None:
+    """Refuse the targets of a regression, of which each would become a class of its own."""
+    if array.dtype.kind != "f" or (array == np.floor(array)).all():
+        return
+    found = len(np.unique(array))
+    if found > max(MOST_RATINGS, MOST_DISTINCT * len(array)):
+        got = f"{found} different numbers with fractions in {len(array)} rows"
+        advice = "regression is not supported, and numbers that do name classes can be strings"
+        raise invalid_data(owner, name, "classes", got, advice)
 
 
 def one_dimensional(values: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from lossnoise.audit._classes import (
     warn_of_order,
 )
 from lossnoise.audit._inputs import (
+    DROPPED,
     FEWEST,
     OWNER,
     FloatArray,
@@ -149,7 +150,7 @@ def audit(
         raise invalid_data(OWNER, "labels", "an array or list of labels", str(type(labels)), advice)
     given = one_dimensional(labels)
     if on_nan != "drop" or not given.size:
-        label_array(OWNER, labels, remedy="on_nan='drop' leaves such rows out")
+        label_array(OWNER, labels, remedy=DROPPED)
     n = len(given)
     sources = read_sources(
         labels,

@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 
 OWNER = "audit"
 ON_NAN = ("drop", "raise")
+DROPPED = "on_nan='drop' leaves out rows with NaN"
 FEWEST = 10  # losses that a detector can be fitted to
 
 
@@ -198,5 +199,5 @@ def _check_values(name: str, table: np.ndarray, good: np.ndarray, expected: str)
         where = tuple(np.argwhere(~good)[0])
         bad_rows = (~good).reshape(len(good), -1).any(axis=1).sum()
         got = f"{table[where]:.6g} in row {where[0]} ({bad_rows} of {len(table)} rows)"
-        advice = "on_nan='drop' leaves out rows with NaN" if np.isnan(table[where]) else ""
+        advice = DROPPED if np.isnan(table[where]) else ""
         raise invalid_data(OWNER, name, expected, got, advice)

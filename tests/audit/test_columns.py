@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lossnoise import audit
-from lossnoise.exceptions import LayoutWarning
+from lossnoise.exceptions import InvalidDataError, LayoutWarning
 
 NAMES = ["low", "mid", "high"]
 RNG = np.random.default_rng(0)
@@ -57,3 +57,24 @@ def test_wrong_labels_are_no_other_order(share):
 def test_few_rows_fit_some_order_by_chance():
     rows = probs(sorted(NAMES))[:12]
     audit(labels(pd.CategoricalDtype(NAMES))[:12], pred_probs=rows, noise_proba=np.zeros(12))
+
+
+# -- labels that are no classes -----------------------------------------------------------------
+
+
+def test_targets_of_a_regression_are_refused():
+    targets = np.round(RNG.normal(size=300), 1)
+    with pytest.raises(InvalidDataError) as caught:
+        audit(targets, losses=RNG.gamma(1.0, 0.2, 300))
+    assert str(caught.value) == (
+        f"The 'labels' parameter of audit must be classes. Got {len(np.unique(targets))} different "
+        "numbers with fractions in 300 rows instead: regression is not supported, and numbers "
+        "that do name classes can be strings."
+    )
+    audit(targets.astype(str), noise_proba=np.zeros(300))
+
+
+def test_ratings_are_classes():
+    audit(RNG.integers(1, 21, 60) / 2.0, noise_proba=np.zeros(60))  # half stars, of few rows
+    audit(RNG.integers(0, 50, 600) / 10.0, noise_proba=np.zeros(600))
+    audit(np.arange(100) + 1e15, noise_proba=np.zeros(100))

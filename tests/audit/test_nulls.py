@@ -38,7 +38,7 @@ each_column = pytest.mark.parametrize(("labels", "classes"), COLUMNS.values(), i
 
 @each_column
 def test_a_null_is_missing_and_the_others_stay_what_they_are(labels, classes):
-    with pytest.raises(InvalidDataError, match=r"in row 0, instead: on_nan='drop' leaves such"):
+    with pytest.raises(InvalidDataError, match=r"in row 0, instead: on_nan='drop' leaves out"):
         audit(labels, noise_proba=np.zeros(len(labels)))
     report = audit(labels, noise_proba=np.zeros(len(labels)), on_nan="drop")
     given = report.table.given_label
