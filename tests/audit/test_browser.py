@@ -180,6 +180,7 @@ def test_sorting(report, inputs, open_page):
     assert shown(page) == list(range(10))
 
 
+@pytest.mark.filterwarnings("ignore:Only 0% of the labels")  # each is contradicted, by a rule
 def test_two_thousand_cards_are_filtered_at_once(open_page):
     labels = [f"class {i % 10}" for i in range(2000)]
     pictures = np.random.default_rng(0).integers(256, size=(2000, 8, 8, 3), dtype=np.uint8)

@@ -54,6 +54,11 @@ def test_wrong_labels_are_no_other_order(share):
     audit(np.where(wrong, other, TRUE), pred_probs=probs(NAMES)[:, [0, 1, 2]])
 
 
+def test_a_model_that_gives_one_class_has_no_order():
+    given = np.where(RNG.random(300) < 0.9, "many", "some")
+    audit(given, pred_probs=np.tile([0.2, 0.8], (300, 1)), noise_proba=np.zeros(300))
+
+
 def test_few_rows_fit_some_order_by_chance():
     rows = probs(sorted(NAMES))[:12]
     audit(labels(pd.CategoricalDtype(NAMES))[:12], pred_probs=rows, noise_proba=np.zeros(12))
