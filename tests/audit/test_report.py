@@ -273,7 +273,7 @@ def test_a_report_of_a_model_that_has_collapsed_cannot_tell(told):
     assert summary["verdict"].startswith(
         "Cannot tell from these losses: the trained model predicts few of the classes. That "
     )
-    predicted = np.roll(np.eye(3), 1, axis=1)[trainer.labels_]
+    predicted = np.eye(3)[(trainer.labels_ + 1 + np.arange(300) // 3 % 2) % 3]
     assert AuditReport.from_trainer(trainer, None).summary["separable"] is True
 
 
