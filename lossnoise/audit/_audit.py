@@ -121,7 +121,8 @@ def audit(
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning
         Most labels would be the most probable class of their row if the columns of `pred_probs`
-        were in another order. Or a history of losses looks transposed.
+        were in another order, and `class_names` does not say theirs. Or a history of losses looks
+        transposed.
     LossScaleWarning
         The given losses are hardly cross-entropy in nats.
 
@@ -202,7 +203,8 @@ def judge(
     columns = None
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
-        warn_of_order(columns)
+        if names is None:
+            warn_of_order(columns)
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)

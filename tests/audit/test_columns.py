@@ -39,6 +39,10 @@ def test_sorted_columns_of_an_ordered_categorical_are_told():
     assert named.summary["noise_rate"] == sorted_alike.summary["noise_rate"] < 0.2
 
 
+def test_an_order_that_was_given_is_believed():
+    audit(labels(), pred_probs=probs(NAMES), class_names=["high", "low", "mid"])
+
+
 def test_two_swapped_columns_are_told():
     given = np.where(GIVEN == 0, "no", "yes")
     table = np.where((TRUE == 0)[:, None], [0.1, 0.9], [0.9, 0.1])
