@@ -17,6 +17,9 @@ import numpy as np
 
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
 
+# By which rows of probabilities may miss a sum of 1: more is no rounding.
+ROW_SUM_TOLERANCE = 1e-3
+
 
 def invalid_parameter(
     owner: str, name: str, expected: str, got: object, advice: str = ""
@@ -163,13 +166,13 @@ def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:
         got = f"an array of shape {table.shape} and dtype {table.dtype}"
         raise invalid_data(owner, name, "a 2-D array of probabilities", got)
     table = table.astype(np.float64)
-    outside = ~((table >= 0.0) & (table <= 1.0 + 1e-3))  # true for NaN as well
+    outside = ~((table >= 0.0) & (table <= 1.0 + ROW_SUM_TOLERANCE))  # true for NaN as well
     if outside.any():
         row, column = np.argwhere(outside)[0]
         got = f"{table[row, column]:.6g} in row {row}"
         raise invalid_data(owner, name, "probabilities in [0, 1]", got)
     sums = table.sum(axis=1, keepdims=True)
-    wrong = np.abs(sums[:, 0] - 1.0) > 1e-3
+    wrong = np.abs(sums[:, 0] - 1.0) > ROW_SUM_TOLERANCE
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         got = f"a sum of {sums[row, 0]:.6g} in row {row} ({wrong.sum()} of {len(table)} rows)"

@@ -13,7 +13,7 @@ from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
 from lossnoise._losses import LOWEST
 from lossnoise._names import loosely, match_names, name_of, number_of
-from lossnoise._validation import nearest_name
+from lossnoise._validation import ROW_SUM_TOLERANCE, nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
 
@@ -27,7 +27,6 @@ DEFAULTS = {
 CLASS_NAMES = "class_names"  # the array of an NPZ file that names the columns of its table
 
 _SHOWN = 20
-_ROW_SUM = 1e-3  # as in `audit`
 
 
 class Selection(NamedTuple):
@@ -303,11 +302,11 @@ def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> Floa
     if table.ndim != 2:
         raise _bad_array(source, shown, "a probability for each class in a row", table)
     advice = "probabilities lie between 0 and 1"
-    inside = (table >= 0.0) & (table <= 1.0 + _ROW_SUM)
+    inside = (table >= 0.0) & (table <= 1.0 + ROW_SUM_TOLERANCE)
     for i, name in enumerate(names):
         part = np.s_[:, i : i + 1] if len(names) > 1 else np.s_[:]
         _check(source, name, table[part], inside[part], start, advice)
-    off = np.abs(table.sum(axis=1) - 1.0) > _ROW_SUM
+    off = np.abs(table.sum(axis=1) - 1.0) > ROW_SUM_TOLERANCE
     if off.any():
         row = int(off.argmax())
         total = f"sum to {table[row].sum():.6g} in row {start + row} (from 0)"

@@ -28,14 +28,22 @@ def check_balance(owner: str, weight: Weight, context: EpochContext, usual: floa
             raise invalid_parameter(owner, "class_balance", "'auto' or a float >= 0", weight)
         check_real(owner, "class_balance", weight, 0.0, math.inf, closed="left")
         return
-    batch_size = min(context.batch_size, context.num_samples)
-    if not balance_weight(weight, batch_size, context.num_classes, usual):
+    if not is_balanced(weight, context, usual):
         warn(
-            f"Batches of {batch_size} samples are too small to balance "
+            f"Batches of {_whole_batch(context)} samples are too small to balance "
             f"{context.num_classes} classes: the class-balance term of {owner} is off. Use "
             f"batch_size >= {2 * context.num_classes}, or set class_balance={usual} to have it.",
             SmallBatchWarning,
         )
+
+
+def is_balanced(weight: Weight, context: EpochContext, usual: float = 1.0) -> bool:
+    """Tell whether whole batches have the term."""
+    return balance_weight(weight, _whole_batch(context), context.num_classes, usual) > 0.0
+
+
+def _whole_batch(context: EpochContext) -> int:
+    return min(context.batch_size, context.num_samples)
 
 
 def balance_weight(weight: Weight, batch_size: int, num_classes: int, usual: float) -> float:

@@ -13,8 +13,8 @@ from lossnoise._validation import check_choice
 from lossnoise._warnings import warn
 from lossnoise.corrections._balance import (
     balance_term,
-    balance_weight,
     check_balance,
+    is_balanced,
     read_prior,
     warn_of_uniform_prior,
 )
@@ -263,9 +263,7 @@ class DynamicBootstrap(Correction):
 
     def _tell_of_prior(self, counts: Tensor, context: EpochContext) -> None:
         """Warn where labels, counted by class, are far from the uniform prior that they get."""
-        batch_size = min(context.batch_size, context.num_samples)
-        weight = balance_weight(self.class_balance, batch_size, context.num_classes, 1.0)
-        if self._prior is None and weight:
+        if self._prior is None and is_balanced(self.class_balance, context):
             warn_of_uniform_prior(type(self).__name__, counts[counts > 0.0])
 
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from lossnoise._samples import LABEL_NAMES, is_mapping
+from lossnoise._validation import ROW_SUM_TOLERANCE
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import InvalidDataError
-
-ROW_SUM_TOLERANCE = 1e-3  # of labels that are a probability of each class
 
 
 def split_sample(

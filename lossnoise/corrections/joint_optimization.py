@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from lossnoise._validation import check_int, check_real, invalid_parameter
 from lossnoise.corrections._balance import (
     balance_term,
-    balance_weight,
     check_balance,
+    is_balanced,
     read_prior,
     warn_of_uniform_prior,
 )
@@ -137,7 +137,8 @@ class JointOptimization(Correction):
     def begin_epoch(self, context: EpochContext) -> None:
         """In the first stage, keep the learning rate, and make room for predictions."""
         self._present, self._counts = None, None
-        if context.epoch == 1 and self._prior is None and self._balances(context):
+        balanced = is_balanced(self.class_balance, context, ALPHA)
+        if context.epoch == 1 and self._prior is None and balanced:
             self._counts = torch.zeros(
                 context.num_classes, dtype=torch.float32, device=context.device
             )
@@ -193,10 +194,6 @@ class JointOptimization(Correction):
             return given
         found = self._soft_labels[batch.indices]
         return torch.where(found.sum(dim=1, keepdim=True) > 0.0, found, given)
-
-    def _balances(self, context: EpochContext) -> bool:
-        size = min(context.batch_size, context.num_samples)
-        return balance_weight(self.class_balance, size, context.num_classes, ALPHA) > 0.0
 
     def _stage_epochs(self, context: EpochContext) -> int:
         return max(1, self._epochs("first_stage", context))

@@ -12,7 +12,14 @@ from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
 from lossnoise._losses import LOWEST
-from lossnoise._validation import holds_tensors, invalid_data, read_array, to_numpy, unmasked
+from lossnoise._validation import (
+    ROW_SUM_TOLERANCE,
+    holds_tensors,
+    invalid_data,
+    read_array,
+    to_numpy,
+    unmasked,
+)
 from lossnoise._warnings import warn
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
@@ -30,7 +37,6 @@ USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 # -log(1e-12). Losses of a sum over tokens lie beyond it, and of one prediction hardly ever.
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
-ROW_SUM_TOLERANCE = 1e-3
 
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
 FEWEST_BINS = 16  # over most losses, to tell them apart

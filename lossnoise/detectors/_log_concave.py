@@ -55,7 +55,8 @@ def log_concave_fit(
         The fit to other counts of these cells. The result is the same, and found sooner where
         the counts are nearly the same.
     rough : bool, default=False
-        Whether to end within a few nats of the best likelihood, after about half of the time.
+        Whether to end early, after about half of the steps: some nats short of the best
+        likelihood, and the more of them the more samples there are.
 
     Returns
     -------

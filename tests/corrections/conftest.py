@@ -30,6 +30,18 @@ def make_context():
     return make
 
 
+@pytest.fixture
+def make_uneven(make_data):
+    """A dataset with so many samples of each class, all with the right label."""
+
+    def make(counts):
+        inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
+        kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
+        return torch.utils.data.TensorDataset(inputs[kept], labels[kept])
+
+    return make
+
+
 def log_softmax(logits):
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

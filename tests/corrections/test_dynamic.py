@@ -397,17 +397,15 @@ def test_nothing_is_suspended_where_it_is_as_published(
 
 
 @pytest.fixture
-def told_of_prior(make_data, make_net):
+def told_of_prior(make_uneven, make_net):
     """Train on some labels of each class, and return what is said of the class prior."""
 
     def run(counts, method, *, batch_size=16, epochs=4, **given):
-        inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
-        kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
         settings = {"epochs": epochs, "batch_size": batch_size, "device": "cpu", "random_state": 0}
         trainer = NoisyLabelTrainer(make_net(), correction=make(method, **given), **settings)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trainer.fit(torch.utils.data.TensorDataset(inputs[kept], labels[kept]))
+            trainer.fit(make_uneven(counts))
         return [str(w.message) for w in caught if w.category is ClassPriorWarning]
 
     return run

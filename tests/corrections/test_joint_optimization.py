@@ -370,13 +370,10 @@ def test_small_batches_are_not_balanced_unless_asked_for(make_batch, begin):
 
 
 @pytest.fixture
-def train_on(make_net, make_data):
+def train_on(make_net, make_uneven):
     """Train on so many samples of each class."""
 
     def run(counts, batch_size=16, **given):
-        inputs, labels = make_data(size=3 * max(counts), noise=0.0).tensors
-        kept = torch.cat([torch.nonzero(labels == c)[:n, 0] for c, n in enumerate(counts)])
-        data = torch.utils.data.TensorDataset(inputs[kept], labels[kept])
         trainer = NoisyLabelTrainer(
             make_net(),
             correction=JointOptimization(warmup=1, first_stage=2, **given),
@@ -385,7 +382,7 @@ def train_on(make_net, make_data):
             device="cpu",
             random_state=0,
         )
-        return trainer.fit(data)
+        return trainer.fit(make_uneven(counts))
 
     return run
 
