@@ -39,7 +39,7 @@ from scipy import stats
 from scipy.special import expit
 
 from lossnoise import BetaMixtureNoiseDetector
-from lossnoise.detectors._beta import beta_log_density, beta_moments
+from lossnoise.detectors._beta import beta_features, beta_log_density, beta_moments
 from lossnoise.detectors._grid import bin_losses, nodes
 
 FloatArray = NDArray[np.float64]
@@ -137,9 +137,10 @@ def grid_em(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return parameters (2, 2) and weights (2,), by the same rule on counts."""
     counts = bin_losses(values, None, AlreadyNormalised(), N_CELLS)
     points, share = nodes(N_CELLS), counts / counts.sum()
+    features = beta_features(points)
     params, weights = np.array(START_PARAMS), np.array(START_WEIGHTS)
     for _ in range(ITERATIONS):
-        log_density = beta_log_density(points, params)
+        log_density = beta_log_density(features, params)
         upper = expit(log_density[1] - log_density[0] + np.log(weights[1] / weights[0]))
         mass = np.stack([1.0 - upper, upper]) * share
         params, weights = beta_moments(points, mass, params), mass.sum(axis=1)

@@ -11,12 +11,16 @@ from lossnoise.detectors._scaling import FloatArray
 MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
 
 
-def beta_log_density(values: FloatArray, params: FloatArray) -> FloatArray:
-    """Return log Beta(values | a, b) for each row (a, b) of `params`: shape (len(params), n)."""
+def beta_features(values: FloatArray) -> FloatArray:
+    """Return log x and log(1 - x) of values in (0, 1): shape (2, n)."""
+    return np.array([np.log(values), np.log1p(-values)])
+
+
+def beta_log_density(features: FloatArray, params: FloatArray) -> FloatArray:
+    """Return log Beta(x | a, b) for each row (a, b) of `params`: shape (len(params), n)."""
     a, b = params[:, :1], params[:, 1:]
-    log_density: FloatArray = (
-        (a - 1.0) * np.log(values) + (b - 1.0) * np.log1p(-values) - betaln(a, b)
-    )
+    log_x, log_rest = features
+    log_density: FloatArray = (a - 1.0) * log_x + (b - 1.0) * log_rest - betaln(a, b)
     return log_density
 
 
@@ -70,6 +74,7 @@ class BetaFamily:
     """Beta distributions, fitted by moments within `one_sided` shapes."""
 
     temperature = 2.5
+    features = staticmethod(beta_features)
     log_density = staticmethod(beta_log_density)
     rising_range = staticmethod(beta_rising_range)
 

@@ -59,6 +59,11 @@ class GaussianFamily:
     rising_range = staticmethod(gaussian_rising_range)
 
     @staticmethod
+    def features(values: FloatArray) -> FloatArray:
+        """Return the values themselves."""
+        return values
+
+    @staticmethod
     def means(params: FloatArray) -> FloatArray:
         """Return the mean of each component."""
         return params[:, 0].copy()

@@ -14,7 +14,7 @@ MAX_STEPS = 90  # kinks that are tried; a few dozen describe any smooth density
 NEWTON_STEPS = 25
 FEW_STEPS = 1  # while kinks are still coming in
 GRADIENT = 1e-4  # of the likelihood at the end, over 1 / sqrt(samples): far below what chance moves
-ROUGH_GRADIENT = 1e-2  # where half of the steps will do
+ROUGH_GRADIENT = 1.0  # where few kinks will do
 LARGEST_STEP = 4.0  # of a log-probability in one Newton step
 RIDGE = 1e-10  # keeps the Hessian regular where all mass lies in few cells
 
@@ -55,8 +55,8 @@ def log_concave_fit(
         The fit to other counts of these cells. The result is the same, and found sooner where
         the counts are nearly the same.
     rough : bool, default=False
-        Whether to end early, after about half of the steps: some nats short of the best
-        likelihood, and the more of them the more samples there are.
+        Whether to end early, after about a third of the steps: short of the best likelihood,
+        by the more the more samples there are.
 
     Returns
     -------

@@ -6,6 +6,7 @@ the M-step.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,8 +48,11 @@ class Family(Protocol):
 
     temperature: float  # of `CrossEntropyScaling`: the scale on which the family fits best
 
-    def log_density(self, values: FloatArray, params: FloatArray) -> FloatArray:
-        """Return the log-densities ``(2, n)`` of the components at normalised losses."""
+    def features(self, values: FloatArray) -> FloatArray:
+        """Return what `log_density` needs to know of normalised losses, computed once."""
+
+    def log_density(self, features: FloatArray, params: FloatArray) -> FloatArray:
+        """Return the log-densities ``(2, n)`` of the components at losses of these features."""
 
     def m_step(self, values: FloatArray, mass: FloatArray, params: FloatArray) -> FloatArray:
         """Return new parameters from the responsibilities ``mass`` ``(2, n)``."""
@@ -144,31 +148,52 @@ def expectation_maximization(
     log-likelihood moves by less than `tol`, or after `max_iter` iterations; both are regular
     ends, because the M-step need not maximise the likelihood.
     """
-    share = counts / counts.sum()
+    share, features = counts / counts.sum(), family.features(values)
     mixture = Mixture(np.full(2, 0.5), np.ones((2, 2)), hard_fraction)
-    mixture = _m_step(values, share, guess, np.zeros_like(values), mixture, family)
-    joint = log_joint(values, mixture, family)
-    log_likelihood, converged, n_iter = float(share @ joint.total), False, 0
+    mixture = _m_step(values, share * guess, share, mixture, family)
+    expected = _e_step(values, features, mixture, family)
+    log_likelihood, converged, n_iter = float(share @ expected.log_density), False, 0
     while n_iter < max_iter and not converged and mixture.weights.min() > DEAD:
-        upper = two_component_proba(values, joint.components, mixture, family)
-        hard = np.exp(joint.hard - joint.total)
-        mixture = _m_step(values, share, upper, hard, mixture, family)
-        joint = log_joint(values, mixture, family)
-        previous, log_likelihood = log_likelihood, float(share @ joint.total)
+        soft = share * expected.soft
+        mixture = _m_step(values, soft * expected.upper, soft, mixture, family)
+        expected = _e_step(values, features, mixture, family)
+        previous, log_likelihood = log_likelihood, float(share @ expected.log_density)
         converged = abs(log_likelihood - previous) < tol
         n_iter += 1
     return EMResult(mixture, log_likelihood, n_iter, converged)
 
 
+class Expected(NamedTuple):
+    """What an E-step finds at each value, (n,) each.
+
+    P(second component | no hard example), P(no hard example), and the log of the whole density.
+    """
+
+    upper: FloatArray
+    soft: FloatArray
+    log_density: FloatArray
+
+
+def _e_step(values: FloatArray, features: FloatArray, mixture: Mixture, family: Family) -> Expected:
+    """Return the responsibilities at ascending values, monotone in them."""
+    components = _log_components(features, mixture, family)
+    background = _log_background(mixture)
+    highest = np.maximum(np.maximum(*components), background)
+    densities = np.exp(components - highest)  # over the highest of the three
+    two = densities[0] + densities[1]
+    total = two + np.exp(background - highest)
+    if _turns(values, mixture, family):
+        upper = two_component_proba(values, components, mixture, family)
+    else:  # where only the background has a density, there is nothing to divide
+        upper = densities[1] / np.maximum(two, np.finfo(np.float64).tiny)
+    return Expected(upper, two / total, highest + np.log(total))
+
+
 def _m_step(
-    values: FloatArray,
-    share: FloatArray,
-    upper: FloatArray,
-    hard: FloatArray,
-    mixture: Mixture,
-    family: Family,
+    values: FloatArray, upper: FloatArray, soft: FloatArray, mixture: Mixture, family: Family
 ) -> Mixture:
-    mass = np.stack([1.0 - upper, upper]) * ((1.0 - hard) * share)
+    """Return the mixture of two masses at each value: that of the second component, and of both."""
+    mass = np.array([soft - upper, upper])
     total = mass.sum(axis=1)
     params = family.m_step(values, mass, mixture.params)
     return Mixture(total / total.sum(), params, mixture.hard_fraction)
@@ -202,18 +227,23 @@ class LogJoint(NamedTuple):
 
 def log_joint(values: FloatArray, mixture: Mixture, family: Family) -> LogJoint:
     """Return the logs of the weighted densities at normalised losses inside (0, 1)."""
-    components = log_components(values, mixture, family)
-    with np.errstate(divide="ignore"):  # no background has log-weight -inf, which is right
-        hard = float(np.log(mixture.hard_fraction))
+    components = _log_components(family.features(values), mixture, family)
+    hard = _log_background(mixture)
     return LogJoint(components, hard, log_add(log_add(*components), hard))
 
 
-def log_components(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
+def _log_components(features: FloatArray, mixture: Mixture, family: Family) -> FloatArray:
     """Return the logs of the weighted densities of both components, shape (2, n)."""
     with np.errstate(divide="ignore"):  # a weight of 0 is log-weight -inf, which is right
         log_weights = np.log(mixture.weights) + np.log1p(-mixture.hard_fraction)
-    components: FloatArray = family.log_density(values, mixture.params) + log_weights[:, None]
+    components = family.log_density(features, mixture.params)
+    components += log_weights[:, None]
     return components
+
+
+def _log_background(mixture: Mixture) -> float:
+    """Return the log of the density of hard examples; -inf where there are none."""
+    return math.log(mixture.hard_fraction) if mixture.hard_fraction > 0.0 else -math.inf
 
 
 def log_add(first: FloatArray, second: FloatArray | float) -> FloatArray:
@@ -234,12 +264,18 @@ def two_component_proba(
     At ascending values, of which `components` are the logs of the weighted densities. Flat beyond
     the turn of its log-odds, where it would fall although the loss rises.
     """
-    low, high = family.rising_range(mixture.params)
-    if low > values[0] or high < values[-1]:
+    if _turns(values, mixture, family):
+        low, high = family.rising_range(mixture.params)
         rising = np.clip(values, min(low, 1.0 - EDGE), max(high, EDGE))
-        components = log_components(rising, mixture, family)
+        components = _log_components(family.features(rising), mixture, family)
     posterior: FloatArray = expit(components[1] - components[0])
     return posterior
+
+
+def _turns(values: FloatArray, mixture: Mixture, family: Family) -> bool:
+    """Tell whether the log-odds of the second component fall somewhere among ascending values."""
+    low, high = family.rising_range(mixture.params)
+    return bool(low > values[0] or high < values[-1])
 
 
 def wrong_proba(values: FloatArray, mixture: Mixture, family: Family) -> FloatArray:

@@ -75,8 +75,10 @@ class LossSample(NamedTuple):
         """Return percentiles of the losses: exact where they are few, else to within a bin."""
         shares = np.divide(wanted, 100.0)
         if len(self.losses) == len(self.values) and self.counts is None:
-            places = np.arange(len(self.values))
-            return np.asarray(np.interp(shares * places[-1], places, self.values))
+            places = shares * (len(self.values) - 1)
+            lower = places.astype(np.intp)
+            low, high = self.values[lower], self.values[np.minimum(lower + 1, len(self.values) - 1)]
+            return np.asarray(low + (places - lower) * (high - low))
         ends = np.cumsum(self.weights)
         places = np.searchsorted(ends, shares * ends[-1])
         return np.asarray(self.values[np.minimum(places, len(ends) - 1)])

@@ -134,31 +134,38 @@ def gains_more(counts: FloatArray, enough: float) -> bool:
     """Tell whether two log-concave distributions gain more log-likelihood than `enough` over one.
 
     EM with log-concave fits, from several divisions of the cells. The first gain that is enough
-    ends it: where populations lie apart, that of rough fits, before EM begins.
+    ends it: where populations lie apart, that of two rough fits, before EM begins.
     """
-    one = float(counts @ _log(log_concave_fit(counts).probabilities))
-    ends = np.cumsum(counts)
-    cells = np.arange(len(counts))
-    for split in SPLITS:
-        upper = expit((cells - np.searchsorted(ends, split * ends[-1])).astype(np.float64))
-        previous: list[LogConcaveFit | None] = [None, None]
-        for rough in (True, *[False] * STEPS):
-            masses = counts * (1.0 - upper), counts * upper
-            if min(mass.sum() for mass in masses) < FEWEST:
-                break
-            fits = [
-                log_concave_fit(mass, start, rough=rough)
-                for mass, start in zip(masses, previous, strict=True)
-            ]
-            shares = [mass.sum() / ends[-1] for mass in masses]
-            right, wrong = (
-                share * fit.probabilities for share, fit in zip(shares, fits, strict=True)
-            )
-            previous = [*fits]
-            if counts @ _log(right + wrong) - one > enough:
-                return True
-            if not rough:
-                upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)
+    wanted = enough + float(counts @ _log(log_concave_fit(counts).probabilities))
+    ends, cells = np.cumsum(counts), np.arange(len(counts))
+    middles = [np.searchsorted(ends, split * ends[-1]) for split in SPLITS]
+    divisions = [expit((cells - middle).astype(np.float64)) for middle in middles]
+    return any(_is_above(wanted, counts, upper, 1, rough=True) for upper in divisions) or any(
+        _is_above(wanted, counts, upper, STEPS, rough=False) for upper in divisions
+    )
+
+
+def _is_above(
+    wanted: float, counts: FloatArray, upper: FloatArray, steps: int, *, rough: bool
+) -> bool:
+    """Tell whether EM from a division comes to more log-likelihood than wanted."""
+    previous: list[LogConcaveFit | None] = [None, None]
+    for _ in range(steps):
+        masses = counts * (1.0 - upper), counts * upper
+        if min(mass.sum() for mass in masses) < FEWEST:
+            return False
+        fits = [
+            log_concave_fit(mass, start, rough=rough)
+            for mass, start in zip(masses, previous, strict=True)
+        ]
+        right, wrong = (
+            mass.sum() / counts.sum() * fit.probabilities
+            for mass, fit in zip(masses, fits, strict=True)
+        )
+        if counts @ _log(right + wrong) > wanted:
+            return True
+        previous = [*fits]
+        upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)
     return False
 
 
