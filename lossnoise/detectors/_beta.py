@@ -8,6 +8,7 @@ from scipy.special import betaln
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._scaling import FloatArray
 
+TINY = float(np.finfo(np.float64).tiny)
 MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
 
 
@@ -30,16 +31,15 @@ def beta_moments(values: FloatArray, mass: FloatArray, params: FloatArray) -> Fl
     The weighted method of moments: with mean m and variance v, a = m (m (1 - m) / v - 1) and
     b = a (1 - m) / m. A component that holds nothing keeps its parameters.
     """
-    total = mass.sum(axis=1)
-    alive = total > np.finfo(np.float64).tiny
-    safe = np.where(alive, total, 1.0)
-    mean = np.where(alive, mass @ values / safe, 0.5)
-    spread = mean * (1.0 - mean)
-    variance = (mass * (values - mean[:, None]) ** 2).sum(axis=1) / safe
-    variance = np.maximum(variance, MIN_RELATIVE_VARIANCE * spread)
-    concentration = spread / variance - 1.0
-    moments = np.column_stack([mean * concentration, (1.0 - mean) * concentration])
-    return np.where(alive[:, None], moments, params)
+    shapes = params.copy()
+    for row, held in enumerate(mass.sum(axis=1).tolist()):
+        if held > TINY:
+            mean = float(mass[row] @ values) / held
+            spread = mean * (1.0 - mean)
+            variance = float(mass[row] @ (values - mean) ** 2) / held
+            concentration = spread / max(variance, MIN_RELATIVE_VARIANCE * spread) - 1.0
+            shapes[row] = mean * concentration, (1.0 - mean) * concentration
+    return shapes
 
 
 def one_sided(params: FloatArray) -> FloatArray:

@@ -80,8 +80,10 @@ def fit_mixture(
     is clearly higher.
     """
     low, high = _start_range(values, counts)
-    guess, best = first_guess(values, low, high), None
     hard_fraction = min(hard_fraction, lowest_density(values, counts, low, high))
+    held = counts > 0.0  # other values weigh nothing, and would take as long
+    values, counts, best = values[held], counts[held], None
+    guess = first_guess(values, low, high)
     for power in START_POWERS:
         result = expectation_maximization(
             values,
