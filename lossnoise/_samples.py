@@ -16,6 +16,20 @@ def is_mapping(value: object) -> bool:
     return isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__"))
 
 
+def no_batch(
+    owner: str, indices: list[int], samples: list[Any], error: Exception
+) -> InvalidDataError:
+    """Return the error that names a sample of another kind than the first, of which torch's is."""
+    kinds = [_kind_of(sample) for sample in samples]
+    other = next((place for place, kind in enumerate(kinds) if kind != kinds[0]), 0)
+    found = [f"{kinds[place]} for sample {indices[place]}" for place in sorted({0, other})]
+    return InvalidDataError(
+        f"The datasets of {owner} must yield samples that make a batch: numbers, and tensors or "
+        f"arrays of one shape. Got {' and '.join(found)} instead. Where they differ on purpose, "
+        f"pass a DataLoader with a collate_fn. torch says: {error}"
+    )
+
+
 def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
     """Raise where a user's collate function has changed the order or the number of samples."""
     name, after = _labels_of(batch)
@@ -37,6 +51,18 @@ def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
             f"The collate function of {owner}'s loaders must keep the order of the samples. Got "
             "another one instead: every loss would go to another sample. Sort inside the model."
         )
+
+
+def _kind_of(value: Any) -> str:
+    """Return what a sample consists of, in a few words."""
+    if is_mapping(value):
+        return f"{{{', '.join(f'{name!r}: {_kind_of(value[name])}' for name in value.keys())}}}"  # noqa: SIM118  # mapping-like
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_kind_of, value))})"
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"{type(value).__name__} {tuple(shape)}"
 
 
 def _labels_of(batch: Any) -> tuple[str, Any]:

@@ -20,8 +20,10 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lossnoise._samples import check_collated
+from lossnoise._samples import check_collated, no_batch
 from lossnoise.exceptions import InvalidDataError
+
+OWNER = "NoisyLabelTrainer"
 
 
 class IndexedData:
@@ -292,12 +294,15 @@ class IndexedCollate:
     def __call__(self, pairs: list[Any]) -> tuple[Tensor, Any]:
         if isinstance(pairs[0], WholeBatch):
             return torch.tensor(pairs[0].indices), pairs[0].sample
-        indices = torch.tensor([index for index, _ in pairs])
-        samples = [sample for _, sample in pairs]
-        batch = self.collate(samples)
+        indices, samples = map(list, zip(*pairs, strict=True))
         if self.collate is not default_collate:
-            check_collated("NoisyLabelTrainer", samples, batch)
-        return indices, batch
+            batch = self.collate(samples)
+            check_collated(OWNER, samples, batch)
+            return torch.tensor(indices), batch
+        try:
+            return torch.tensor(indices), default_collate(samples)
+        except (TypeError, RuntimeError, KeyError, ValueError) as error:
+            raise no_batch(OWNER, indices, samples, error) from error
 
 
 class BatchIndices(Sampler[list[int]]):

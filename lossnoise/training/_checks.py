@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lossnoise._samples import is_mapping
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
 from lossnoise.corrections import CORRECTIONS, Correction
-from lossnoise.corrections._labelled import split_sample
-from lossnoise.data._indexed import IndexedData, is_sharded
+from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
@@ -271,13 +270,6 @@ def check_no_nan(name: str, proba: np.ndarray) -> None:
         expected = "samples for which the model returns no NaN"
         got = f"{len(bad)} of {len(proba)} for which it does (such as {bad[:5].tolist()})"
         raise invalid_data(OWNER, name, expected, got, "are their inputs finite?")
-
-
-def check_samples(name: str, data: IndexedData) -> None:
-    """Raise, before the first epoch and not after it, where samples have no input and label."""
-    for _, sample in data.as_given():
-        split_sample(sample, owner=f"The {name!r} dataset of {OWNER}")
-        return
 
 
 def check_shares(name: str, data: Any) -> None:

@@ -19,8 +19,14 @@ from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch
 from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InvalidDataError, ModelOutputWarning
+from lossnoise.training._distributed import sum_over_ranks
 from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._loops import sweep
+from lossnoise.training._loops import (
+    device_batches,
+    sweep,
+    synchronise_buffers,
+    without_batches,
+)
 
 # Types of inputs that most models do not take, how torch calls them, and what to do.
 UNUSUAL = {
@@ -38,6 +44,8 @@ UNUSUAL = {
     torch.bool: (("Bool", "bool"), "convert them with .float()"),
     torch.float16: (("Half", "half"), "convert them with .float()"),
 }
+
+SIZES = ("shape", "size", "dimension", "channels")  # of which errors about inputs speak
 
 
 def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
@@ -59,6 +67,35 @@ def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
         )
     warn_of_probabilities(logits)
     return int(logits.shape[1])
+
+
+def check_inputs(name: str, engine: TrainingEngine, data: IndexedData) -> None:
+    """Raise, before the first epoch and not after it, where the model does not take samples."""
+    for _, sample in data.as_given():
+        inputs, _ = split_sample(sample, owner=f"The {name!r} dataset of NoisyLabelTrainer")
+        _first_logits(bare(engine.model), engine.to_device(inputs), engine)
+        return
+
+
+def accuracy(
+    engine: TrainingEngine, loader: DataLoader[Any], num_classes: int, *, alone: bool = False
+) -> float:
+    """Return the share of the samples of a loader whose highest logit is their label."""
+    total, count = torch.zeros((), dtype=torch.int64, device=engine.device), 0
+    if not alone:
+        synchronise_buffers(engine)
+    model = bare(engine.model)
+    with eval_mode(model), torch.no_grad(), engine.autocast():
+        for batch in device_batches(loader, engine, num_classes):
+            logits = _telling_forward(model, batch.inputs)
+            known = ~logits.isnan().any(dim=1)  # the highest of NaN would be the first class
+            total += (known & (logits.argmax(dim=1) == batch.labels)).sum()
+            count += len(batch.labels)
+    counts = torch.stack([total, total.new_tensor(count)])
+    right, seen = (counts if alone else sum_over_ranks(counts)).tolist()
+    if not seen:
+        raise without_batches()
+    return float(right / seen)
 
 
 def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -113,6 +150,12 @@ def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
                     f"{str(dtype).removeprefix('torch.')} inputs, which most models do not: "
                     f"{advice}. The model says: {error}"
                 ) from error
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in iter_tensors(inputs))
+        if shapes and any(word in str(error) for word in SIZES):
+            raise InvalidDataError(
+                "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
+                f"batch of shape {shapes} instead. The model says: {error}"
+            ) from error
         raise
     except TypeError as error:
         if "forward() " not in str(error):  # it comes from deeper inside

@@ -39,7 +39,7 @@ def train_epoch(
         on_batch_end(batch, number, len(loader))
     loss, seen = sum_over_ranks(torch.stack([total, total.new_tensor(count)])).tolist()
     if not seen:
-        raise _without_batches()
+        raise without_batches()
     return float(loss / seen)
 
 
@@ -76,7 +76,7 @@ def sweep(
             parts.append(function(model, batch))
             places.append(batch.indices)
     if not parts:
-        raise _without_batches()
+        raise without_batches()
     results, order = torch.cat(parts), torch.cat(places)
     if not alone:
         results, order = gather_rows(results), gather_rows(order)
@@ -93,28 +93,8 @@ def sweep(
     return ordered
 
 
-def accuracy(
-    engine: TrainingEngine, loader: DataLoader[Any], num_classes: int, *, alone: bool = False
-) -> float:
-    """Return the share of the samples of a loader whose highest logit is their label."""
-    total, count = torch.zeros((), dtype=torch.int64, device=engine.device), 0
-    if not alone:
-        synchronise_buffers(engine)
-    model = bare(engine.model)
-    with eval_mode(model), torch.no_grad(), engine.autocast():
-        for batch in device_batches(loader, engine, num_classes):
-            logits = model(batch.inputs)
-            known = ~logits.isnan().any(dim=1)  # the highest of NaN would be the first class
-            total += (known & (logits.argmax(dim=1) == batch.labels)).sum()
-            count += len(batch.labels)
-    counts = torch.stack([total, total.new_tensor(count)])
-    right, seen = (counts if alone else sum_over_ranks(counts)).tolist()
-    if not seen:
-        raise _without_batches()
-    return float(right / seen)
-
-
-def _without_batches() -> InvalidDataError:
+def without_batches() -> InvalidDataError:
+    """Return the error for a pass that met no samples."""
     return InvalidDataError(
         "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: an "
         "IterableDataset must begin anew in every pass."

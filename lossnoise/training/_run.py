@@ -35,9 +35,8 @@ from lossnoise.training._distributed import (
     rank_and_size,
 )
 from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._forward import count_classes
+from lossnoise.training._forward import accuracy, count_classes
 from lossnoise.training._loops import (
-    accuracy,
     check_device_labels,
     sweep,
     train_epoch,

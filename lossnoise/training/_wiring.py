@@ -18,7 +18,6 @@ from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     check_optimizer,
-    check_samples,
     check_schedule,
     check_several_models,
     read_device,
@@ -26,6 +25,7 @@ from lossnoise.training._checks import (
 )
 from lossnoise.training._distributed import gather_objects, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, TrainingEngine
+from lossnoise.training._forward import check_inputs
 from lossnoise.training._random import RunGenerators, kept_globals
 from lossnoise.training._run import Data, TrainingRun
 
@@ -61,7 +61,7 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
     )
     if run.val_data is not None:
         with kept_globals():
-            check_samples("val", run.val_data)
+            check_inputs("val", engine, run.val_data)
     return run
 
 

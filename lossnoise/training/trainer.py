@@ -33,8 +33,8 @@ from lossnoise.training._checks import (
 )
 from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
-from lossnoise.training._forward import predict_labelled_rows, predict_rows
-from lossnoise.training._loops import accuracy, restored_modes
+from lossnoise.training._forward import accuracy, predict_labelled_rows, predict_rows
+from lossnoise.training._loops import restored_modes
 from lossnoise.training._random import seeded_globals
 from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun
 from lossnoise.training._saved import read_saved, write_saved

@@ -56,6 +56,71 @@ def test_samples_that_the_model_cannot_be_called_with(build, make_data, change, 
         build().fit(Reshaped(make_data(), change))
 
 
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_inputs_of_a_shape_that_the_model_does_not_take(build, make_data, name):
+    """Also those of validation, before the first epoch and not after it."""
+    inputs, labels = make_data().tensors
+    wider = TensorDataset(torch.cat([inputs, inputs[:, :1]], dim=1), labels)
+    trainer = build()
+    message = (
+        "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a batch of "
+        "shape (16, 3) instead. The model says: "
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
+        trainer.fit(**{"train": make_data(), name: wider})
+    assert not hasattr(trainer, "history_")
+
+
+def test_inputs_of_another_shape_than_those_of_training(build, make_data):
+    trainer = build().fit(make_data())
+    inputs, labels = make_data().tensors
+    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\) instead\. The mo"):
+        trainer.predict(inputs[:, :1])
+    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\) instead\. The mo"):
+        trainer.score(TensorDataset(inputs[:, :1], labels))
+
+
+def test_other_errors_of_the_model_are_left_alone(build, make_data):
+    class Busy(nn.Linear):
+        def forward(self, inputs):
+            raise RuntimeError("the device is busy")
+
+    with pytest.raises(RuntimeError, match=exactly("the device is busy")):
+        build(Busy(2, 3)).fit(make_data())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("change", "first", "other"),
+    [
+        (lambda x, y, i: (x, None if i == 5 else y), "(Tensor (2,), int)", "(Tensor (2,), None)"),
+        (lambda x, y, i: (x[: 1 + (i < 5)], y), "(Tensor (2,), int)", "(Tensor (1,), int)"),
+        (
+            lambda x, y, i: {"x": x, "label" if i < 5 else "y": y},
+            "{'x': Tensor (2,), 'label': int}",
+            "{'x': Tensor (2,), 'y': int}",
+        ),
+    ],
+)
+def test_samples_that_make_no_batch(build, make_data, change, first, other, workers):
+    inputs, labels = make_data().tensors
+    data = Reshaped(list(zip(inputs, labels.tolist(), strict=True)), change)
+    message = (
+        "The datasets of NoisyLabelTrainer must yield samples that make a batch: numbers, and "
+        f"tensors or arrays of one shape. Got {first} for sample 0 and {other} for sample 5 "
+        "instead. Where they differ on purpose, pass a DataLoader with a collate_fn. torch says: "
+    )
+    given = DataLoader(data, batch_size=16, num_workers=workers) if workers else data
+    with pytest.raises(InvalidDataError, match=re.escape(message)):
+        build().fit(given)
+
+
+def test_samples_of_a_kind_of_which_there_are_no_batches(build, make_data):
+    data = Reshaped(make_data(), lambda x, y, i: (x, None))
+    with pytest.raises(InvalidDataError, match=r"Got \(Tensor \(2,\), None\) for sample 0 instead"):
+        build().fit(data)
+
+
 def test_a_type_error_inside_the_model_is_left_alone(build, make_data):
     class Broken(nn.Linear):
         def forward(self, inputs):
