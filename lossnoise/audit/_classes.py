@@ -52,6 +52,13 @@ class Columns(NamedTuple):
     probs: FloatArray
 
 
+def declared_classes(labels: Any) -> np.ndarray:
+    """Return the categories of labels that are categorical, also those that none of them has."""
+    dtype: Any = getattr(labels, "dtype", None)
+    declared = dtype.categories if is_pandas(dtype, "CategoricalDtype") else []
+    return one_dimensional(declared)
+
+
 def match_columns(
     probs: FloatArray, labels: Any, given: np.ndarray, class_names: list[Any] | None, header: Any
 ) -> Columns:
@@ -62,7 +69,7 @@ def match_columns(
     probs, header = scale_rows(probs), _header_of(header)
     if is_pandas(getattr(labels, "dtype", None), "CategoricalDtype") and class_names is None:
         categorical = labels.cat if is_pandas(labels, "Series") else labels
-        _check_header(header, list(categorical.categories))
+        _check_header(header, as_list(declared_classes(labels)))
         return _match_categories(probs, categorical)
     classes, codes = encode_labels(given)
     if class_names is None:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lossnoise._labels import encode_labels
 from lossnoise.audit._cards import Inputs, Shown, Viewer, open_inputs, show_inputs
 from lossnoise.audit._charts import HEIGHT, MAX_CLASSES, WIDTH, draw_losses, draw_matrix
+from lossnoise.audit._classes import declared_classes
 from lossnoise.audit._conflicts import find_conflicts
 from lossnoise.audit._csv import harmless, row_key
 from lossnoise.audit._inputs import as_cells
@@ -146,11 +147,12 @@ def page_data(report: AuditReport, cards: Sequence[Card]) -> dict[str, Any]:
 
 
 def known_labels(report: AuditReport) -> list[Any]:
-    """Return the labels that a review may name: given ones, suggested ones, named ones."""
+    """Return the labels that a review may name: given, suggested, declared and named ones."""
     rows = report._rows_known
     columns = [rows.given] if rows.suggested is None else [rows.given, rows.suggested]
     found = [label for column in columns for label in as_cells(encode_labels(column)[0]).tolist()]
-    return list(dict.fromkeys([*found, *report._names]))
+    declared = as_cells(declared_classes(report._all_labels)).tolist()
+    return list(dict.fromkeys([*found, *declared, *report._names]))
 
 
 def _choice(label: Any, text: str, texts: LabelTexts) -> dict[str, str]:

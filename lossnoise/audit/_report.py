@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lossnoise._files import atomic_open
 from lossnoise._labels import as_list, missing_values, one_dimensional
 from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
+from lossnoise.audit._classes import declared_classes
 from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
@@ -412,6 +413,7 @@ class AuditReport:
         occurring = one_dimensional(self._all_labels)
         known = as_list(occurring[~missing_values(occurring)])
         known += [] if rows.suggested is None else as_list(rows.suggested)
+        known += as_list(declared_classes(self._all_labels))
         return review_labels(
             review_files("AuditReport.apply_review", "path", path),
             self._all_labels,

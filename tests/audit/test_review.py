@@ -167,6 +167,26 @@ def test_types_of_labels_are_kept(tmp_path, labels, review, expected):
         assert labels.iloc[0] != first
 
 
+@pytest.mark.parametrize(
+    ("categories", "review", "expected"),
+    [
+        (["x", "y", "z"], "z", "z"),
+        ([1, 2, 7], "7", 7),
+        ([1.5, 2.5, 7.5], "7.5", 7.5),
+        (pd.to_datetime(["2024-04-01", "2024-05-01", "2024-05-02"]), DAY, pd.Timestamp(DAY)),
+    ],
+)
+def test_a_declared_class_that_no_label_has_may_be_named(tmp_path, categories, review, expected):
+    labels = pd.Series(pd.Categorical.from_codes([0, 1, 1], categories))
+    report = audit(labels, noise_proba=[0.9, 0.1, 0.2])
+    found = reviewed(report, tmp_path / "a.csv", {0: review})
+    assert found.labels.tolist() == [expected, *labels[1:]]
+    assert found.labels.dtype == labels.dtype
+    report.to_html(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert f'"review": "{review}"' in page
+
+
 def test_names_of_integer_labels_may_be_written(tmp_path):
     report = audit([0, 1, 1], noise_proba=[0.9, 0.1, 0.2], class_names=["cat", "dog", "owl"])
     found = reviewed(report, tmp_path / "a.csv", {0: "owl", 1: "0", 2: "Dog"})
