@@ -29,6 +29,7 @@ QUOTED = (
     "audit_benchmark",
     "methods_digits",
     "methods_cifar",
+    "methods_cifar_long",
     "epoch_cost",
     "epoch_cost_cuda",
     "epoch_cost_cuda_512",
@@ -290,6 +291,18 @@ def _gain(gain: dict[str, float] | None) -> str:
     return "-" if gain is None else f"{gain['mean']:+.3f} ({gain['standard_error']:.3f})"
 
 
+def pictures_long() -> str:
+    """Return accuracies of the long runs on pictures, and gains over the baselines: a line each."""
+    rows = []
+    for cell in result("methods_cifar_long")["cells"]:
+        name = f"`{cell['correction']}`, {NOISE_NAMES[cell['noise_name']]}"
+        over = [_gain(cell["over"].get(name)) for name in ("cross-entropy", "mixup")]
+        given = means("accuracy_on_given_labels")(cell)
+        rows.append([name, means("last", "best")(cell), *over, given, means("auroc")(cell)])
+    ahead = ["over cross-entropy", "over mixup"]
+    return markdown(["", "last / best", *ahead, "on given labels", "AUROC"], rows)
+
+
 # What a correction needs, and when to choose it.
 CHOICES = {
     "cross-entropy": ("", "the labels are right"),
@@ -413,6 +426,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-accuracy": lambda: by_noise("methods_digits", means("last", "best")),
     "digits-detection": lambda: by_noise("methods_digits", means("auroc", "recall", "precision")),
     "pictures-accuracy": lambda: by_noise("methods_cifar", means("last", "best")),
+    "pictures-long": pictures_long,
     "pictures-gains": lambda: by_noise("methods_cifar", gains),
     "pictures-detection": lambda: by_noise(
         "methods_cifar", means("auroc", "noise_rate", "accuracy_on_given_labels")
