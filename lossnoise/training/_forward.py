@@ -45,7 +45,9 @@ UNUSUAL = {
     torch.float16: (("Half", "half"), "convert them with .float()"),
 }
 
-SIZES = ("shape", "size", "dimension", "channels")  # of which errors about inputs speak
+# Errors about the shape of inputs: not their subclasses, such as that of too little memory.
+PLAIN = (RuntimeError, ValueError)
+SIZES = ("shape", "size", "dimension", "channels", "D input")
 
 
 def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
@@ -141,7 +143,7 @@ def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
     """Return the logits of inputs, or say of what type they should be."""
     try:
         logits: Tensor = model(inputs)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         types = {tensor.dtype for tensor in iter_tensors(inputs)}
         for dtype, (names, advice) in UNUSUAL.items():
             if dtype in types and any(name in str(error) for name in names):
@@ -151,7 +153,7 @@ def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
                     f"{advice}. The model says: {error}"
                 ) from error
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in iter_tensors(inputs))
-        if shapes and any(word in str(error) for word in SIZES):
+        if shapes and type(error) in PLAIN and any(word in str(error) for word in SIZES):
             raise InvalidDataError(
                 "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
                 f"batch of shape {shapes} instead. The model says: {error}"

@@ -80,13 +80,36 @@ def test_inputs_of_another_shape_than_those_of_training(build, make_data):
         trainer.score(TensorDataset(inputs[:, :1], labels))
 
 
-def test_other_errors_of_the_model_are_left_alone(build, make_data):
-    class Busy(nn.Linear):
-        def forward(self, inputs):
-            raise RuntimeError("the device is busy")
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (nn.BatchNorm2d(2), "expected 4D input (got 2D input)"),
+        (nn.Conv2d(2, 3, 1), "Expected 3D (unbatched) or 4D (batched) input to conv2d"),
+        (nn.LayerNorm(5), "Given normalized_shape=[5]"),
+        (nn.Unflatten(1, (4, 4)), "unflatten: Provided sizes [4, 4] don't multiply up to the size"),
+    ],
+)
+def test_what_layers_say_of_the_shape_of_inputs(build, make_data, layer, says):
+    found = re.escape(f"Got a batch of shape (16, 2) instead. The model says: {says}")
+    with pytest.raises(InvalidDataError, match=found):
+        build(nn.Sequential(layer, nn.Linear(2, 3))).fit(make_data())
 
-    with pytest.raises(RuntimeError, match=exactly("the device is busy")):
-        build(Busy(2, 3)).fit(make_data())
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("the device is busy"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory: try max_split_size_mb"),
+    ],
+)
+def test_other_errors_of_the_model_are_left_alone(build, make_data, error):
+    class Broken(nn.Linear):
+        def forward(self, inputs):
+            raise error
+
+    with pytest.raises(RuntimeError) as raised:
+        build(Broken(2, 3)).fit(make_data())
+    assert raised.value is error
 
 
 @pytest.mark.parametrize("workers", [0, 1])
