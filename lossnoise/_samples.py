@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
 
 from lossnoise.exceptions import InvalidDataError
@@ -10,24 +11,28 @@ from lossnoise.exceptions import InvalidDataError
 #: The entries of a dict that may be its label.
 LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
+MOST_PARTS = 8  # of a sample, which are described one by one
+
 
 def is_mapping(value: object) -> bool:
     """Tell whether a value is a dict, or like one, such as a tokenizer's batch."""
     return isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__"))
 
 
-def no_batch(
-    owner: str, indices: list[int], samples: list[Any], error: Exception
-) -> InvalidDataError:
-    """Return the error that names a sample of another kind than the first, of which torch's is."""
+def check_alike(owner: str, indices: list[int], samples: list[Any], error: Exception) -> None:
+    """Raise where samples make no batch because one is of another kind than the first.
+
+    `error` is torch's, which does not say of which.
+    """
     kinds = [_kind_of(sample) for sample in samples]
     other = next((place for place, kind in enumerate(kinds) if kind != kinds[0]), 0)
-    found = [f"{kinds[place]} for sample {indices[place]}" for place in sorted({0, other})]
-    return InvalidDataError(
-        f"The datasets of {owner} must yield samples that make a batch: numbers, and tensors or "
-        f"arrays of one shape. Got {' and '.join(found)} instead. Where they differ on purpose, "
-        f"pass a DataLoader with a collate_fn. torch says: {error}"
-    )
+    if other or isinstance(error, TypeError):  # which it is where samples can be of no batch
+        found = [f"{kinds[place]} for sample {indices[place]}" for place in sorted({0, other})]
+        raise InvalidDataError(
+            f"The datasets of {owner} must yield samples that make a batch: numbers, and tensors "
+            f"or arrays of one shape. Got {' and '.join(found)} instead. Where they differ on "
+            f"purpose, pass a DataLoader with a collate_fn. torch says: {error}"
+        ) from error
 
 
 def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
@@ -58,11 +63,16 @@ def _kind_of(value: Any) -> str:
     if is_mapping(value):
         return f"{{{', '.join(f'{name!r}: {_kind_of(value[name])}' for name in value.keys())}}}"  # noqa: SIM118  # mapping-like
     if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(_kind_of, value))})"
-    if value is None:
-        return "None"
+        long = f"{type(value).__name__} of {len(value)}"
+        return long if len(value) > MOST_PARTS else f"({', '.join(map(_kind_of, value))})"
+    if value is None or isinstance(value, Number):  # torch makes one tensor of all kinds of numbers
+        return "None" if value is None else "a number"
     shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"{type(value).__name__} {tuple(shape)}"
+    return (
+        f"{type(value).__name__} {tuple(shape)}"
+        if isinstance(shape, tuple)
+        else type(value).__name__
+    )
 
 
 def _labels_of(batch: Any) -> tuple[str, Any]:

@@ -5,8 +5,8 @@
 Pictures at half their size and a small network, so that the four methods of the paper take about
 half an hour on two cores at 50 and 80 % redrawn labels; ``--corrections`` and ``--noise`` make
 other runs, also of `VARIANTS` that are told something of the truth. The same pictures, epochs,
-schedule and first weights for each, no augmentation. Twice as many pictures for 100 epochs, of
-which the network knows more when bootstrapping begins, take somewhat more than an hour::
+schedule and first weights for each, no augmentation. Twice as many pictures, for 100 epochs, take
+about two hours::
 
     python examples/benchmarks/methods_cifar.py --arrays cifar.npz --cache DIR --long
 

@@ -69,7 +69,7 @@ def match_columns(
     probs, header = scale_rows(probs), _header_of(header)
     if is_pandas(getattr(labels, "dtype", None), "CategoricalDtype") and class_names is None:
         categorical = labels.cat if is_pandas(labels, "Series") else labels
-        _check_header(header, as_list(declared_classes(labels)))
+        _check_header(header, list(categorical.categories))  # pandas' own dates, as in the header
         return _match_categories(probs, categorical)
     classes, codes = encode_labels(given)
     if class_names is None:

@@ -20,7 +20,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lossnoise._samples import check_collated, no_batch
+from lossnoise._samples import check_alike, check_collated
 from lossnoise.exceptions import InvalidDataError
 
 OWNER = "NoisyLabelTrainer"
@@ -302,7 +302,8 @@ class IndexedCollate:
         try:
             return torch.tensor(indices), default_collate(samples)
         except (TypeError, RuntimeError, KeyError, ValueError) as error:
-            raise no_batch(OWNER, indices, samples, error) from error
+            check_alike(OWNER, indices, samples, error)
+            raise
 
 
 class BatchIndices(Sampler[list[int]]):

@@ -169,6 +169,7 @@ class Expected(NamedTuple):
     """What an E-step finds at each value, (n,) each.
 
     P(second component | no hard example), P(no hard example), and the log of the whole density.
+    The first never falls, but where the second is 0.
     """
 
     upper: FloatArray
@@ -177,7 +178,7 @@ class Expected(NamedTuple):
 
 
 def _e_step(values: FloatArray, features: FloatArray, mixture: Mixture, family: Family) -> Expected:
-    """Return the responsibilities at ascending values, monotone in them."""
+    """Return the responsibilities at ascending values."""
     components = _log_components(features, mixture, family)
     background = _log_background(mixture)
     highest = np.maximum(np.maximum(*components), background)

@@ -28,6 +28,8 @@ from lossnoise.training._loops import (
     without_batches,
 )
 
+OWNER = "The datasets of NoisyLabelTrainer"
+
 # Types of inputs that most models do not take, how torch calls them, and what to do.
 UNUSUAL = {
     torch.float64: (
@@ -45,8 +47,7 @@ UNUSUAL = {
     torch.float16: (("Half", "half"), "convert them with .float()"),
 }
 
-# Errors about the shape of inputs: not their subclasses, such as that of too little memory.
-PLAIN = (RuntimeError, ValueError)
+# What errors about the shape of inputs speak of.
 SIZES = ("shape", "size", "dimension", "channels", "D input")
 
 
@@ -71,11 +72,18 @@ def count_classes(engine: TrainingEngine, loader: DataLoader[Any]) -> int:
     return int(logits.shape[1])
 
 
-def check_inputs(name: str, engine: TrainingEngine, data: IndexedData) -> None:
+def check_inputs(name: str, engine: TrainingEngine, data: IndexedData, num_classes: int) -> None:
     """Raise, before the first epoch and not after it, where the model does not take samples."""
+    owner = f"The {name!r} dataset of NoisyLabelTrainer"
     for _, sample in data.as_given():
-        inputs, _ = split_sample(sample, owner=f"The {name!r} dataset of NoisyLabelTrainer")
-        _first_logits(bare(engine.model), engine.to_device(inputs), engine)
+        inputs, labels = split_sample(sample, owner=owner)
+        logits = _first_logits(bare(engine.model), engine.to_device(inputs), engine, owner)
+        if logits.shape != (len(labels), num_classes):
+            raise InvalidDataError(
+                f"{owner} must yield inputs like those of training, for which the model returns "
+                f"{num_classes} logits a sample. Got logits of shape {tuple(logits.shape)} for a "
+                f"batch of {len(labels)} samples instead."
+            )
         return
 
 
@@ -134,29 +142,33 @@ def _as_proba(logits: Tensor) -> NDArray[np.float32]:
     return proba
 
 
-def _first_logits(model: nn.Module, inputs: Any, engine: TrainingEngine) -> Tensor:
+def _first_logits(
+    model: nn.Module, inputs: Any, engine: TrainingEngine, owner: str = OWNER
+) -> Tensor:
     with eval_mode(model), torch.no_grad(), engine.autocast():
-        return _telling_forward(model, inputs)
+        return _telling_forward(model, inputs, owner)
 
 
-def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
-    """Return the logits of inputs, or say of what type they should be."""
+def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tensor:
+    """Return the logits of inputs, or say of what type or shape they are."""
+    expected = f"{owner} must yield inputs that the model takes."
     try:
         logits: Tensor = model(inputs)
     except (RuntimeError, ValueError) as error:
         types = {tensor.dtype for tensor in iter_tensors(inputs)}
+        of_torch = isinstance(error, RuntimeError)
         for dtype, (names, advice) in UNUSUAL.items():
-            if dtype in types and any(name in str(error) for name in names):
+            if of_torch and dtype in types and any(name in str(error) for name in names):
                 raise InvalidDataError(
-                    "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got "
-                    f"{str(dtype).removeprefix('torch.')} inputs, which most models do not: "
-                    f"{advice}. The model says: {error}"
+                    f"{expected} Got {str(dtype).removeprefix('torch.')} inputs, which most models "
+                    f"do not: {advice}. The model says: {error}"
                 ) from error
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in iter_tensors(inputs))
-        if shapes and type(error) in PLAIN and any(word in str(error) for word in SIZES):
+        is_plain = type(error) in (RuntimeError, ValueError)  # not that of too little memory
+        if shapes and is_plain and any(word in str(error) for word in SIZES):
             raise InvalidDataError(
-                "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
-                f"batch of shape {shapes} instead. The model says: {error}"
+                f"{expected} Got a batch of shape {shapes}, at which it fails. The model says: "
+                f"{error}"
             ) from error
         raise
     except TypeError as error:
@@ -164,9 +176,9 @@ def _telling_forward(model: nn.Module, inputs: Any) -> Tensor:
             raise
         parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
         raise InvalidDataError(
-            "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
-            f"{type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
-            f"arguments, those of a list or tuple positional ones. The model says: {error}"
+            f"{expected} Got a {type(inputs).__name__}{parts} instead: the entries of a dict "
+            "become keyword arguments, those of a list or tuple positional ones. The model says: "
+            f"{error}"
         ) from error
     return logits
 

@@ -61,7 +61,7 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
     )
     if run.val_data is not None:
         with kept_globals():
-            check_inputs("val", engine, run.val_data)
+            check_inputs("val", engine, run.val_data, run.context.num_classes)
     return run
 
 

@@ -54,6 +54,23 @@ def test_names_that_are_the_labels_loosely_are_refused_in_another_order(labels, 
         audit(labels, pred_probs=probs.set_axis(names, axis=1), noise_proba=[0.1, 0.2, 0.9])
 
 
+@pytest.mark.parametrize(
+    "categories",
+    [
+        pd.to_datetime(["2024-04-01", "2024-05-01"]),
+        pd.to_timedelta([1, 2], "D"),
+        pd.Index(["a", "b"]),
+        pd.Index([1, 2]),
+    ],
+)
+def test_columns_that_are_the_categories_in_another_order_are_refused(categories):
+    labels = pd.Series(pd.Categorical.from_codes([0, 1, 0], categories))
+    probs = pd.DataFrame(PROBS.to_numpy(), columns=categories)
+    audit(labels, pred_probs=probs, noise_proba=[0.1, 0.2, 0.9])
+    with pytest.raises(InvalidDataError, match="must be in the column order"):
+        audit(labels, pred_probs=probs[categories[::-1]], noise_proba=[0.1, 0.2, 0.9])
+
+
 def test_logits_with_columns_in_another_order_are_refused():
     with pytest.raises(InvalidDataError, match="must be in the column order"):
         audit(LABELS, logits=PROBS[["b", "a"]], noise_proba=WRONG)

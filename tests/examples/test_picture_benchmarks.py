@@ -110,6 +110,25 @@ def test_methods_are_compared_and_finished_runs_are_kept(run, pictures, tmp_path
         run(methods_cifar, *words, "--epochs", 3, "--reuse", out, "--out", again)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "limit", "epochs"),
+    [
+        ([], "methods_cifar.json", 5000, 60),
+        (["--long"], "methods_cifar_long.json", 10_000, 100),
+        (["--full"], "methods_cifar_full.json", 50_000, 100),
+    ],
+)
+def test_each_length_of_the_comparison_has_a_result_of_its_own(option, name, limit, epochs):
+    methods_cifar = importlib.import_module("methods_cifar")
+    options, settings = methods_cifar.parse_arguments(["--arrays", "a.npz", *option])
+    assert options.out.name == name
+    assert (settings["limit"], settings["epochs"]) == (limit, epochs)
+    words = ["--arrays", "a.npz", *option, "--epochs", "3", "--out", "b.json"]
+    options, settings = methods_cifar.parse_arguments(words)
+    assert options.out.name == "b.json"
+    assert (settings["limit"], settings["epochs"]) == (limit, 3)
+
+
 def test_co_teaching_is_also_told_how_many_labels_are_wrong(pictures):
     methods_cifar = importlib.import_module("methods_cifar")
     arrays = load_arrays(pictures)

@@ -56,15 +56,17 @@ def test_samples_that_the_model_cannot_be_called_with(build, make_data, change, 
         build().fit(Reshaped(make_data(), change))
 
 
-@pytest.mark.parametrize("name", ["train", "val"])
-def test_inputs_of_a_shape_that_the_model_does_not_take(build, make_data, name):
+@pytest.mark.parametrize(
+    ("name", "owner"), [("train", "The datasets"), ("val", "The 'val' dataset")]
+)
+def test_inputs_of_a_shape_that_the_model_does_not_take(build, make_data, name, owner):
     """Also those of validation, before the first epoch and not after it."""
     inputs, labels = make_data().tensors
     wider = TensorDataset(torch.cat([inputs, inputs[:, :1]], dim=1), labels)
     trainer = build()
     message = (
-        "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a batch of "
-        "shape (16, 3) instead. The model says: "
+        f"{owner} of NoisyLabelTrainer must yield inputs that the model takes. Got a batch of "
+        "shape (16, 3), at which it fails. The model says: "
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
         trainer.fit(**{"train": make_data(), name: wider})
@@ -74,9 +76,9 @@ def test_inputs_of_a_shape_that_the_model_does_not_take(build, make_data, name):
 def test_inputs_of_another_shape_than_those_of_training(build, make_data):
     trainer = build().fit(make_data())
     inputs, labels = make_data().tensors
-    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\) instead\. The mo"):
+    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\), at which it "):
         trainer.predict(inputs[:, :1])
-    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\) instead\. The mo"):
+    with pytest.raises(InvalidDataError, match=r"Got a batch of shape \(16, 1\), at which it "):
         trainer.score(TensorDataset(inputs[:, :1], labels))
 
 
@@ -90,7 +92,7 @@ def test_inputs_of_another_shape_than_those_of_training(build, make_data):
     ],
 )
 def test_what_layers_say_of_the_shape_of_inputs(build, make_data, layer, says):
-    found = re.escape(f"Got a batch of shape (16, 2) instead. The model says: {says}")
+    found = re.escape(f"Got a batch of shape (16, 2), at which it fails. The model says: {says}")
     with pytest.raises(InvalidDataError, match=found):
         build(nn.Sequential(layer, nn.Linear(2, 3))).fit(make_data())
 
@@ -99,6 +101,7 @@ def test_what_layers_say_of_the_shape_of_inputs(build, make_data, layer, says):
     "error",
     [
         RuntimeError("the device is busy"),
+        ValueError("a sequence is longer than the model's maximum of 8"),
         torch.cuda.OutOfMemoryError("CUDA out of memory: try max_split_size_mb"),
     ],
 )
@@ -107,21 +110,52 @@ def test_other_errors_of_the_model_are_left_alone(build, make_data, error):
         def forward(self, inputs):
             raise error
 
-    with pytest.raises(RuntimeError) as raised:
-        build(Broken(2, 3)).fit(make_data())
+    inputs, labels = make_data().tensors
+    with pytest.raises(type(error)) as raised:
+        build(Broken(2, 3)).fit(TensorDataset(inputs.long(), labels))
     assert raised.value is error
+
+
+def test_validation_inputs_for_which_the_model_returns_no_logits(build, make_data):
+    inputs, labels = make_data().tensors
+    val = TensorDataset(inputs[:, None].repeat(1, 4, 1), labels)
+    message = (
+        "The 'val' dataset of NoisyLabelTrainer must yield inputs like those of training, for "
+        "which the model returns 3 logits a sample. Got logits of shape (16, 4, 3) for a batch of "
+        "16 samples instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(nn.Linear(2, 3)).fit(make_data(), val)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("change", "first", "other"),
     [
-        (lambda x, y, i: (x, None if i == 5 else y), "(Tensor (2,), int)", "(Tensor (2,), None)"),
-        (lambda x, y, i: (x[: 1 + (i < 5)], y), "(Tensor (2,), int)", "(Tensor (1,), int)"),
+        (
+            lambda x, y, i: (x, None if i == 5 else y),
+            "(Tensor (2,), a number)",
+            "(Tensor (2,), None)",
+        ),
+        (
+            lambda x, y, i: (x, None if i == 5 else float(y) if i == 2 else y),
+            "(Tensor (2,), a number)",
+            "(Tensor (2,), None)",
+        ),
+        (
+            lambda x, y, i: (x[: 1 + (i < 5)], y),
+            "(Tensor (2,), a number)",
+            "(Tensor (1,), a number)",
+        ),
+        (
+            lambda x, y, i: ([1] * (300 + i // 5), y),
+            "(list of 300, a number)",
+            "(list of 301, a number)",
+        ),
         (
             lambda x, y, i: {"x": x, "label" if i < 5 else "y": y},
-            "{'x': Tensor (2,), 'label': int}",
-            "{'x': Tensor (2,), 'y': int}",
+            "{'x': Tensor (2,), 'label': a number}",
+            "{'x': Tensor (2,), 'y': a number}",
         ),
     ],
 )
