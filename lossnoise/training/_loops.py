@@ -1,4 +1,4 @@
-"""Passes over a dataset, as free functions: train, evaluate, sweep, predict.
+"""Passes over a dataset, as free functions: train, and sweep. See `_forward.accuracy` too.
 
 Nothing here waits for the device inside a pass; results are read once at its end.
 """
