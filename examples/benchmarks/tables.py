@@ -296,7 +296,7 @@ def pictures_long() -> str:
     rows = []
     for cell in result("methods_cifar_long")["cells"]:
         name = f"`{cell['correction']}`, {NOISE_NAMES[cell['noise_name']]}"
-        over = [_gain(cell["over"].get(name)) for name in ("cross-entropy", "mixup")]
+        over = [_gain(cell["over"].get(baseline)) for baseline in ("cross-entropy", "mixup")]
         given = means("accuracy_on_given_labels")(cell)
         rows.append([name, means("last", "best")(cell), *over, given, means("auroc")(cell)])
     ahead = ["over cross-entropy", "over mixup"]

@@ -6,9 +6,8 @@ import numpy as np
 from scipy.special import betaln
 
 from lossnoise.detectors._base import LossMixtureDetector
-from lossnoise.detectors._scaling import FloatArray
+from lossnoise.detectors._scaling import TINY, FloatArray
 
-TINY = float(np.finfo(np.float64).tiny)
 MIN_RELATIVE_VARIANCE = 1e-6  # of m (1 - m), the largest variance that a mean m allows
 
 

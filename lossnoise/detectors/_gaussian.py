@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lossnoise.detectors._base import LossMixtureDetector
-from lossnoise.detectors._scaling import FloatArray
+from lossnoise.detectors._scaling import TINY, FloatArray
 
 MIN_DEVIATION = 0.03  # of the normalised scale: no heap of losses is narrower
 LOG_SQRT_2_PI = 0.5 * np.log(2.0 * np.pi)
@@ -27,7 +27,7 @@ def gaussian_moments(values: FloatArray, mass: FloatArray, params: FloatArray) -
     holds nothing keeps its parameters.
     """
     total = mass.sum(axis=1)
-    alive = total > np.finfo(np.float64).tiny
+    alive = total > TINY
     safe = np.where(alive, total, 1.0)
     mean = mass @ values / safe
     variance = (mass * (values - mean[:, None]) ** 2).sum(axis=1) / safe

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy.special import expit
 
-from lossnoise.detectors._scaling import EDGE, FloatArray
+from lossnoise.detectors._scaling import EDGE, TINY, FloatArray
 
 START_RANGE = (0.01, 0.999)  # quantiles between which the first guess rises from 0 to 1
 START_POWERS = (1.0, 3.0)  # of the place between them; a high power suits few wrong labels
@@ -188,7 +188,7 @@ def _e_step(values: FloatArray, features: FloatArray, mixture: Mixture, family: 
     if _turns(values, mixture, family):
         upper = two_component_proba(values, components, mixture, family)
     else:  # where only the background has a density, there is nothing to divide
-        upper = densities[1] / np.maximum(two, np.finfo(np.float64).tiny)
+        upper = densities[1] / np.maximum(two, TINY)
     return Expected(upper, two / total, highest + np.log(total))
 
 

@@ -11,6 +11,8 @@ FloatArray = NDArray[np.float64]
 
 EDGE = 1e-4  # densities are evaluated this far inside (0, 1): they may be infinite at its ends
 
+TINY = float(np.finfo(np.float64).tiny)  # the least mass that something can be divided by
+
 # -log of float32's resolution. A softmax in float32 knows no smaller probability beside 1, and
 # what is below it says nothing more: a certain mistake.
 CEILING = 15.9

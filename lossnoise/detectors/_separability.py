@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from lossnoise.detectors._log_concave import LogConcaveFit, log_concave_fit
 from lossnoise.detectors._sample import LossSample
-from lossnoise.detectors._scaling import FloatArray
+from lossnoise.detectors._scaling import TINY, FloatArray
 
 N_CELLS = 48
 LOWEST = 0.05  # quantile below which the shape does not count: there are right labels only
@@ -165,9 +165,9 @@ def _is_above(
         if counts @ _log(right + wrong) > wanted:
             return True
         previous = [*fits]
-        upper = wrong / np.maximum(right + wrong, np.finfo(np.float64).tiny)
+        upper = wrong / np.maximum(right + wrong, TINY)
     return False
 
 
 def _log(probabilities: FloatArray) -> FloatArray:
-    return np.asarray(np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)))
+    return np.asarray(np.log(np.maximum(probabilities, TINY)))
