@@ -27,9 +27,10 @@ from lossnoise.exceptions import LayoutWarning, RenormalizedWarning
 ROUNDING = 1e-5
 
 # Columns look as if they were in another order where so many labels, and twice as many as now,
-# would be the most probable class of their row in it: of all labels, and in the mean over classes,
-# which is low where a model gives one class to all rows.
+# would be the most probable class of their row in it, and so much of what chance leaves (Cohen's
+# kappa): two that give one class to most rows agree on most of them by chance.
 OFTEN = 0.5
+BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 
@@ -201,23 +202,22 @@ def warn_of_order(columns: Columns) -> None:
     if size > MOST_ORDERED or len(columns.codes) < FEW * size:
         return
     pairs = np.ravel_multi_index((columns.codes, columns.probs.argmax(axis=1)), (size, size))
-    counts = np.bincount(pairs, minlength=size * size).reshape(size, size)
-    occurring = counts.any(axis=1)
-    if np.trace(counts) > OFTEN * len(pairs) or np.count_nonzero(occurring) < 2:
+    joint = np.bincount(pairs, minlength=size * size).reshape(size, size) / len(pairs)
+    agreed = np.trace(joint)
+    if agreed > OFTEN:
         return
     from scipy.optimize import linear_sum_assignment  # slow to load
 
-    recalls = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    other = linear_sum_assignment(recalls, maximize=True)
-    agreed, best = np.trace(counts) / len(pairs), counts[other].sum() / len(pairs)
-    mean, best_mean = recalls.diagonal()[occurring].mean(), recalls[other][occurring].mean()
-    if min(best, best_mean) > OFTEN and best > 2.0 * agreed and best_mean > 2.0 * mean:
+    by_chance = np.outer(joint.sum(axis=1), joint.sum(axis=0))
+    other = linear_sum_assignment(joint - by_chance, maximize=True)
+    best, chance = joint[other].sum(), by_chance[other].sum()
+    if best > max(OFTEN, 2.0 * agreed) and best - chance > BEYOND_CHANCE * (1.0 - chance):
         names = ", ".join(map(repr, as_list(columns.classes[:5]))) + (", ..." if size > 5 else "")
         warn(
             f"Only {agreed:.0%} of the labels are the most probable class of their row, and "
-            f"{best:.0%} would be if the columns were in another order: they are taken for those "
-            f"of {names}. Is it another one, such as that of a classifier's classes_, pass it as "
-            "class_names.",
+            f"{best:.0%} would be if the columns were in another order: they are taken for "
+            f"those of {names}. Is it another one, such as that of a classifier's classes_, pass "
+            "it as class_names.",
             LayoutWarning,
         )
 

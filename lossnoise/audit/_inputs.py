@@ -150,7 +150,7 @@ def take_labels(labels: Any, rows: NDArray[np.intp]) -> Any:
 def _read_losses(losses: Any, n: int) -> FloatArray | None:
     if losses is None:
         return None
-    table = _numbers("losses", losses)
+    table = _numbers("losses", losses, kinds="fiu")
     if table.ndim not in (1, 2) or 0 in table.shape[1:]:
         got = f"an array of shape {table.shape}"
         raise invalid_data(OWNER, "losses", f"of shape ({n},) or ({n}, k)", got)
@@ -180,9 +180,9 @@ def _groups(groups: Any, n: int) -> np.ndarray | None:
     return None if groups is None else _of_length("groups", one_dimensional(groups), n)
 
 
-def _numbers(name: str, values: Any) -> FloatArray:
+def _numbers(name: str, values: Any, kinds: str = "fiub") -> FloatArray:
     table = read_array(OWNER, name, values)
-    if table.dtype.kind not in "fiub":
+    if table.dtype.kind not in kinds:
         raise invalid_data(OWNER, name, "an array of numbers", f"an array of dtype {table.dtype}")
     return table.astype(np.float64)  # a copy: the report must not change with the caller's array
 

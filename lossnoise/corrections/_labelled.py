@@ -38,8 +38,13 @@ def split_sample(
         f"{owner} must yield pairs (input, label), or dicts with one of "
         f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "
         f"labels. Got a batch that is {_describe_batch(sample)} instead"
-        f"{'' if first is None else _advice(labels)}."
+        f"{_advice_on_inputs(sample) if first is None else _advice(labels)}."
     )
+
+
+def _advice_on_inputs(sample: Any) -> str:
+    several = isinstance(sample, (tuple, list)) and len(sample) > 2
+    return ": several inputs are a part of their own, ((a, b), label)" if several else ""
 
 
 def _advice(labels: Any) -> str:

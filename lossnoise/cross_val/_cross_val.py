@@ -119,10 +119,11 @@ def cross_val_losses(
         by plain cross-entropy, with the default settings of `NoisyLabelTrainer` (100 epochs). A
         trainer: copies of its settings and its model, which it must not have trained: a model
         that has seen every row judges none. The estimator itself is left as it is.
-    X : array-like, sparse matrix, data frame, list, Tensor or Dataset of n samples
+    X : array-like, sparse matrix, data frame, list, Tensor, Dataset or DataLoader of n samples
         What `estimator` learns from. For networks an array, a tensor or a map-style dataset (a
         list of its samples too), whose random augmentation, if any, also falls on the rows that
-        are predicted.
+        are predicted; or a loader of one, in order or with ``shuffle=True``, whose batches are
+        made anew from the rows of each fold, by its collate function.
     y : array-like of shape (n,), optional
         Labels as given, of any hashable type; NaN is refused. Only a torch dataset may do
         without: its own are used, which `y` replaces where given.
@@ -230,12 +231,12 @@ def _make_network_learner(estimator: Any, X: Any, y: Any) -> tuple[Learner, Labe
     from lossnoise.training import _held_out
 
     trainer = _held_out.read_trainer(OWNER, estimator)
-    dataset = _held_out.read_dataset(OWNER, X, trainer.model)
-    given = _held_out.read_dataset_labels(dataset) if y is None and dataset is X else y
+    data = _held_out.read_data(OWNER, X, trainer.model)
+    given = _held_out.read_own_labels(data) if y is None and data is X else y
     check_same_order(X, y, "y")
-    labels = read_labels(given, len(dataset), for_network=True)
+    labels = read_labels(given, len(_held_out.dataset_of(data)), for_network=True)
     targets = None if y is None else labels.targets
-    return _held_out.NetworkLearner(trainer, dataset, targets), labels
+    return _held_out.NetworkLearner(trainer, data, targets), labels
 
 
 def _is_network(estimator: Any) -> bool:

@@ -42,7 +42,7 @@ def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
     if y is None:
         expected = "labels, one per row of 'X': only a torch Dataset brings its own"
         raise invalid_parameter(OWNER, "y", expected, None)
-    given = label_array(OWNER, y, "y")
+    given = label_array(OWNER, y, "y", remedy="leave these rows out of 'X' and 'y'")
     if len(given) != num_rows:
         expected = f"of length {num_rows}, one label per row of 'X'"
         raise invalid_data(OWNER, "y", expected, f"length {len(given)}")

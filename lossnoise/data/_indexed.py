@@ -61,7 +61,7 @@ class IndexedData:
         self._shard = shard
         self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if self._given is not None:
-            self._options = _options_of(self._given)
+            self._options = options_of(self._given)
 
     def shuffled(self, generator: torch.Generator) -> DataLoader[Any]:
         """Return the loader for training: in random order, or in that of the user's sampler."""
@@ -146,7 +146,8 @@ def is_sharded(data: Dataset[Any] | DataLoader[Any]) -> bool:
     return not isinstance(data, IterableDataset)
 
 
-def _options_of(loader: DataLoader[Any]) -> dict[str, Any]:
+def options_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Return how a loader works, apart from what its batches are."""
     names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
     if loader.num_workers:
         names.append("prefetch_factor")  # not persistent workers: no checkpoint has their state

@@ -38,6 +38,9 @@ USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 
+FIRST_ROWS = 1024  # that are looked at before all others
+FEWEST_BATCHES = 5  # of samples that share a loss, to take them for batches
+
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
 FEWEST_BINS = 16  # over most losses, to tell them apart
 
@@ -59,6 +62,8 @@ def read_losses(
     """
     with _columns_kept(detector):
         table = _read_table(detector, X, reset=reset, minimum=minimum)
+        if reset and minimum == MIN_SAMPLES:  # all samples, and no part of them
+            _warn_of_layout(type(detector).__name__, table)
         losses = reduce_history(table, last)
         if nonnegative:
             losses = _cross_entropies(type(detector).__name__, losses)
@@ -102,14 +107,13 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
         table = _check_table(detector, table, reset=reset, minimum=minimum)
         if reset:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
-            if minimum == MIN_SAMPLES:  # all samples, and no part of them
-                _warn_of_layout(owner, table)
     _check_finite(owner, table)
     return np.asarray(table)
 
 
 def _check_table(detector: Any, table: Any, *, reset: bool, minimum: int) -> NDArray[np.float64]:
     """Return scikit-learn's copy of a table; its errors keep their words, which its checks know."""
+    _check_no_flags(type(detector).__name__, getattr(table, "dtype", None))
     try:
         return np.asarray(
             validate_data(
@@ -123,6 +127,14 @@ def _check_table(detector: Any, table: Any, *, reset: bool, minimum: int) -> NDA
         )
     except ValueError as error:
         raise InvalidDataError(str(error)) from error
+
+
+def _check_no_flags(owner: str, dtype: Any) -> None:
+    """Refuse booleans: whether a prediction is right is no loss, and says the opposite of one."""
+    if getattr(dtype, "kind", "") == "b":
+        got = "booleans, as of right and wrong predictions,"
+        advice = "pass -log p of each given label"
+        raise invalid_data(owner, "X", "losses, which are numbers", got, advice)
 
 
 def number_of_rows(X: Any) -> int:
@@ -151,6 +163,7 @@ def _check_vector(owner: str, losses: NDArray[Any], minimum: int) -> NDArray[Any
         losses = _from_objects(owner, losses)
     if losses.dtype.kind not in "fiub" and losses.size:
         raise invalid_data(owner, "X", "losses, which are numbers", f"dtype {losses.dtype}")
+    _check_no_flags(owner, losses.dtype)
     if len(losses) < minimum:
         raise invalid_data(owner, "X", f"at least {minimum} losses", str(len(losses)))
     if losses.dtype.kind == "f" and losses.dtype.itemsize <= 8:
@@ -230,15 +243,48 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
         )
 
 
-def _warn_of_layout(owner: str, table: NDArray[np.float64]) -> None:
-    rows, columns = table.shape
-    if columns > rows:
+def _warn_of_layout(owner: str, table: NDArray[Any]) -> None:
+    """Warn of what is transposed, no loss at all, or a loss of more than one sample."""
+    if table.ndim == 2 and table.shape[1] > table.shape[0]:
+        rows, columns = table.shape
         warn(
             f"The loss history of {owner} has {rows} rows and {columns} columns, which are "
             f"{rows} samples and {columns} epochs: if it is the other way round, pass its "
             "transpose, X.T.",
             LayoutWarning,
         )
+    if _are_flags(table[:FIRST_ROWS]) and _are_flags(table) and table.min() < table.max():
+        warn(
+            f"All losses of {owner} are 0 or 1, as are flags of right and wrong predictions, which "
+            "say little of the labels, and where 1 is right the opposite. Pass -log p of each "
+            "given label.",
+            LossScaleWarning,
+        )
+    size = _batch_size(table if table.ndim == 1 else table[:, 0])
+    if size:
+        warn(
+            f"The losses of {owner} come in {-(-len(table) // size)} runs of {size} equal ones, "
+            "as the mean over a batch does, repeated for its samples: that says little about a "
+            "single label. Take the losses of single samples, such as torch's with "
+            "reduction='none'.",
+            LayoutWarning,
+        )
+
+
+def _are_flags(losses: NDArray[Any]) -> bool:
+    return bool(((losses == 0.0) | (losses == 1.0)).all())
+
+
+def _batch_size(losses: NDArray[Any]) -> int:
+    """Return the length of the runs of equal neighbours that losses consist of; 0 of others."""
+    if len(losses) < 2 or losses[0] != losses[1]:
+        return 0
+    starts = np.flatnonzero(losses[1:] != losses[:-1]) + 1
+    if len(starts) < FEWEST_BATCHES - 1:
+        return 0
+    size = int(starts[0])
+    all_alike = (starts == size * np.arange(1, len(starts) + 1)).all()
+    return size if all_alike and len(losses) - starts[-1] <= size else 0
 
 
 def warn_of_scale(sample: LossSample) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
+from lossnoise._warnings import warn
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
+from lossnoise.exceptions import ScheduleWarning
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training.callbacks import Callback, watcher_of_validation
@@ -38,6 +40,7 @@ DATASET = (
     "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
 )
 MIN_SAMPLES = 10  # what a mixture can be fitted to
+BATCHES_IN_EPOCH = 3  # at least; a schedule of fewer steps may be for two runs
 
 
 def check_trainer(trainer: NoisyLabelTrainer) -> None:
@@ -138,15 +141,43 @@ def check_optimizer(optimizer: object, parameters: Iterable[nn.Parameter]) -> No
 
 def check_schedule(scheduler: object, optimizer: object) -> None:
     """Raise where this is no schedule of the optimizer that can be stepped once an epoch."""
-    expected = ""
+    expected = advice = ""
     if not callable(getattr(scheduler, "step", None)):
         expected = f"a factory that returns a schedule, such as {EXAMPLES['scheduler']}"
     elif getattr(scheduler, "optimizer", optimizer) is not optimizer:
         expected = "a factory, or a ready schedule of the optimizer that is given beside it"
     elif _needs_arguments(scheduler):
         expected = "a schedule that steps without a metric"
+        advice = "step it in the on_epoch_end of a callback, with what 'record' has"
     if expected:
-        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler))
+        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler), advice)
+
+
+def check_length(schedule: Any, num_epochs: int, *, done: int) -> None:
+    """Raise where a schedule ends before the run; warn where it looks made for its batches."""
+    made_for = getattr(schedule, "total_steps", None)  # of OneCycleLR, which refuses to go on
+    left = num_epochs - done
+    if made_for is not None and schedule.last_epoch + left > made_for:
+        expected = f"a schedule for {left} epochs more: it is stepped once an epoch"
+        got = f"one of {made_for} steps, of which {schedule.last_epoch} are done,"
+        raise invalid_data(OWNER, "scheduler", expected, got)
+    longest = max(_planned_steps(schedule), default=0)
+    if longest >= BATCHES_IN_EPOCH * num_epochs:
+        warn(
+            f"The schedule is made for {longest} steps, and this run makes {num_epochs}, one an "
+            "epoch: most of it is left out. Give it the epochs of the run, or step it in the "
+            "on_batch_end of a callback.",
+            ScheduleWarning,
+        )
+
+
+def _planned_steps(schedule: Any) -> Iterator[int]:
+    """Yield how long a schedule, and those that it consists of, go down without a turn."""
+    for name in ("total_steps", "T_max"):
+        if isinstance(steps := getattr(schedule, name, None), int):
+            yield steps
+    for part in getattr(schedule, "_schedulers", ()):
+        yield from _planned_steps(part)
 
 
 def _needs_arguments(stepped: Any) -> bool:

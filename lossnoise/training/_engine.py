@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 from lossnoise.corrections._logits import LogitsModel, bare, user_model
 from lossnoise.corrections._nested import map_tensors
+from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import is_distributed
 
 ModelFactory = Callable[[], nn.Module]
@@ -169,6 +170,12 @@ class TrainingEngine:
         Where `skip`, a bool scalar on the device, is True, model and optimizer stay as they are;
         it must be the same on all processes.
         """
+        if not loss.requires_grad:
+            raise InvalidDataError(
+                "The loss of NoisyLabelTrainer's correction depends on no parameter that learns: "
+                "the model's logits are not the first of what it returns, or something was "
+                "detached, as by .detach() or torch.no_grad()."
+            )
         optimizer, scaler = self.optimizers[index], self.scalers[index]
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped

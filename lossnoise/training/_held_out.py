@@ -12,14 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
-from lossnoise._validation import invalid_parameter, to_numpy
+from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
 from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._logits import bare, user_model
-from lossnoise.data._indexed import IndexedData
+from lossnoise.data._indexed import IndexedData, options_of
 from lossnoise.exceptions import InterruptedWarning, NonFiniteLossError, NoSeparableNoiseWarning
 from lossnoise.training._checks import check_data, check_trainer
 from lossnoise.training._run import broken_inputs
@@ -36,19 +42,18 @@ class NetworkLearner:
     ----------
     trainer : NoisyLabelTrainer
         What `read_trainer` returned; copies of it learn.
-    dataset : Dataset
-        One sample a row.
+    data : Dataset or DataLoader
+        One sample a row. Of a loader, size and making of the batches count.
     targets : ndarray of shape (n,), optional
         Labels in place of the dataset's own.
     """
 
-    def __init__(
-        self, trainer: NoisyLabelTrainer, dataset: Any, targets: NDArray[Any] | None
-    ) -> None:
-        self.rows = np.zeros(len(dataset))  # for splitters, which see no samples
+    def __init__(self, trainer: NoisyLabelTrainer, data: Any, targets: NDArray[Any] | None) -> None:
         self._trainer = trainer
-        self._dataset = dataset
+        self._loader = data if isinstance(data, DataLoader) else None
+        self._dataset = dataset_of(data)
         self._targets = targets
+        self.rows = np.zeros(len(self._dataset))  # for splitters, which see no samples
 
     def predict_held_out(
         self, train: NDArray[np.intp], test: NDArray[np.intp], names: NDArray[Any], seed: int
@@ -60,7 +65,7 @@ class NetworkLearner:
             try:
                 trainer.fit(taken)
             except NonFiniteLossError as error:  # it names positions among the rows of the fold
-                raise _in_rows(error, taken) from None
+                raise _in_rows(error, taken, train) from None
         found = trainer.predict_proba(self._take(test)).astype(np.float64)[:, names]
         found = np.maximum(found, np.finfo(np.float32).tiny)  # a sum of 0 cannot be scaled
         scaled: NDArray[np.float64] = found / found.sum(axis=1, keepdims=True)
@@ -72,11 +77,25 @@ class NetworkLearner:
         model = settings.pop("model")
         del settings["device"], settings["verbose"]
         parts = (type(self._trainer), settings, repr(model), model.state_dict())
-        return {"estimator": fingerprint(parts), "X": _fingerprint_dataset(self._dataset)}
+        tensors = getattr(self._dataset, "tensors", None)  # of others, type and length must do
+        data: Any = (type(self._dataset), len(self._dataset), tensors)
+        if self._loader is not None:
+            data = (*data, self._loader.batch_size, self._loader.collate_fn)
+        return {"estimator": fingerprint(parts), "X": fingerprint(data)}
 
-    def _take(self, rows: NDArray[np.intp]) -> DatasetRows:
+    def _take(self, rows: NDArray[np.intp]) -> DatasetRows | DataLoader[Any]:
         targets = None if self._targets is None else self._targets[rows]
-        return DatasetRows(self._dataset, rows, targets)
+        taken, loader = DatasetRows(self._dataset, rows, targets), self._loader
+        if loader is None:
+            return taken
+        return DataLoader(
+            taken,
+            loader.batch_size,
+            shuffle=isinstance(loader.sampler, RandomSampler),
+            collate_fn=loader.collate_fn,
+            drop_last=loader.drop_last,
+            **options_of(loader),
+        )
 
 
 def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyLabelTrainer:
@@ -108,12 +127,14 @@ def copy_trainer(trainer: NoisyLabelTrainer, seed: int) -> NoisyLabelTrainer:
     return type(trainer)(**settings)
 
 
-def _in_rows(error: NonFiniteLossError, taken: DatasetRows) -> NonFiniteLossError:
+def _in_rows(
+    error: NonFiniteLossError, taken: DatasetRows | DataLoader[Any], train: NDArray[np.intp]
+) -> NonFiniteLossError:
     """Return the error for rows of the whole dataset, where their inputs are what is wrong."""
     broken = broken_inputs(IndexedData(taken, _BATCH).in_order())
     if not broken:
         return error
-    rows = taken.rows[broken].tolist()
+    rows = train[broken].tolist()
     return NonFiniteLossError(
         f"The inputs of these rows of 'X' are not finite: {rows[:5]}, {len(rows)} in all."
     )
@@ -134,10 +155,18 @@ def _as_a_fold() -> Iterator[None]:
             raise KeyboardInterrupt from None
 
 
-def read_dataset(owner: str, X: Any, model: nn.Module) -> Any:
-    """Return a map-style dataset: as given, or of the rows of an array, as the model takes them."""
+def dataset_of(data: Any) -> Any:
+    """Return the dataset behind a loader, or the dataset itself."""
+    return data.dataset if isinstance(data, DataLoader) else data
+
+
+def read_data(owner: str, X: Any, model: nn.Module) -> Any:
+    """Return a map-style dataset or a loader of one: as given, or of the rows of an array."""
+    if isinstance(X, DataLoader):
+        _check_loader(owner, X)
+        return X
     table = isinstance(X, (Tensor, np.ndarray, list, tuple)) or hasattr(X, "to_numpy")
-    if isinstance(X, (DataLoader, IterableDataset)) or hasattr(X, "tocsr"):
+    if isinstance(X, IterableDataset) or hasattr(X, "tocsr"):
         expected = "an array, a tensor or a map-style dataset where 'estimator' is a network"
         raise invalid_parameter(owner, "X", expected, type(X))
     if not table or _are_samples(X):
@@ -150,6 +179,21 @@ def read_dataset(owner: str, X: Any, model: nn.Module) -> Any:
     return inputs_alone(inputs, model)
 
 
+def _check_loader(owner: str, loader: DataLoader[Any]) -> None:
+    """Raise where the batches of some rows cannot be made as those of all."""
+    check_data("X", loader)
+    sampler = loader.sampler
+    usual = isinstance(sampler, (RandomSampler, SequentialSampler))
+    if not usual or loader.batch_size is None or getattr(sampler, "replacement", False):
+        expected = (
+            "a DataLoader of a map-style dataset whose batches are of batch_size samples, in "
+        )
+        expected += "order or with shuffle=True, as those of a fold are made anew"
+        own = sampler if loader.batch_size is not None else loader.batch_sampler
+        got = f"one of a {type(loader.dataset).__name__} with a {type(own).__name__}"
+        raise invalid_data(owner, "X", expected, got)
+
+
 def _are_samples(X: Any) -> bool:
     """Tell whether a list has dicts, or pairs (input, label), and no rows of numbers."""
     first = X[0] if isinstance(X, list) and X else None
@@ -157,9 +201,9 @@ def _are_samples(X: Any) -> bool:
     return is_mapping(first) or any(isinstance(part, (Tensor, np.ndarray)) for part in parts)
 
 
-def read_dataset_labels(dataset: Dataset[Any]) -> NDArray[np.int64]:
+def read_own_labels(data: Dataset[Any] | DataLoader[Any]) -> NDArray[np.int64]:
     """Return the labels of a dataset, by a pass over it."""
-    loader = IndexedData(dataset, _BATCH).in_order()
+    loader = IndexedData(data, _BATCH).in_order()
     labels = torch.cat([split_sample(sample)[1].cpu() for _, sample in loader])
     return np.asarray(labels.numpy())
 
@@ -218,9 +262,3 @@ def with_label(sample: Any, label: int) -> Any:
     if isinstance(sample, (tuple, list)) and len(sample) in (1, 2):
         return sample[0], label
     return sample, label
-
-
-def _fingerprint_dataset(dataset: Any) -> str:
-    """Return what tells a dataset from others: of tensors their content, else type and length."""
-    tensors = getattr(dataset, "tensors", None)
-    return fingerprint((type(dataset), len(dataset), tensors))

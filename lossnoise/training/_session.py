@@ -10,6 +10,7 @@ import torch
 
 from lossnoise._warnings import warn
 from lossnoise.exceptions import DistributedError, InterruptedWarning, NonFiniteLossError
+from lossnoise.training._checks import check_length
 from lossnoise.training._distributed import (
     gather_objects,
     is_distributed,
@@ -50,6 +51,8 @@ def train_epochs(
             open_folder(checkpoints.folder)
         saving = _Saving(checkpoints, settings_of(trainer, run), set())
         first = _resume(trainer, run, saving) if resume else 1
+    for schedule in run.engine.schedulers:
+        check_length(schedule, trainer.epochs, done=first - 1)
     trainer.stop_requested_ = False
     progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
     callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar

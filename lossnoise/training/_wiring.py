@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import check_random_state, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.detectors._choice import make_detector
@@ -160,6 +161,11 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
         "number of samples": run.context.num_samples,
         "number of classes": run.context.num_classes,
         "shapes of the parameters": [list(p.shape) for p in trainer.model.parameters()],
+        "modules of the correction": {
+            name: fingerprint(vars(part))  # the text of a loss function lacks its settings
+            for name, part in vars(make_correction(trainer.correction)).items()
+            if isinstance(part, nn.Module)
+        },
         **_hyperparameters(trainer, run.engine),
     }
 

@@ -12,7 +12,13 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from lossnoise._progress import make_bar
-from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
+from lossnoise._validation import (
+    check_choice,
+    check_int,
+    check_real,
+    invalid_parameter,
+    nearest_name,
+)
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import rank_and_size
 
@@ -103,6 +109,9 @@ def describe(record: dict[str, Any], num_epochs: int) -> str:
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
+MEASURED = ("train_loss", "val_accuracy", "noise_rate")  # what the trainer has in each record
+
+
 class _Monitor(Callback):
     """Follow one number of the history, and know its best epoch.
 
@@ -154,7 +163,8 @@ class _Monitor(Callback):
         check_choice(owner, "mode", self.mode, ("auto", "max", "min"))
         if self.mode == "auto" and not ("accuracy" in self.monitor or "loss" in self.monitor):
             expected = f"'max' or 'min' where the name {self.monitor!r} does not tell"
-            raise invalid_parameter(owner, "mode", expected, self.mode)
+            advice = nearest_name(self.monitor, MEASURED)
+            raise invalid_parameter(owner, "mode", expected, self.mode, advice)
 
     def _forget(self) -> None:
         self.best_epoch_ = self.best_value_ = None

@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._validation import check_int, invalid_data, to_numpy
-from lossnoise.exceptions import InvalidDataError, NonFiniteLossError
+from lossnoise._warnings import warn
+from lossnoise.exceptions import InvalidDataError, LayoutWarning, NonFiniteLossError
 
 FIRST_EPOCHS = 8  # room at the first growth; doubled from there
+
+# Batches of so many equal losses, not of memorised labels, hold the mean instead of single losses.
+FEWEST_EQUAL, MEMORISED = 4, 1e-3
 
 
 class LossRecorder:
@@ -58,6 +62,9 @@ class LossRecorder:
     array([0.5 , 3.  , 0.25, 1.  ])
     """
 
+    _mean: float | None = None  # of the first batch whose losses were all equal
+    _told = False
+
     def __init__(self, n: int) -> None:
         self.n = check_int("LossRecorder", "n", n, 1)
         self.epoch_ = 0
@@ -96,6 +103,11 @@ class LossRecorder:
             The indices or losses cannot be used. Nothing is recorded then.
         NonFiniteLossError
             A loss is NaN or infinite. Nothing is recorded then.
+
+        Warns
+        -----
+        LayoutWarning
+            The losses of several batches are all equal in each, as means over a batch are.
         """
         rows = self._read_indices(indices)
         values = _read_losses("update", losses, rows)
@@ -110,6 +122,7 @@ class LossRecorder:
         self._begin(target)
         self._table[target - 1, rows] = values
         self._newest[rows] = values
+        self._watch_means(values)
 
     def record_epoch(self, losses: ArrayLike, epoch: int | None = None) -> None:
         """Record the losses of all samples at once, such as those of a pass in eval mode.
@@ -166,7 +179,8 @@ class LossRecorder:
         if len(never):
             raise InvalidDataError(
                 f"LossRecorder.reduce needs a loss of each of the {self.n} samples. {len(never)} "
-                f"were never seen; the first are samples {never[:5].tolist()}."
+                f"were never seen; the first are samples {never[:5].tolist()}. A pass over the "
+                "samples whose losses go to record_epoch has them all, as in eval mode."
             )
         means: NDArray[np.float64] = total / count
         return means
@@ -230,6 +244,22 @@ class LossRecorder:
             self._table = grown
         self._table[self.epoch_ : epoch] = np.nan
         self.epoch_ = epoch
+
+    def _watch_means(self, values: NDArray[np.float32]) -> None:
+        """Warn, once, of batches that hold one loss; a single one may be of an untrained model."""
+        if self._told or len(values) < FEWEST_EQUAL or values.min() != values.max():
+            return
+        value = float(values[0])
+        if self._mean is None:
+            self._mean = value
+        elif value != self._mean and abs(value) > MEMORISED:
+            self._told = True
+            warn(
+                f"LossRecorder.update got {len(values)} equal losses ({value:.6g}) for a batch, "
+                "not for the first time, as a mean over the batch is: that says little about a "
+                "single label. Losses of single samples are torch's with reduction='none'.",
+                LayoutWarning,
+            )
 
     def _read_epoch(self, method: str, epoch: object) -> int:
         number = check_int(f"LossRecorder.{method}", "epoch", epoch, 1)

@@ -111,7 +111,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     loss_history_ : ndarray of shape (n_samples, n_epochs), float32
         Losses of the training samples in every epoch that knew them, NaN in others: those of the
         training steps, in train mode, where these see unmixed samples, and else swept ones.
-        Without columns after mixup alone, which has neither.
+        Without columns after mixup, or a correction of one's own, that has neither.
     recorder_ : LossRecorder
         Keeps them; ``recorder_.reduce()`` is the mean loss of each sample over the epochs that knew
         it, which a detector takes.

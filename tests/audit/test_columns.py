@@ -1,11 +1,13 @@
 """Columns of probabilities that are in another order than that of the labels."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lossnoise import audit
-from lossnoise.exceptions import InvalidDataError, LayoutWarning
+from lossnoise.exceptions import InvalidDataError, LayoutWarning, NoSeparableNoiseWarning
 
 NAMES = ["low", "mid", "high"]
 RNG = np.random.default_rng(0)
@@ -37,6 +39,27 @@ def test_sorted_columns_of_an_ordered_categorical_are_told():
     named = audit(labels(ordered), pred_probs=probs(sorted(NAMES)), class_names=sorted(NAMES))
     sorted_alike = audit(labels(ordered), pred_probs=probs(NAMES))
     assert named.summary["noise_rate"] == sorted_alike.summary["noise_rate"] < 0.2
+
+
+def test_an_order_shows_where_most_rows_are_of_one_class_and_the_model_says_few_others():
+    names = [f"c{code:02d}" for code in range(20)]
+    true = np.r_[np.zeros(467, dtype=int), np.repeat(np.arange(1, 20), 7)]
+    table = np.full((600, 20), 0.02)
+    seen = RNG.random(600) < 0.6  # of the others: most of them get the frequent class
+    table[np.arange(600), np.where(seen, true, 0)] = 0.62
+    given = pd.Series(pd.Categorical([names[code] for code in true], names[::-1]))
+    with pytest.warns(LayoutWarning, match="if the columns were in another order"):
+        audit(given, pred_probs=table)
+    audit(given.astype(str), pred_probs=table)
+
+
+def test_a_model_that_gives_one_class_to_most_rows_is_in_no_other_order():
+    true = RNG.choice(5, size=600, p=[0.1, 0.75, 0.05, 0.05, 0.05])
+    table = np.full((600, 5), 0.1)
+    table[np.arange(600), np.where(RNG.random(600) < 0.9, 0, RNG.integers(5, size=600))] = 0.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        audit(true, pred_probs=table)
 
 
 def test_an_order_that_was_given_is_believed():

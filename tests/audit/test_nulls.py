@@ -23,6 +23,7 @@ COLUMNS = {
     "polars categorical": (pl.Series(TEXTS, dtype=pl.Categorical), ["a", "b"]),
     "polars numbers": (pl.Series(NUMBERS), [BIG, BIG + 1]),
     "polars bool": (pl.Series(BOOLS), [False, True]),
+    "object": (pd.Series(TEXTS, dtype=object), ["a", "b"]),
     "Int64": (pd.Series(NUMBERS, dtype="Int64"), [BIG, BIG + 1]),
     "boolean": (pd.Series(BOOLS, dtype="boolean"), [False, True]),
 }

@@ -98,7 +98,7 @@ def test_parameters_that_cannot_be_used(given, error):
         (
             {"y": [0.0, 1.0, np.nan, 1.0]},
             f"{Y}free of missing values (None is a label). Got nan in 1 of 4 rows, first in row 2, "
-            "instead.",
+            "instead: leave these rows out of 'X' and 'y'.",
         ),
         (
             {"y": np.eye(4)},

@@ -9,7 +9,15 @@ import torch
 from sklearn.model_selection import KFold
 from sklearn.naive_bayes import GaussianNB
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from lossnoise import NoisyLabelTrainer, audit, cross_val_losses
 from lossnoise.data.resident import ResidentImages
@@ -187,6 +195,29 @@ def test_a_network_of_doubles_takes_arrays_of_doubles(build, points):
     assert np.array_equal(losses, expected)
 
 
+def pad(samples):
+    """Collate rows of several lengths, whose zeros are left away, to those of one length."""
+    rows, labels = zip(*samples, strict=True)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor(labels)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_makes_the_batches_of_samples_of_several_lengths(build, points, given, shuffle):
+    inputs, labels = points.tensors
+    padded = torch.cat([inputs, torch.zeros_like(inputs[:, :1])], dim=1)
+    rows = [(row if i % 2 else row[:-1], int(labels[i])) for i, row in enumerate(padded)]
+    trainer = build().set_params(model=nn.Linear(padded.shape[1], 3))
+    settings = {"y": labels.numpy() if given else None, "cv": 2, "random_state": 0}
+    expected = cross_val_losses(
+        trainer, DataLoader(TensorDataset(padded, labels), 10, shuffle=shuffle), **settings
+    )
+    loader = DataLoader(rows, 10, shuffle=shuffle, collate_fn=pad)
+    np.testing.assert_array_equal(cross_val_losses(trainer, loader, **settings), expected)
+    with pytest.raises(InvalidDataError, match="pass a DataLoader with a collate_fn"):
+        cross_val_losses(trainer, rows, **settings)
+
+
 @pytest.mark.parametrize(("name", "given"), [("labels", False), ("y", True), (None, True)])
 def test_datasets_of_dicts(points, make_net, name, given):
     class Network(nn.Module):
@@ -343,11 +374,6 @@ class Stream(IterableDataset):
     ("X", "error"),
     [
         (
-            DataLoader(TensorDataset(torch.eye(4))),
-            "an array, a tensor or a map-style dataset where 'estimator' is a network. Got "
-            f"{DataLoader} instead.",
-        ),
-        (
             Stream(),
             "an array, a tensor or a map-style dataset where 'estimator' is a network. Got "
             f"{Stream} instead.",
@@ -367,6 +393,28 @@ def test_data_that_a_network_cannot_use(make_net, X, error):
     start = "The 'X' parameter of cross_val_losses must be "
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(start + error)}$"):
         cross_val_losses(make_net(), X, [0, 1, 0, 1])
+
+
+LOADER = (
+    "The 'X' parameter of cross_val_losses must be a DataLoader of a map-style dataset whose "
+    "batches are of batch_size samples, in order or with shuffle=True, as those of a fold are made "
+    "anew. Got one of a "
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        ({"sampler": WeightedRandomSampler([1.0] * 4, 4)}, "WeightedRandomSampler"),
+        ({"sampler": RandomSampler(range(4), replacement=True)}, "RandomSampler"),
+        ({"batch_sampler": BatchSampler(range(4), 2, False)}, "BatchSampler"),
+    ],
+)
+def test_loaders_whose_batches_cannot_be_made_anew(make_net, options, got):
+    loader = DataLoader(TensorDataset(torch.eye(4)), **options)
+    with pytest.raises(InvalidDataError) as error:
+        cross_val_losses(make_net(), loader, [0, 1, 0, 1])
+    assert str(error.value) == f"{LOADER}TensorDataset with a {got} instead."
 
 
 def test_an_array_brings_no_labels(make_net):

@@ -1,12 +1,12 @@
-"""Loss histories that may be transposed."""
+"""Losses that may be transposed, flags, or means over batches."""
 
 import warnings
 
 import numpy as np
 import pytest
 
-from lossnoise import BetaMixtureNoiseDetector
-from lossnoise.exceptions import LayoutWarning
+from lossnoise import BetaMixtureNoiseDetector, audit
+from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
 RNG = np.random.default_rng(0)
 LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 40), np.abs(RNG.normal(4.0, 0.8, 20))])
@@ -14,13 +14,13 @@ LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 40), np.abs(RNG.normal(4.0, 0.8, 20
 
 @pytest.fixture
 def layouts():
-    """Return what a call says of the layout, whatever it says besides."""
+    """Return what a call says of layout and scale, whatever it says besides."""
 
     def call(method, history):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             method(history)
-        return [w for w in caught if w.category is LayoutWarning]
+        return [w for w in caught if w.category in (LayoutWarning, LossScaleWarning)]
 
     return call
 
@@ -41,3 +41,56 @@ def test_other_histories_are_as_they_should_be(layouts):
     detector = BetaMixtureNoiseDetector().fit(history)
     assert layouts(detector.predict_proba, history[:12]) == []
     assert layouts(BetaMixtureNoiseDetector().partial_fit, history[:12]) == []  # a part of them
+
+
+def test_booleans_are_no_losses():
+    message = (
+        "The 'X' parameter of BetaMixtureNoiseDetector must be losses, which are numbers. Got "
+        "booleans, as of right and wrong predictions, instead: pass -log p of each given label."
+    )
+    right = LOSSES < 1.0
+    for flags in (right, np.stack([right, ~right], axis=1)):
+        with pytest.raises(InvalidDataError) as error:
+            BetaMixtureNoiseDetector().fit(flags)
+        assert str(error.value) == message
+        with pytest.raises(InvalidDataError, match="Got an array of dtype bool"):
+            audit(np.zeros(60), losses=flags)
+
+
+@pytest.mark.parametrize("dtype", [int, np.float32])
+@pytest.mark.parametrize("shape", [(60,), (60, 20)])
+def test_flags_of_right_predictions_are_told(layouts, dtype, shape):
+    flags = RNG.integers(2, size=shape).astype(dtype)
+    warned, *_ = layouts(BetaMixtureNoiseDetector().fit, flags)
+    assert str(warned.message) == (
+        "All losses of BetaMixtureNoiseDetector are 0 or 1, as are flags of right and wrong "
+        "predictions, which say little of the labels, and where 1 is right the opposite. Pass -log "
+        "p of each given label."
+    )
+    assert warned.category is LossScaleWarning
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_means_over_batches_are_told(layouts, last):
+    means = np.repeat(LOSSES[:20], 8)[: 160 - last]
+    (warned,) = layouts(BetaMixtureNoiseDetector().fit, means)
+    assert str(warned.message) == (
+        "The losses of BetaMixtureNoiseDetector come in 20 runs of 8 equal ones, as the mean over "
+        "a batch does, repeated for its samples: that says little about a single label. Take the "
+        "losses of single samples, such as torch's with reduction='none'."
+    )
+    history = np.stack([means, means + 0.5], axis=1)
+    (warned,) = layouts(BetaMixtureNoiseDetector().fit, history)
+    assert warned.category is LayoutWarning
+
+
+def test_equal_losses_that_are_no_means_over_batches(layouts):
+    for losses in (
+        np.zeros(60),
+        np.ones(60),
+        np.repeat([0.1, 3.0], 30),
+        np.sort(np.round(LOSSES)),
+        np.r_[np.repeat(LOSSES[:10], 4), LOSSES],
+        np.r_[np.repeat(LOSSES[:10], 4), np.full(8, 5.0)],
+    ):
+        assert layouts(BetaMixtureNoiseDetector().fit, losses) == []

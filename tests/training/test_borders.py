@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
-from lossnoise.training import Callback
+from lossnoise.training import Callback, EarlyStopping
 
 
 def exactly(text):
@@ -383,3 +383,44 @@ def test_a_validation_set_is_looked_at_before_the_first_epoch(build, make_data):
     with pytest.raises(InvalidDataError, match=r"^The .val. dataset of NoisyLabelTrainer must "):
         build(callbacks=[begun]).fit(make_data(), TensorDataset(inputs, labels, labels))
     assert begun.epochs == []
+
+
+class Detached(nn.Linear):
+    def forward(self, inputs):
+        return (inputs, super().forward(inputs)) if self.first else super().forward(inputs).detach()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_loss_that_nothing_can_learn_from(build, make_data, first):
+    """The logits are detached, or something else comes first."""
+    model = Detached(8, 8)
+    model.first = first
+    message = (
+        "The loss of NoisyLabelTrainer's correction depends on no parameter that learns: the "
+        "model's logits are not the first of what it returns, or something was detached, as by "
+        ".detach() or torch.no_grad()."
+    )
+    inputs = make_data().tensors[0].repeat(1, 8)[:, :8]
+    data = TensorDataset(inputs, make_data().tensors[1])
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(model, correction="cross-entropy").fit(data)
+
+
+def test_several_inputs_are_a_part_of_their_own(build, make_data):
+    samples = [(row, row, label) for row, label in make_data()]
+    with pytest.raises(
+        InvalidDataError, match=r"instead: several inputs .*, \(\(a, b\), label\)\.$"
+    ):
+        build().fit(samples)
+
+
+def test_a_schedule_that_needs_a_metric_has_another_place(build, make_data):
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    with pytest.raises(InvalidParameterError, match=r"instead: step it in the on_epoch_end of a c"):
+        build(scheduler=plateau).fit(make_data())
+
+
+def test_a_misspelt_number_of_the_history_is_named(build, make_data):
+    callbacks = [EarlyStopping(monitor="val_acc")]
+    with pytest.raises(InvalidParameterError, match="instead: the nearest is 'val_accuracy'"):
+        build(callbacks=callbacks).fit(make_data(), make_data())

@@ -5,11 +5,18 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch.optim.lr_scheduler import LinearLR, MultiStepLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 from lossnoise import cross_val_losses
 from lossnoise.corrections import ForwardCorrection
-from lossnoise.exceptions import InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, ScheduleWarning
 from lossnoise.training import Callback
 from lossnoise.training._checks import EXAMPLES
 
@@ -111,6 +118,51 @@ def test_a_schedule_may_pass_its_steps_on(build, make_data, by_attribute):
         callbacks=[rates],
     ).fit(make_data())
     assert rates.rates == pytest.approx([0.1, 0.01, 0.001])
+
+
+def one_cycle(steps):
+    return lambda optimizer: OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+
+
+def test_a_schedule_must_last_as_long_as_the_run(build, make_data, make_net):
+    message = (
+        "The 'scheduler' parameter of NoisyLabelTrainer must be a schedule for {} epochs more: it "
+        "is stepped once an epoch. Got one of {} steps, of which {} are done, instead."
+    )
+    with pytest.raises(InvalidDataError) as error:
+        build(epochs=5, scheduler=one_cycle(4)).fit(make_data())
+    assert str(error.value) == message.format(5, 4, 0)
+    model = make_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = OneCycleLR(optimizer, max_lr=0.1, total_steps=5)
+    trainer = build(model, epochs=3, optimizer=optimizer, scheduler=schedule).fit(make_data())
+    with pytest.raises(InvalidDataError) as error:
+        trainer.fit(make_data())
+    assert str(error.value) == message.format(3, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        one_cycle(15),
+        lambda o: CosineAnnealingLR(o, T_max=15),
+        lambda o: SequentialLR(o, [LinearLR(o), CosineAnnealingLR(o, T_max=15)], [2]),
+    ],
+)
+def test_a_schedule_for_batches_is_told(build, make_data, scheduler):
+    with pytest.warns(ScheduleWarning) as warned:
+        build(epochs=5, scheduler=scheduler).fit(make_data())
+    assert [str(w.message) for w in warned if w.category is ScheduleWarning] == [
+        "The schedule is made for 15 steps, and this run makes 5, one an epoch: most of it is left "
+        "out. Give it the epochs of the run, or step it in the on_batch_end of a callback."
+    ]
+
+
+@pytest.mark.parametrize(
+    "scheduler", [one_cycle(5), one_cycle(14), lambda o: CosineAnnealingLR(o, T_max=5)]
+)
+def test_other_schedules_are_used_in_silence(build, make_data, scheduler):
+    build(epochs=5, scheduler=scheduler).fit(make_data())
 
 
 def test_a_factory_must_use_what_it_is_given(build, make_data, make_net):

@@ -14,7 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossnoise import BetaMixtureNoiseDetector, LossRecorder
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossError
+from lossnoise.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    LayoutWarning,
+    NonFiniteLossError,
+)
 
 ROOT = Path(__file__).parents[2]
 NAN = np.nan
@@ -162,10 +167,33 @@ def test_reduce_names_samples_that_were_never_seen():
     recorder.update([1, 7], [1.0, 1.0])
     message = (
         "LossRecorder.reduce needs a loss of each of the 9 samples. 7 were never seen; the first "
-        "are samples [0, 2, 3, 4, 5]."
+        "are samples [0, 2, 3, 4, 5]. A pass over the samples whose losses go to record_epoch has "
+        "them all, as in eval mode."
     )
     with pytest.raises(InvalidDataError, match=exactly(message)):
         recorder.reduce()
+
+
+def test_means_over_batches_are_told_once():
+    recorder = LossRecorder(40)
+    message = (
+        "LossRecorder.update got 4 equal losses (0.6) for a batch, not for the first time, as a "
+        "mean over the batch is: that says little about a single label. Losses of single samples "
+        "are torch's with reduction='none'."
+    )
+    recorder.update(np.arange(4), np.full(4, 0.5))
+    second = torch.tensor(0.6).expand(4)
+    with pytest.warns(LayoutWarning, match=exactly(message)) as warned:
+        recorder.update(np.arange(4, 8), second)
+    recorder.update(np.arange(8, 12), np.full(4, 0.7))
+    assert [w.filename for w in warned] == [__file__]
+
+
+def test_equal_losses_that_are_no_means():
+    recorder = LossRecorder(40)
+    for epoch, loss in enumerate([np.log(2.0), np.log(2.0), 0.0, 1e-6], start=1):
+        recorder.update(np.arange(4), np.full(4, loss), epoch)  # untrained, then memorised
+    recorder.update([5, 6], [0.4, 0.4])
 
 
 def test_a_detector_takes_what_comes_out():

@@ -483,3 +483,18 @@ def test_files_that_could_not_be_read_are_refused(build, make_data, tmp_path):
     with pytest.raises(InvalidDataError, match=r"^What is saved as history\[0\]\.when must be ten"):
         trainer.save(tmp_path / "model.pt")
     assert list(tmp_path.glob("*.pt")) == []
+
+
+class ByCriterion(CrossEntropy):
+    def __init__(self, *, criterion=None):
+        self.criterion = criterion
+
+
+def test_another_loss_function_of_a_correction_is_refused(build, make_data, tmp_path):
+    for smoothing in (0.1, 0.1, 0.2):
+        correction = ByCriterion(criterion=torch.nn.CrossEntropyLoss(label_smoothing=smoothing))
+        trainer = build(epochs=1, correction=correction, checkpoint_dir=tmp_path)
+        if smoothing == 0.1:
+            trainer.fit(make_data(), resume=True)
+    with pytest.raises(InvalidDataError, match="was made with modules of the corr"):
+        trainer.fit(make_data(), resume=True)
