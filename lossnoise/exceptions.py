@@ -93,7 +93,7 @@ class ClassPriorWarning(LossNoiseWarning):
 
 
 class LayoutWarning(LossNoiseWarning):
-    """An array looks transposed, or its columns look as if they were in another order."""
+    """An array looks transposed, its columns in another order, or its losses like batch means."""
 
 
 class CollapseWarning(LossNoiseWarning):
@@ -105,7 +105,7 @@ class CheckpointWarning(LossNoiseWarning):
 
 
 class ScheduleWarning(LossNoiseWarning):
-    """A run ends before its method begins."""
+    """A run ends before its method begins, or long before its learning-rate schedule."""
 
 
 class InterruptedWarning(LossNoiseWarning):

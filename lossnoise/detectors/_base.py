@@ -134,9 +134,10 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         NoSeparableNoiseWarning
             The losses look like one population: see `separable_`.
         LossScaleWarning
-            The losses are hardly cross-entropy in nats.
+            The losses are hardly cross-entropy in nats, or flags, 0 or 1.
         LayoutWarning
-            A loss history has more epochs than samples, and may be transposed.
+            A loss history has more epochs than samples, and may be transposed; or losses come in
+            runs of equal ones, as means over batches do.
         """
         settings = read_settings(self)
         if groups is not None:  # before anything of the detector changes

@@ -223,7 +223,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         CollapseWarning
             Predictions concentrate on few classes.
         ScheduleWarning, SmallBatchWarning
-            The run or its batches are too small for a part of the method.
+            The run or its batches are too small for a part of the method, or the run is much
+            shorter than the `scheduler`.
         ModelOutputWarning
             The model returns probabilities instead of logits.
         CheckpointWarning
