@@ -26,6 +26,7 @@ DEFAULTS = {
 }
 CLASS_NAMES = "class_names"  # the array of an NPZ file that names the columns of its table
 
+LEFT_OUT = "leave such rows out of the file"  # what has no loss cannot be judged
 _SHOWN = 20
 
 
@@ -326,10 +327,11 @@ def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> Float
     except (TypeError, ValueError):
         cells = enumerate(values.tolist(), start)
         row, cell = next((i, v) for i, v in cells if not _is_number(v))
-        problem = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no"
-        raise bad_file(source.path, f"{problem} number") from None
+        what = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no number"
+        empty = cell is None or not str(cell).strip()
+        raise bad_file(source.path, what + (f": {LEFT_OUT}" if empty else "")) from None
     finite = np.isfinite(table)
-    advice = "leave such rows out of the file"
+    advice = LEFT_OUT
     if not finite.all() and table[~finite][0] == np.inf:
         advice = "write 27.6 for such a loss, -log of 1e-12"
     _check(source, name, table, finite, start, advice)

@@ -198,7 +198,11 @@ def test_hostile_names_of_columns(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("", "column 'loss' has '' in row 3 (from 0), which is no number"),
+        (
+            "",
+            "column 'loss' has '' in row 3 (from 0), which is no number: leave such rows out of "
+            "the file",
+        ),
         ("n/a", "column 'loss' has 'n/a' in row 3 (from 0), which is no number"),
         ("nan", "column 'loss' has nan in row 3 (from 0): leave such rows out of the file"),
         (
