@@ -17,11 +17,11 @@ TINY = float(np.finfo(np.float64).tiny)  # the least mass that something can be 
 # what is below it says nothing more: a certain mistake.
 CEILING = 15.9
 
-# Where this share of the losses is one value at the very top, it stands for a probability of 0
-# that somebody clipped, and how far up it lies depends on who. It then counts as lying this many
-# nats above the highest loss below it.
-SPIKE_SHARE = 0.005
-SPIKE_GAP = 1.0
+# A heap of one value at the very top stands for a probability of 0 that somebody clipped, and how
+# far up it lies depends on who; where few losses lie far above all others, a mixture would spend a
+# component on them. Either counts as lying this many nats above the highest loss below it.
+FEW_ABOVE = 0.005  # share of the losses
+TOP_GAP = 1.0
 
 
 class Scaling(Protocol):
@@ -51,12 +51,18 @@ class CrossEntropyScaling(NamedTuple):
     def fit(
         cls, temperature: float, losses: FloatArray, weights: FloatArray
     ) -> CrossEntropyScaling:
-        """Return the scaling whose ceiling suits a spike at the top of ascending losses, if any."""
-        below = int(np.searchsorted(losses, losses[-1]))
-        share = float(weights[below:].sum() / weights.sum())
-        if losses[-1] <= SPIKE_GAP or share < SPIKE_SHARE or not below:
+        """Return the scaling whose ceiling suits the gaps at the top of ascending losses, if any.
+
+        The lowest one below the last value, or with few losses above it.
+        """
+        last = int(np.searchsorted(losses, losses[-1]))  # the first of those that have it
+        most = FEW_ABOVE * float(weights.sum())
+        above = np.cumsum(weights[: -int(most) - 1 : -1])  # from the top; weights are 1 or more
+        first = max(min(last, len(losses) - np.count_nonzero(above <= most)), 1)
+        gaps = np.flatnonzero(np.diff(losses[first - 1 : last + 1]) > TOP_GAP)
+        if not len(gaps):
             return cls(temperature)
-        return cls(temperature, min(CEILING, float(losses[below - 1]) + SPIKE_GAP))
+        return cls(temperature, min(CEILING, float(losses[first - 1 + gaps[0]]) + TOP_GAP))
 
     def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it.

@@ -35,14 +35,33 @@ def test_losses_above_the_resolution_of_float32_are_all_the_same():
     assert np.ptp(CrossEntropyScaling(2.5).normalise(np.array([CEILING, 20.0, 1e30]))) == 0.0
 
 
-def test_a_spike_of_clipped_zeros_moves_next_to_the_other_losses():
-    assert fit([*np.linspace(0.0, 3.0, 99), 27.6]).ceiling == 4.0
-    assert (
-        fit([*np.linspace(0.0, 3.0, 999), 27.6]).ceiling == CEILING
-    )  # one in a thousand: an outlier
-    assert fit([0.0, 3.0, 27.6], np.array([5.0, 990.0, 5.0])).ceiling == 4.0
+def test_what_lies_far_above_moves_next_to_the_other_losses():
+    others = np.linspace(0.0, 3.0, 999)
+    assert fit([*others, 27.6]).ceiling == 4.0
+    assert fit([*others, *np.full(500, 27.6)]).ceiling == 4.0  # probabilities of 0, clipped
+    assert fit([*others, 4.1, 9.0, 12.0]).ceiling == 4.0  # a few, and not one value
+    assert fit([*others, *np.linspace(9.0, 12.0, 50)]).ceiling == CEILING  # a population
+    assert fit([*others, *np.linspace(9.0, 10.0, 50), 27.6]).ceiling == 11.0
+    assert fit([0.0, 3.0, 27.6], np.array([5.0, 900.0, 95.0])).ceiling == 4.0
+
+
+def test_losses_without_a_gap_at_the_top_keep_the_ceiling():
     assert fit(np.full(10, 3.0)).ceiling == CEILING  # all equal
+    assert fit(np.linspace(0.0, 3.0, 99)).ceiling == CEILING
     assert fit([*np.linspace(0.0, 15.5, 99), 27.6]).ceiling == CEILING
+    assert fit([0.0]).ceiling == CEILING
+
+
+@pytest.mark.parametrize("top", [27.631, 40.0])
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 8])
+def test_a_few_losses_far_above_do_not_hide_the_other_wrong_labels(few, top):
+    rng = np.random.default_rng(0)
+    wrong = np.arange(1000) >= 700
+    losses = np.where(wrong, np.abs(rng.normal(1.5, 0.3, 1000)), rng.gamma(1.0, 0.25, 1000))
+    losses[-few:] = top
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.noise_rate_ == pytest.approx(0.3, abs=0.05)
+    assert detector.predict(losses)[wrong].mean() > 0.85
 
 
 def test_percentiles_become_the_ends():
