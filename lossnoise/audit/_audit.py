@@ -15,6 +15,7 @@ from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
     Columns,
+    confusion,
     match_columns,
     read_class_names,
     shown_names,
@@ -204,7 +205,7 @@ def judge(
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
         if names is None:
-            warn_of_order(columns)
+            warn_of_order(columns.classes, confusion(columns))
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)

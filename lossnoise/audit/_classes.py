@@ -196,13 +196,23 @@ def _check_width(probs: FloatArray, size: int, expected: str) -> None:
         raise invalid_data(OWNER, "pred_probs", words, f"an array of shape {probs.shape}")
 
 
-def warn_of_order(columns: Columns) -> None:
-    """Warn where most labels would be the first choice with the columns in another order."""
+def confusion(columns: Columns) -> NDArray[np.int64]:
+    """Return how often each label (row) has each class as the most probable one (column).
+
+    (0, 0) of classes that are too many to compare their orders.
+    """
     size = len(columns.classes)
-    if size > MOST_ORDERED or len(columns.codes) < FEW * size:
-        return
+    if size > MOST_ORDERED:
+        return np.zeros((0, 0), dtype=np.int64)
     pairs = np.ravel_multi_index((columns.codes, columns.probs.argmax(axis=1)), (size, size))
-    joint = np.bincount(pairs, minlength=size * size).reshape(size, size) / len(pairs)
+    return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+
+def warn_of_order(classes: np.ndarray, counts: NDArray[np.int64]) -> None:
+    """Warn where most labels would be the first choice with the columns in another order."""
+    if not counts.size or counts.sum() < FEW * len(classes):
+        return
+    joint = counts / counts.sum()
     agreed = np.trace(joint)
     if agreed > OFTEN:
         return
@@ -212,7 +222,7 @@ def warn_of_order(columns: Columns) -> None:
     other = linear_sum_assignment(joint - by_chance, maximize=True)
     best, chance = joint[other].sum(), by_chance[other].sum()
     if best > max(OFTEN, 2.0 * agreed) and best - chance > BEYOND_CHANCE * (1.0 - chance):
-        names = ", ".join(map(repr, as_list(columns.classes[:5]))) + (", ..." if size > 5 else "")
+        names = ", ".join(map(repr, as_list(classes[:5]))) + (", ..." if len(classes) > 5 else "")
         warn(
             f"Only {agreed:.0%} of the labels are the most probable class of their row, and "
             f"{best:.0%} would be if the columns were in another order: they are taken for "

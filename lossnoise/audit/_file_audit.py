@@ -11,6 +11,7 @@ import numpy as np
 
 from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
+from lossnoise.audit._classes import confusion, warn_of_order
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
 from lossnoise.audit._inputs import FEWEST, as_cells
 from lossnoise.audit._report import AuditReport
@@ -23,7 +24,7 @@ from lossnoise.audit._select import (
     read_chunks,
     select,
 )
-from lossnoise.audit._stream import KEPT, Census, audit_stream
+from lossnoise.audit._stream import KEPT, Census, Classes, audit_stream
 from lossnoise.audit._ticker import Ticker
 
 
@@ -175,7 +176,11 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
     census.add(rows.labels)
     names: list[Any] | None = list(numbered_names(source, census.classes).values()) or None
     if rows.probs is not None and not names:
-        names = class_names(source, selection, census.classes, rows.probs.shape[1])
+        found = class_names(source, selection, census.classes, rows.probs.shape[1])
+        names = found.labels
+        if not found.known:
+            columns = Classes(names).columns(rows)
+            warn_of_order(columns.classes, confusion(columns))
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,

@@ -6,15 +6,23 @@ import csv
 import gzip
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from lossnoise._files import atomic_open
+from lossnoise._names import loosely
 from lossnoise._validation import require_extra
-from lossnoise.audit._csv import ReviewFile, ReviewRow, fingerprint, read_mark, read_review
+from lossnoise.audit._csv import (
+    ReviewFile,
+    ReviewRow,
+    fingerprint,
+    read_mark,
+    read_review,
+    writable,
+)
 from lossnoise.audit._files import (
     ArraySource,
     CsvSource,
@@ -88,7 +96,7 @@ def review_file(
     names = numbered_names(source, list(set(labels.tolist())))
     known = {*labels.tolist()}
     if not names:  # else their numbers are known, and these texts are names
-        known |= _others((row.suggested for row in rows), labels)
+        known |= _others("suggested", rows, labels)
     given = _as_audited(rows, labels, known, names, file)
     done = review_labels(
         tables,
@@ -142,10 +150,23 @@ def _read_rows(review: ReviewFile, labels: np.ndarray, file: Path) -> list[Revie
     return rows
 
 
-def _others(texts: Iterable[str], labels: np.ndarray) -> set[Any]:
-    """Return the labels that texts stand for and that do not occur."""
+def _others(column: str, rows: list[ReviewRow], labels: np.ndarray) -> set[Any]:
+    """Return the labels in a column of reviews that do not occur in the file.
+
+    Where a spreadsheet has spelt given labels anew, TRUE for True or 7 for 007, others in its
+    spelling are none: they are those that occur.
+    """
     occurring = set(map(str, set(labels.tolist())))  # of any type: dates have no other text
-    return {_like(text, labels) for text in {*texts} - occurring if text}
+    texts = {getattr(row, column) for row in rows} - occurring - {""}
+    given = ((row.given, str(labels[row.position])) for row in rows)
+    if any(_is_respelt(text, label) for text, label in given):
+        same = set(map(loosely, occurring))
+        texts = {text for text in texts if loosely(text) not in same}
+    return {_like(text, labels) for text in texts}
+
+
+def _is_respelt(text: str, label: str) -> bool:
+    return text not in (label, writable(label)) and loosely(text) == loosely(label)
 
 
 def _as_audited(
@@ -158,7 +179,7 @@ def _as_audited(
     mark = read_mark(review)
     if fingerprint(labels) == mark:
         return labels
-    gone = set() if names else _others((row.given for row in rows), labels)
+    gone = set() if names else _others("given", rows, labels)
     texts = LabelTexts(known | gone, names, allow_new=False)
     applied = (row for row in rows if row.given and _is_applied(row, labels, texts))
     before = {r.position: texts.label_of(r._replace(review=r.given)) for r in applied}

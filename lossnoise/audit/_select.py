@@ -129,7 +129,16 @@ def read_chunks(source: Source, selection: Selection, size: int) -> Iterator[Chu
         start += n
 
 
-def class_names(source: Source, selection: Selection, classes: list[Any], width: int) -> list[Any]:
+class ColumnNames(NamedTuple):
+    """The label of each column of probabilities; `known` unless it was taken by its place."""
+
+    labels: list[Any]
+    known: bool
+
+
+def class_names(
+    source: Source, selection: Selection, classes: list[Any], width: int
+) -> ColumnNames:
     """Return the label of each column of probabilities.
 
     By the names of the columns where those are the labels, by the array ``class_names`` of an NPZ
@@ -138,16 +147,16 @@ def class_names(source: Source, selection: Selection, classes: list[Any], width:
     if isinstance(source, ArraySource) and CLASS_NAMES in source.columns:
         names = _as_many(source, _listed_names(source), width)
         if numbered_names(source, classes):
-            return list(range(width))
+            return ColumnNames(list(range(width)), True)
         if not set(classes) <= set(names):
             stranger = next(label for label in classes if label not in names)
             raise bad_file(source.path, f"no {stranger!r} among {CLASS_NAMES!r}, but in the labels")
-        return names
+        return ColumnNames(names, True)
     if selection.class_texts is not None:
         named = _by_text(source, selection.class_texts, classes)
         if named is not None:
-            return named
-    return _as_many(source, _in_order(source, classes), width)
+            return ColumnNames(named, True)
+    return ColumnNames(_as_many(source, _in_order(source, classes), width), False)
 
 
 def numbered_names(source: Source, classes: list[Any]) -> dict[Any, str]:

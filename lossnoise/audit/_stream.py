@@ -19,13 +19,19 @@ from lossnoise._labels import encode_labels, object_array
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import are_agreed, suggestions, suspicions, wrong_in_rows
-from lossnoise.audit._classes import Columns, distance_from_one, warn_of_scaling
+from lossnoise.audit._classes import (
+    Columns,
+    confusion,
+    distance_from_one,
+    warn_of_order,
+    warn_of_scaling,
+)
 from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._select import Chunk
+from lossnoise.audit._select import Chunk, ColumnNames
 from lossnoise.audit._summary import (
     AGREED,
     THRESHOLD,
@@ -155,13 +161,18 @@ class Classes:
         cells = as_cells(labels).tolist()
         return np.fromiter(map(self._place.__getitem__, cells), dtype=np.intp, count=len(cells))
 
+    def columns(self, chunk: Chunk) -> Columns:
+        """Return the probabilities of some rows, as they are, with what their columns are."""
+        assert chunk.probs is not None
+        return Columns(self.labels, self.codes(chunk.labels), chunk.probs)
+
 
 def audit_stream(
     path: Path,
     chunks: Chunks,
     finder: Any,
     *,
-    classes_of: Callable[[list[Any], int], list[Any]],
+    classes_of: Callable[[list[Any], int], ColumnNames],
     names_of: Callable[[list[Any]], dict[Any, str]],
     settings: dict[str, Any],
     kept: int = KEPT,
@@ -198,9 +209,13 @@ def audit_stream(
             histogram.fill(chunk.losses)
         elif chunk.probs is not None:
             width = chunk.probs.shape[1]
-    classes = Classes(classes_of(census.classes, width)) if width else None
-    if classes is not None:
-        _count_from_probs(histogram, chunks(), classes)
+    classes = None
+    if width:
+        names = classes_of(census.classes, width)
+        classes = Classes(names.labels)
+        counts = _count_from_probs(histogram, chunks(), classes)
+        if not names.known:
+            warn_of_order(classes.labels, counts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
         if classes is not None:  # these losses are cross-entropy, whatever they look like
@@ -221,14 +236,21 @@ def audit_stream(
     )
 
 
-def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes) -> None:
-    """Fill a histogram with the losses of probabilities, and say by how much they missed 1."""
-    off = 0.0
+def _count_from_probs(
+    histogram: Any, chunks: Iterable[Chunk], classes: Classes
+) -> NDArray[np.int64]:
+    """Fill a histogram with the losses of probabilities, and say by how much they missed 1.
+
+    Returns the `confusion` of labels and first choices.
+    """
+    off, counts = 0.0, np.zeros((), dtype=np.int64)
     for chunk in chunks:
-        assert chunk.probs is not None
-        off = max(off, distance_from_one(chunk.probs))
-        histogram.fill(losses_from_probs(_scaled(chunk.probs), classes.codes(chunk.labels)))
+        columns = classes.columns(chunk)
+        off = max(off, distance_from_one(columns.probs))
+        histogram.fill(losses_from_probs(_scaled(columns.probs), columns.codes))
+        counts = counts + confusion(columns)
     warn_of_scaling(off)
+    return counts
 
 
 def _judge_all(
@@ -252,7 +274,8 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Ju
         assert chunk.losses is not None
         wrong = fitted.predict_proba(chunk.losses)[:, 1]
         return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses, fitted))
-    columns = Columns(classes.labels, classes.codes(chunk.labels), _scaled(chunk.probs))
+    columns = classes.columns(chunk)
+    columns = columns._replace(probs=_scaled(columns.probs))
     losses = losses_from_probs(columns.probs, columns.codes)
     suspicion = suspicions(fitted, losses)
     sums.suspicion += float(suspicion.sum())

@@ -55,14 +55,13 @@ class CrossEntropyScaling(NamedTuple):
 
         The lowest one below the last value, or with few losses above it.
         """
-        last = int(np.searchsorted(losses, losses[-1]))  # the first of those that have it
+        heap = int(np.searchsorted(losses, losses[-1]))  # where the last value begins
         most = FEW_ABOVE * float(weights.sum())
         above = np.cumsum(weights[: -int(most) - 1 : -1])  # from the top; weights are 1 or more
-        first = max(min(last, len(losses) - np.count_nonzero(above <= most)), 1)
-        gaps = np.flatnonzero(np.diff(losses[first - 1 : last + 1]) > TOP_GAP)
-        if not len(gaps):
-            return cls(temperature)
-        return cls(temperature, min(CEILING, float(losses[first - 1 + gaps[0]]) + TOP_GAP))
+        few = len(losses) - int(np.count_nonzero(above <= most))
+        top = losses[max(min(heap, few) - 1, 0) : heap + 1]
+        below = top[:-1][np.diff(top) > TOP_GAP]
+        return cls(temperature, min([CEILING, *(below[:1] + TOP_GAP).tolist()]))
 
     def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
         """Return normalised losses; those above the ceiling count as lying on it.

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lossnoise import audit
+from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, NoSeparableNoiseWarning
 
 NAMES = ["low", "mid", "high"]
@@ -113,3 +114,17 @@ def test_ratings_are_classes():
     audit(RNG.integers(1, 21, 60) / 2.0, noise_proba=np.zeros(60))  # half stars, of few rows
     audit(RNG.integers(0, 50, 600) / 10.0, noise_proba=np.zeros(600))
     audit(np.arange(100) + 1e15, noise_proba=np.zeros(100))
+
+
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=600, kept=150)])
+@pytest.mark.parametrize("names", [["c0", "c1", "c2"], ["p_high", "p_low", "p_mid"]])
+def test_columns_of_a_file_that_say_nothing_are_looked_at_too(tmp_path, limits, names):
+    """Sorted labels are taken for theirs; columns with the names of labels are believed."""
+    table = pd.DataFrame(probs(NAMES), columns=names)  # low, mid, high
+    pd.concat([labels().rename("label"), table], axis=1).to_csv(tmp_path / "a.csv", index=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        audit_file(tmp_path / "a.csv", pred_probs=",".join(names), limits=limits)
+    told = [str(w.message) for w in caught if w.category is LayoutWarning]
+    assert len(told) == (names[0] == "c0")
+    assert all("91% would be if the columns were in another order" in message for message in told)

@@ -1,9 +1,11 @@
 """Reviews that a spreadsheet or a person has changed more than the column `review` of."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lossnoise import audit
+from lossnoise.audit._file_audit import audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.exceptions import InvalidDataError
 
@@ -126,3 +128,40 @@ def test_what_somebody_filled_in_is_not_written_over(tmp_path):
     assert path.read_bytes() == before
     report.to_csv(path, overwrite=True)
     assert report.apply_review(path).num_reviewed == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "respell"),
+    [
+        (["True", "False"], str.upper),
+        (["yes", "no"], str.upper),
+        (["007", "012"], lambda text: text.lstrip("0")),
+        (["1.0", "2.0"], lambda text: text[:-2]),
+    ],
+)
+def test_a_file_keeps_its_labels_where_a_spreadsheet_spelt_all_columns_anew(
+    tmp_path, labels, respell
+):
+    wrong = np.arange(60) < 6
+    given = np.where((np.arange(60) % 2 == 0) ^ wrong, *labels)
+    right = np.arange(60) % 2 == 0
+    pd.DataFrame(
+        {
+            "label": given,
+            f"p_{labels[0]}": np.where(right, 0.99, 0.01),
+            f"p_{labels[1]}": np.where(right, 0.01, 0.99),
+        }
+    ).to_csv(tmp_path / "a.csv", index=False)
+    audit_file(tmp_path / "a.csv", pred_probs="p_*").report.to_csv(tmp_path / "review.csv")
+    table = pd.read_csv(tmp_path / "review.csv", dtype=str, keep_default_na=False)
+    table.loc[:2, "review"] = table.suggested_label
+    for name in ("given_label", "suggested_label", "review"):
+        table[name] = table[name].map(respell)
+    table.to_csv(tmp_path / "saved.csv", index=False)
+    done = review_file(
+        [tmp_path / "saved.csv"], tmp_path / "a.csv", column=None, output=tmp_path / "b.csv"
+    )
+    assert done.num_changed == 3
+    corrected = pd.read_csv(tmp_path / "b.csv", dtype=str, keep_default_na=False).label
+    assert set(corrected) == set(labels)
+    assert (corrected != given).sum() == 3

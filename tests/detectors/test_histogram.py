@@ -140,7 +140,7 @@ def test_losses_far_from_0_are_too_coarse(offset):
 
 
 def test_a_count_stands_for_as_many_samples():
-    losses = np.repeat(LossHistogram().fill(noisy_losses(300)).bins()[0], 3)
+    losses = np.tile(LossHistogram().fill(noisy_losses(300)).bins()[0], 3)
     counted = BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
     raw = BetaMixtureNoiseDetector().fit(losses)
     assert counted.noise_rate_ == pytest.approx(raw.noise_rate_, abs=1e-9)
