@@ -17,8 +17,9 @@ import numpy as np
 
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, MissingExtraError
 
-# By which rows of probabilities may miss a sum of 1: more is no rounding.
+# By which rows of probabilities may miss a sum of 1: more is no rounding, but of a few digits.
 ROW_SUM_TOLERANCE = 1e-3
+FEW_DIGITS, ROUNDED = 0.05, "divide rows that were rounded by their sum"
 
 
 def invalid_parameter(
@@ -176,5 +177,6 @@ def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         got = f"a sum of {sums[row, 0]:.6g} in row {row} ({wrong.sum()} of {len(table)} rows)"
-        raise invalid_data(owner, name, "probabilities whose rows sum to 1", got)
+        advice = ROUNDED if (np.abs(sums - 1.0) < FEW_DIGITS).all() else ""
+        raise invalid_data(owner, name, "probabilities whose rows sum to 1", got, advice)
     return np.asarray(table / sums)

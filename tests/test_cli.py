@@ -208,7 +208,8 @@ def test_warnings_are_one_line_each(tmp_path, capsys):
     labels, probs, _ = make_rows()
     probs[0] *= 1.0005
     path = tmp_path / "rows.npz"
-    np.savez(path, labels=np.array(labels), pred_probs=probs)
+    names = np.array(["cat", "dog", "007"])
+    np.savez(path, labels=np.array(labels), pred_probs=probs, class_names=names)
     assert main(["audit", str(path)]) == 0
     expected = "Rows of 'pred_probs' miss a sum of 1 by up to 0.0005: they were scaled."
     assert capsys.readouterr().err == f"lossnoise: warning: {expected}\n"

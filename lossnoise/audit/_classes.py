@@ -208,7 +208,9 @@ def confusion(columns: Columns) -> NDArray[np.int64]:
     return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
 
-def warn_of_order(classes: np.ndarray, counts: NDArray[np.int64]) -> None:
+def warn_of_order(
+    classes: np.ndarray, counts: NDArray[np.int64], remedy: str = "pass it as class_names"
+) -> None:
     """Warn where most labels would be the first choice with the columns in another order."""
     if not counts.size or counts.sum() < FEW * len(classes):
         return
@@ -226,8 +228,8 @@ def warn_of_order(classes: np.ndarray, counts: NDArray[np.int64]) -> None:
         warn(
             f"Only {agreed:.0%} of the labels are the most probable class of their row, and "
             f"{best:.0%} would be if the columns were in another order: they are taken for "
-            f"those of {names}. Is it another one, such as that of a classifier's classes_, pass "
-            "it as class_names.",
+            f"those of {names}. Is it another one, such as that of a classifier's classes_, "
+            f"{remedy}.",
             LayoutWarning,
         )
 

@@ -178,9 +178,9 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
     if rows.probs is not None and not names:
         found = class_names(source, selection, census.classes, rows.probs.shape[1])
         names = found.labels
-        if not found.known:
+        if found.doubt:
             columns = Classes(names).columns(rows)
-            warn_of_order(columns.classes, confusion(columns))
+            warn_of_order(columns.classes, confusion(columns), found.doubt)
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,

@@ -13,7 +13,7 @@ from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
 from lossnoise._losses import LOWEST
 from lossnoise._names import loosely, match_names, name_of, number_of
-from lossnoise._validation import ROW_SUM_TOLERANCE, nearest_name
+from lossnoise._validation import FEW_DIGITS, ROUNDED, ROW_SUM_TOLERANCE, nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
 
@@ -130,10 +130,13 @@ def read_chunks(source: Source, selection: Selection, size: int) -> Iterator[Chu
 
 
 class ColumnNames(NamedTuple):
-    """The label of each column of probabilities; `known` unless it was taken by its place."""
+    """The label of each column of probabilities.
+
+    `doubt` is how to name them where they were taken by their place, else nothing.
+    """
 
     labels: list[Any]
-    known: bool
+    doubt: str = ""
 
 
 def class_names(
@@ -147,16 +150,16 @@ def class_names(
     if isinstance(source, ArraySource) and CLASS_NAMES in source.columns:
         names = _as_many(source, _listed_names(source), width)
         if numbered_names(source, classes):
-            return ColumnNames(list(range(width)), True)
+            return ColumnNames(list(range(width)))
         if not set(classes) <= set(names):
             stranger = next(label for label in classes if label not in names)
             raise bad_file(source.path, f"no {stranger!r} among {CLASS_NAMES!r}, but in the labels")
-        return ColumnNames(names, True)
+        return ColumnNames(names)
     if selection.class_texts is not None:
         named = _by_text(source, selection.class_texts, classes)
         if named is not None:
-            return ColumnNames(named, True)
-    return ColumnNames(_as_many(source, _in_order(source, classes), width), False)
+            return ColumnNames(named)
+    return ColumnNames(_as_many(source, _in_order(source, classes), width), how_to_name(source))
 
 
 def numbered_names(source: Source, classes: list[Any]) -> dict[Any, str]:
@@ -262,11 +265,15 @@ def _in_order(source: Source, classes: list[Any]) -> list[Any]:
 def _as_many(source: Source, names: list[Any], width: int) -> list[Any]:
     if len(names) == width and width > 1:
         return names
-    advice = "name the columns by their labels (p_cat,p_dog)"
-    if isinstance(source, ArraySource):
-        advice = f"add an array {CLASS_NAMES!r} with the label of each column"
     problem = f"{width} columns of probabilities do not fit {len(names)} labels"
-    raise bad_file(source.path, f"{problem}: {advice}")
+    raise bad_file(source.path, f"{problem}: {how_to_name(source)}")
+
+
+def how_to_name(source: Source) -> str:
+    """Return how a file says which columns of probabilities are whose."""
+    if isinstance(source, ArraySource):
+        return f"add an array {CLASS_NAMES!r} with the label of each column"
+    return "name the columns by their labels (p_cat,p_dog)"
 
 
 # -- values -----------------------------------------------------------------------------------
@@ -320,8 +327,9 @@ def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> Floa
     if off.any():
         row = int(off.argmax())
         total = f"sum to {table[row].sum():.6g} in row {start + row} (from 0)"
-        problem = f"the probabilities {total}, not to 1: --pred-probs must name all classes"
-        raise bad_file(source.path, problem)
+        rounded = np.abs(table.sum(axis=1) - 1.0).max() < FEW_DIGITS
+        advice = ROUNDED if rounded else "--pred-probs must name all classes"
+        raise bad_file(source.path, f"the probabilities {total}, not to 1: {advice}")
     return table
 
 
@@ -337,8 +345,11 @@ def _numbers(source: Source, name: str, values: np.ndarray, start: int) -> Float
         cells = enumerate(values.tolist(), start)
         row, cell = next((i, v) for i, v in cells if not _is_number(v))
         what = f"column {name!r} has {str(cell)[:50]!r} in row {row} (from 0), which is no number"
-        empty = cell is None or not str(cell).strip()
-        raise bad_file(source.path, what + (f": {LEFT_OUT}" if empty else "")) from None
+        if cell is None or not str(cell).strip():
+            what += f": {LEFT_OUT}"
+        elif number_of(str(cell).replace(",", ".")) is not None:
+            what += ": write decimal points"
+        raise bad_file(source.path, what) from None
     finite = np.isfinite(table)
     advice = LEFT_OUT
     if not finite.all() and table[~finite][0] == np.inf:

@@ -214,8 +214,8 @@ def audit_stream(
         names = classes_of(census.classes, width)
         classes = Classes(names.labels)
         counts = _count_from_probs(histogram, chunks(), classes)
-        if not names.known:
-            warn_of_order(classes.labels, counts)
+        if names.doubt:
+            warn_of_order(classes.labels, counts, names.doubt)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
         if classes is not None:  # these losses are cross-entropy, whatever they look like

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._validation import invalid_data, read_array, require_extra
+from lossnoise._validation import invalid_data, invalid_parameter, read_array, require_extra
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._scaling import FloatArray
@@ -172,6 +172,8 @@ class LossMixtureDisplay:
         if ax is None:
             pyplot = require_extra("matplotlib.pyplot", "plot", "LossMixtureDisplay")
             _, ax = pyplot.subplots(figsize=(7.0, 4.0), layout="constrained")
+        elif not hasattr(ax, "twinx"):
+            raise invalid_parameter("LossMixtureDisplay.plot", "ax", "one Axes or None", type(ax))
         self.ax_: Any = ax
         self.figure_ = ax.figure
         self._draw_losses(bins)

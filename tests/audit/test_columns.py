@@ -127,4 +127,8 @@ def test_columns_of_a_file_that_say_nothing_are_looked_at_too(tmp_path, limits, 
         audit_file(tmp_path / "a.csv", pred_probs=",".join(names), limits=limits)
     told = [str(w.message) for w in caught if w.category is LayoutWarning]
     assert len(told) == (names[0] == "c0")
-    assert all("91% would be if the columns were in another order" in message for message in told)
+    assert all(
+        "91% would be if the columns were in another order" in message
+        and message.endswith("classes_, name the columns by their labels (p_cat,p_dog).")
+        for message in told
+    )

@@ -204,6 +204,10 @@ def test_hostile_names_of_columns(tmp_path):
             "the file",
         ),
         ("n/a", "column 'loss' has 'n/a' in row 3 (from 0), which is no number"),
+        (
+            '"1,25"',
+            "column 'loss' has '1,25' in row 3 (from 0), which is no number: write decimal points",
+        ),
         ("nan", "column 'loss' has nan in row 3 (from 0): leave such rows out of the file"),
         (
             "inf",
@@ -241,6 +245,11 @@ def test_what_is_no_probability_is_named_with_its_row(tmp_path):
     assert refused(path, pred_probs="p_*") == (
         "the probabilities sum to 0.75 in row 2 (from 0), not to 1: --pred-probs must name all "
         "classes"
+    )
+    path.write_text("label,p_a,p_b\na,0.5,0.5\nb,1,0\na,0.67,0.34\n")
+    assert refused(path, pred_probs="p_*") == (
+        "the probabilities sum to 1.01 in row 2 (from 0), not to 1: divide rows that were rounded "
+        "by their sum"
     )
 
 

@@ -10,7 +10,12 @@ from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
 
 from lossnoise import BetaMixtureNoiseDetector, LossMixtureDisplay
-from lossnoise.exceptions import InvalidDataError, MissingExtraError, NoSeparableNoiseWarning
+from lossnoise.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    MissingExtraError,
+    NoSeparableNoiseWarning,
+)
 
 
 def two_groups():
@@ -179,3 +184,14 @@ def test_what_cannot_be_drawn_is_refused(losses, proba, message):
         LossMixtureDisplay.from_predictions(losses, proba)
     expected = message.format(owner, "probabilities in [0, 1]")
     assert str(caught.value) == f"The {expected} instead."
+
+
+def test_axes_must_be_one():
+    losses = np.linspace(0.0, 3.0, 40)
+    for ax in (plt.figure(), np.array([1, 2])):
+        message = (
+            "The 'ax' parameter of LossMixtureDisplay.plot must be one Axes or None. Got "
+            f"{type(ax)} instead."
+        )
+        with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+            LossMixtureDisplay.from_predictions(losses, losses > 2.0, ax=ax)
