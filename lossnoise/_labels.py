@@ -77,10 +77,10 @@ def _entries_with_nulls(values: Any) -> list[Any] | None:
     """
     library, held = type(values).__module__.partition(".")[0], list[Any]()
     kind = getattr(getattr(values, "dtype", None), "kind", "")
-    if library == "pandas" and kind == "O":  # of anything, with None or NaN for what is missing
-        held = list(values)
-        found = [math.nan if entry is None else entry for entry in held]
-        return found if any(entry is None for entry in held) else None
+    if library == "pandas" and str(getattr(values, "dtype", "")) == "object":
+        held = list(values)  # of any type, with None or NaN for what is missing
+        gaps = any(entry is None for entry in held)
+        return [math.nan if entry is None else entry for entry in held] if gaps else None
     if library == "pandas" and kind in ("i", "u", "b"):
         held = values.to_numpy(dtype=object, na_value=None).tolist() if values.isna().any() else []
     elif library == "polars" and hasattr(values, "to_list"):

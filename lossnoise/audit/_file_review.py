@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from lossnoise._files import atomic_open
-from lossnoise._names import loosely
+from lossnoise._names import loosely, number_of
 from lossnoise._validation import require_extra
 from lossnoise.audit._csv import (
     ReviewFile,
@@ -153,20 +153,30 @@ def _read_rows(review: ReviewFile, labels: np.ndarray, file: Path) -> list[Revie
 def _others(column: str, rows: list[ReviewRow], labels: np.ndarray) -> set[Any]:
     """Return the labels in a column of reviews that do not occur in the file.
 
-    Where a spreadsheet has spelt given labels anew, TRUE for True or 7 for 007, others in its
+    Where a spreadsheet has spelt given labels anew, TRUE for True or 7 for 007, others in such a
     spelling are none: they are those that occur.
     """
     occurring = set(map(str, set(labels.tolist())))  # of any type: dates have no other text
     texts = {getattr(row, column) for row in rows} - occurring - {""}
-    given = ((row.given, str(labels[row.position])) for row in rows)
-    if any(_is_respelt(text, label) for text, label in given):
-        same = set(map(loosely, occurring))
-        texts = {text for text in texts if loosely(text) not in same}
-    return {_like(text, labels) for text in texts}
+    respelt = (row.given for row in rows if _is_respelt(row, str(labels[row.position])))
+    of_numbers = {_is_number(text) for text in respelt}
+    same = set(map(loosely, occurring)) if of_numbers else set()
+    kept = (
+        text for text in texts if loosely(text) not in same or _is_number(text) not in of_numbers
+    )
+    return {_like(text, labels) for text in kept}
 
 
-def _is_respelt(text: str, label: str) -> bool:
-    return text not in (label, writable(label)) and loosely(text) == loosely(label)
+def _is_respelt(row: ReviewRow, label: str) -> bool:
+    """Tell whether a given label is spelt unlike that of its row, which no review has changed."""
+    exact = {label, writable(label)}
+    return (
+        row.given not in exact and row.review not in exact and loosely(row.given) == loosely(label)
+    )
+
+
+def _is_number(text: str) -> bool:
+    return number_of(text) is not None
 
 
 def _as_audited(

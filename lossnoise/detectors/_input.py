@@ -39,7 +39,7 @@ UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 
 FIRST_ROWS = 1024  # that are looked at before all others
-FEWEST_BATCHES = 5  # of samples that share a loss, to take them for batches
+FEWEST_BATCHES, SMALL_BATCH = 5, 4  # of as many samples that share a loss
 
 BIN_WIDTH = 2.0**-7  # of a bin of a histogram, relative to the losses in it
 FEWEST_BINS = 16  # over most losses, to tell them apart
@@ -284,7 +284,7 @@ def _batch_size(losses: NDArray[Any]) -> int:
         return 0
     size = int(starts[0])
     all_alike = (starts == size * np.arange(1, len(starts) + 1)).all()
-    return size if all_alike and len(losses) - starts[-1] <= size else 0
+    return size if size >= SMALL_BATCH and all_alike and len(losses) - starts[-1] <= size else 0
 
 
 def warn_of_scale(sample: LossSample) -> None:

@@ -18,8 +18,8 @@ TINY = float(np.finfo(np.float64).tiny)  # the least mass that something can be 
 CEILING = 15.9
 
 # A heap of one value at the very top stands for a probability of 0 that somebody clipped, and how
-# far up it lies depends on who; where few losses lie far above all others, a mixture would spend a
-# component on them. Either counts as lying this many nats above the highest loss below it.
+# far up it lies depends on who; where few losses lie far above all others, more than twice as high,
+# a mixture would spend a component on them. Either counts as this many nats above what is below it.
 FEW_ABOVE = 0.005  # share of the losses
 TOP_GAP = 1.0
 
@@ -53,14 +53,15 @@ class CrossEntropyScaling(NamedTuple):
     ) -> CrossEntropyScaling:
         """Return the scaling whose ceiling suits the gaps at the top of ascending losses, if any.
 
-        The lowest one below the last value, or with few losses above it.
+        The lowest one below the last value, or below few losses that are twice as high.
         """
         heap = int(np.searchsorted(losses, losses[-1]))  # where the last value begins
         most = FEW_ABOVE * float(weights.sum())
         above = np.cumsum(weights[: -int(most) - 1 : -1])  # from the top; weights are 1 or more
         few = len(losses) - int(np.count_nonzero(above <= most))
         top = losses[max(min(heap, few) - 1, 0) : heap + 1]
-        below = top[:-1][np.diff(top) > TOP_GAP]
+        wide = np.maximum(TOP_GAP, top[:-1] if few <= heap else 0.0)
+        below = top[:-1][np.diff(top) > wide]
         return cls(temperature, min([CEILING, *(below[:1] + TOP_GAP).tolist()]))
 
     def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:

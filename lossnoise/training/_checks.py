@@ -156,10 +156,10 @@ def check_schedule(scheduler: object, optimizer: object) -> None:
 def check_length(schedule: Any, num_epochs: int, *, done: int) -> None:
     """Raise where a schedule ends before the run; warn where it looks made for its batches."""
     made_for = getattr(schedule, "total_steps", None)  # of OneCycleLR, which refuses to go on
-    left = num_epochs - done
-    if made_for is not None and schedule.last_epoch + left > made_for:
+    left, before = num_epochs - done, getattr(schedule, "last_epoch", 0)
+    if made_for is not None and before + left > made_for:
         expected = f"a schedule for {left} epochs more: it is stepped once an epoch"
-        got = f"one of {made_for} steps, of which {schedule.last_epoch} are done,"
+        got = f"one of {made_for} steps, of which {before} are done,"
         raise invalid_data(OWNER, "scheduler", expected, got)
     longest = max(_planned_steps(schedule), default=0)
     if longest >= BATCHES_IN_EPOCH * num_epochs:

@@ -60,7 +60,7 @@ class NetworkLearner:
     ) -> NDArray[np.float64]:
         """Learn some rows; return probabilities of the labels `names` for others."""
         trainer = copy_trainer(self._trainer, seed)
-        taken = self._take(train)
+        taken = self._take(train, whole=False)
         with _as_a_fold():
             try:
                 trainer.fit(taken)
@@ -80,10 +80,12 @@ class NetworkLearner:
         tensors = getattr(self._dataset, "tensors", None)  # of others, type and length must do
         data: Any = (type(self._dataset), len(self._dataset), tensors)
         if self._loader is not None:
-            data = (*data, self._loader.batch_size, self._loader.collate_fn)
+            loader, shuffle = self._loader, isinstance(self._loader.sampler, RandomSampler)
+            data = (*data, loader.batch_size, shuffle, loader.drop_last, loader.collate_fn)
         return {"estimator": fingerprint(parts), "X": fingerprint(data)}
 
-    def _take(self, rows: NDArray[np.intp]) -> DatasetRows | DataLoader[Any]:
+    def _take(self, rows: NDArray[np.intp], *, whole: bool = True) -> DatasetRows | DataLoader[Any]:
+        """Return some rows, of which a loader that drops its last batch may drop some."""
         targets = None if self._targets is None else self._targets[rows]
         taken, loader = DatasetRows(self._dataset, rows, targets), self._loader
         if loader is None:
@@ -93,7 +95,7 @@ class NetworkLearner:
             loader.batch_size,
             shuffle=isinstance(loader.sampler, RandomSampler),
             collate_fn=loader.collate_fn,
-            drop_last=loader.drop_last,
+            drop_last=loader.drop_last and not whole,
             **options_of(loader),
         )
 
@@ -184,7 +186,8 @@ def _check_loader(owner: str, loader: DataLoader[Any]) -> None:
     check_data("X", loader)
     sampler = loader.sampler
     usual = isinstance(sampler, (RandomSampler, SequentialSampler))
-    if not usual or loader.batch_size is None or getattr(sampler, "replacement", False):
+    once = len(sampler) == len(loader.dataset) and not getattr(sampler, "replacement", False)  # type: ignore[arg-type]  # of map-style data
+    if not usual or loader.batch_size is None or not once:
         expected = (
             "a DataLoader of a map-style dataset whose batches are of batch_size samples, in "
         )
@@ -258,7 +261,14 @@ def with_label(sample: Any, label: int) -> Any:
     if is_mapping(sample):
         kept = {key: sample[key] for key in sample.keys()}  # noqa: SIM118  # mapping-like
         names = [name for name in LABEL_NAMES if name in kept]
-        return kept | {(names or LABEL_NAMES)[0]: label}
+        name = (names or LABEL_NAMES)[0]
+        return kept | {name: _alike(label, kept.get(name))}
     if isinstance(sample, (tuple, list)) and len(sample) in (1, 2):
-        return sample[0], label
+        return sample[0], _alike(label, sample[-1])
     return sample, label
+
+
+def _alike(label: int, other: Any) -> int | Tensor:
+    """Return a label as a tensor where another one is, as a collate function may want it."""
+    tensor = isinstance(other, Tensor) and other.ndim == 0 and not other.is_floating_point()
+    return torch.tensor(label) if tensor else label

@@ -162,12 +162,25 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
         "number of classes": run.context.num_classes,
         "shapes of the parameters": [list(p.shape) for p in trainer.model.parameters()],
         "modules of the correction": {
-            name: fingerprint(vars(part))  # the text of a loss function lacks its settings
+            name: fingerprint(_settings_of_module(part))
             for name, part in vars(make_correction(trainer.correction)).items()
             if isinstance(part, nn.Module)
         },
         **_hyperparameters(trainer, run.engine),
     }
+
+
+def _settings_of_module(module: nn.Module) -> list[Any]:
+    """Return what a loss function computes by, which its text lacks: no weights that learn."""
+    return [
+        (
+            name,
+            type(part),
+            {key: vars(part)[key] for key in vars(part) if key[0] != "_" and key != "training"},
+            dict(part.named_buffers(recurse=False)),
+        )
+        for name, part in module.named_modules()
+    ]
 
 
 def _hyperparameters(trainer: NoisyLabelTrainer, engine: TrainingEngine) -> dict[str, Any]:

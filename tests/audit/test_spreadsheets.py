@@ -7,7 +7,7 @@ import pytest
 from lossnoise import audit
 from lossnoise.audit._file_audit import audit_file
 from lossnoise.audit._file_review import review_file
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 
 SEVEN = "\N{ARABIC-INDIC DIGIT SEVEN}"
 LABELS = ["1.1", "1.10", "2.5", "1.10"]
@@ -165,3 +165,39 @@ def test_a_file_keeps_its_labels_where_a_spreadsheet_spelt_all_columns_anew(
     corrected = pd.read_csv(tmp_path / "b.csv", dtype=str, keep_default_na=False).label
     assert set(corrected) == set(labels)
     assert (corrected != given).sum() == 3
+
+
+@pytest.mark.parametrize(("given", "reviewed"), [("Dog", "dog"), ("007", "7"), ("1.0", "1")])
+def test_a_review_that_changed_the_spelling_itself_may_be_applied_again(tmp_path, given, reviewed):
+    first, again = tmp_path / "first.csv", tmp_path / "again.csv"
+    frame = pd.DataFrame({"label": [given, *[reviewed] * 20], "loss": np.linspace(4.0, 0.0, 21)})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.warns(NoSeparableNoiseWarning):
+        audit_file(tmp_path / "a.csv").report.to_csv(tmp_path / "review.csv")
+    table = pd.read_csv(tmp_path / "review.csv", dtype=str, keep_default_na=False)
+    table.loc[0, "review"] = reviewed
+    table.to_csv(tmp_path / "review.csv", index=False)
+    reviews = [tmp_path / "review.csv"]
+    assert review_file(reviews, tmp_path / "a.csv", column=None, output=first).num_changed == 1
+    assert review_file(reviews, first, column=None, output=again).num_applied == 1
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_numbers_that_a_spreadsheet_respelt_leave_words_alone(tmp_path):
+    labels = ["cat", *["cat", "007", "008"] * 20]
+    probs = np.full((61, 4), 0.01)
+    probs[np.arange(61), [3, *[0, 1, 2] * 20]] = 0.97
+    frame = pd.DataFrame(probs, columns=["p_cat", "p_007", "p_008", "p_Cat"])
+    frame.assign(label=labels).to_csv(tmp_path / "a.csv", index=False)
+    audit_file(tmp_path / "a.csv", pred_probs="p_*").report.to_csv(tmp_path / "review.csv")
+    table = pd.read_csv(tmp_path / "review.csv", dtype=str, keep_default_na=False)
+    assert table.suggested_label[0] == "Cat"
+    table.loc[0, "review"] = "Cat"
+    table.loc[table.index[table.given_label == "007"][0], "review"] = "8"
+    table["given_label"] = table.given_label.str.lstrip("0")
+    table.to_csv(tmp_path / "saved.csv", index=False)
+    out = tmp_path / "b.csv"
+    review_file([tmp_path / "saved.csv"], tmp_path / "a.csv", column=None, output=out)
+    corrected = pd.read_csv(out, dtype=str, keep_default_na=False).label
+    assert corrected[0] == "Cat"
+    assert (corrected == "008").sum() == 21

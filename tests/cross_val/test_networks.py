@@ -218,6 +218,18 @@ def test_a_loader_makes_the_batches_of_samples_of_several_lengths(build, points,
         cross_val_losses(trainer, rows, **settings)
 
 
+def stack(samples):
+    rows, labels = zip(*samples, strict=True)
+    return torch.stack(rows), torch.stack(labels)
+
+
+def test_a_loader_may_drop_batches_to_learn_from_but_none_to_predict(build, points):
+    labels = points.tensors[1].numpy()
+    loader = DataLoader(points, len(points) // 3, drop_last=True, collate_fn=stack)
+    losses = cross_val_losses(build(), loader, labels, cv=5, random_state=0)
+    assert np.isfinite(losses).all()
+
+
 @pytest.mark.parametrize(("name", "given"), [("labels", False), ("y", True), (None, True)])
 def test_datasets_of_dicts(points, make_net, name, given):
     class Network(nn.Module):
@@ -407,6 +419,7 @@ LOADER = (
     [
         ({"sampler": WeightedRandomSampler([1.0] * 4, 4)}, "WeightedRandomSampler"),
         ({"sampler": RandomSampler(range(4), replacement=True)}, "RandomSampler"),
+        ({"sampler": RandomSampler(range(4), num_samples=2)}, "RandomSampler"),
         ({"batch_sampler": BatchSampler(range(4), 2, False)}, "BatchSampler"),
     ],
 )

@@ -56,7 +56,8 @@ def slow_normalise(losses, scale):
         ceiling, ordered = CEILING, sorted(losses)
         for below, loss in itertools.pairwise(ordered):
             few = sum(other >= loss for other in losses) <= 0.005 * len(losses)
-            if loss - below > 1.0 and (few or loss == ordered[-1]):
+            far = loss > 2.0 * below if few else loss == ordered[-1]
+            if loss - below > 1.0 and far:
                 ceiling = min(CEILING, below + 1.0)
                 break
         return [1.0 - math.exp(-min(loss, ceiling) / TEMPERATURE) for loss in losses]

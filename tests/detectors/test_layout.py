@@ -91,6 +91,7 @@ def test_equal_losses_that_are_no_means_over_batches(layouts):
         np.repeat([0.1, 3.0], 30),
         np.sort(np.round(LOSSES)),
         np.r_[np.repeat(LOSSES[:10], 4), LOSSES],
+        np.repeat(LOSSES, 2),  # each row twice
         np.r_[np.repeat(LOSSES[:10], 4), np.full(8, 5.0)],
     ):
         assert layouts(BetaMixtureNoiseDetector().fit, losses) == []

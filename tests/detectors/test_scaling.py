@@ -39,7 +39,8 @@ def test_what_lies_far_above_moves_next_to_the_other_losses():
     others = np.linspace(0.0, 3.0, 999)
     assert fit([*others, 27.6]).ceiling == 4.0
     assert fit([*others, *np.full(500, 27.6)]).ceiling == 4.0  # probabilities of 0, clipped
-    assert fit([*others, 4.1, 9.0, 12.0]).ceiling == 4.0  # a few, and not one value
+    assert fit([*others, 6.1, 9.0, 12.0]).ceiling == 4.0  # a few, and not one value
+    assert fit([*others, 5.9, 9.0, 12.0]).ceiling == CEILING  # a tail
     assert fit([*others, *np.linspace(9.0, 12.0, 50)]).ceiling == CEILING  # a population
     assert fit([*others, *np.linspace(9.0, 10.0, 50), 27.6]).ceiling == 11.0
     assert fit([0.0, 3.0, 27.6], np.array([5.0, 900.0, 95.0])).ceiling == 4.0

@@ -165,6 +165,19 @@ def test_other_schedules_are_used_in_silence(build, make_data, scheduler):
     build(epochs=5, scheduler=scheduler).fit(make_data())
 
 
+class WithTotal(Delegating):
+    total_steps = 5
+
+    def __getattr__(self, name):
+        if name == "last_epoch":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+def test_a_schedule_of_another_kind_may_know_its_length_alone(build, make_data):
+    build(epochs=3, scheduler=lambda o: WithTotal(StepLR(o, 1), by_attribute=True)).fit(make_data())
+
+
 def test_a_factory_must_use_what_it_is_given(build, make_data, make_net):
     """A second model, or the copy for a fold, would not be trained without a word."""
     model = make_net()

@@ -492,9 +492,9 @@ class ByCriterion(CrossEntropy):
 
 def test_another_loss_function_of_a_correction_is_refused(build, make_data, tmp_path):
     for smoothing in (0.1, 0.1, 0.2):
-        correction = ByCriterion(criterion=torch.nn.CrossEntropyLoss(label_smoothing=smoothing))
+        parts = torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+        correction = ByCriterion(criterion=torch.nn.Sequential(*parts))
         trainer = build(epochs=1, correction=correction, checkpoint_dir=tmp_path)
-        if smoothing == 0.1:
-            trainer.fit(make_data(), resume=True)
+        trainer.fit(make_data(), resume=True) if smoothing == 0.1 else None
     with pytest.raises(InvalidDataError, match="was made with modules of the corr"):
         trainer.fit(make_data(), resume=True)
