@@ -163,7 +163,8 @@ class _Monitor(Callback):
         check_choice(owner, "mode", self.mode, ("auto", "max", "min"))
         if self.mode == "auto" and not ("accuracy" in self.monitor or "loss" in self.monitor):
             expected = f"'max' or 'min' where the name {self.monitor!r} does not tell"
-            advice = nearest_name(self.monitor, MEASURED)
+            known = self.monitor in MEASURED
+            advice = "" if known else nearest_name(self.monitor, MEASURED)
             raise invalid_parameter(owner, "mode", expected, self.mode, advice)
 
     def _forget(self) -> None:

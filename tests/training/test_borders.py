@@ -406,14 +406,6 @@ def test_a_loss_that_nothing_can_learn_from(build, make_data, first):
         build(model, correction="cross-entropy").fit(data)
 
 
-def test_several_inputs_are_a_part_of_their_own(build, make_data):
-    samples = [(row, row, label) for row, label in make_data()]
-    with pytest.raises(
-        InvalidDataError, match=r"instead: several inputs .*, \(\(a, b\), label\)\.$"
-    ):
-        build().fit(samples)
-
-
 def test_a_schedule_that_needs_a_metric_has_another_place(build, make_data):
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
     with pytest.raises(InvalidParameterError, match=r"instead: step it in the on_epoch_end of a c"):

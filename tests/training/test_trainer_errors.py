@@ -244,6 +244,7 @@ PAIRS = (
 
 MULTI = ": a sample has one class, and several at once (multi-label) are not supported"
 SWAPPED = ": of a pair, the input comes first"
+SEVERAL = ": several inputs are a part of their own, ((a, b), label)"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ SWAPPED = ": of a pair, the input comes first"
         ),
         ((torch.zeros(20, 2), torch.ones(20, 3)), "(16, 2), (16, 3)", MULTI),
         ((torch.arange(20), torch.full((20, 3), 0.7)), "(16,), (16, 3)", SWAPPED),
-        ((torch.zeros(20, 1),) * 3, "(16, 1), (16, 1), (16, 1)", ""),
+        ((torch.zeros(20, 1),) * 3, "(16, 1), (16, 1), (16, 1)", SEVERAL),
     ],
 )
 def test_samples_must_be_pairs(build, tensors, got, advice):
