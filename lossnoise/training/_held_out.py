@@ -189,9 +189,9 @@ def _check_loader(owner: str, loader: DataLoader[Any]) -> None:
     once = len(sampler) == len(loader.dataset) and not getattr(sampler, "replacement", False)  # type: ignore[arg-type]  # of map-style data
     if not usual or loader.batch_size is None or not once:
         expected = (
-            "a DataLoader of a map-style dataset whose batches are of batch_size samples, in "
+            "a DataLoader of a map-style dataset whose batches are of batch_size samples, in order "
+            "or with shuffle=True, as those of a fold are made anew"
         )
-        expected += "order or with shuffle=True, as those of a fold are made anew"
         own = sampler if loader.batch_size is not None else loader.batch_sampler
         got = f"one of a {type(loader.dataset).__name__} with a {type(own).__name__}"
         raise invalid_data(owner, "X", expected, got)
