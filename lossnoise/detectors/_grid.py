@@ -78,11 +78,13 @@ def _cells(
     are the same for all chunks: new ones would cost more than what is done with them.
     """
     shares, cells = np.empty(CHUNK), np.empty(CHUNK, dtype=np.intp)
+    wide = scaling.precision(losses)
+    values = shares if wide is np.float64 else np.empty(CHUNK, dtype=wide)
     for start in range(0, len(losses), CHUNK):
         part = slice(start, min(start + CHUNK, len(losses)))
         share, cell = shares[: part.stop - start], cells[: part.stop - start]
-        scaling.normalise(losses[part], out=share)
-        share *= n_bins
+        value = scaling.normalise(losses[part], out=values[: len(share)])
+        np.multiply(value, n_bins, out=share, dtype=np.float64)
         cell[:] = share
         share -= cell
         share += ROUNDER

@@ -17,6 +17,11 @@ TINY = float(np.finfo(np.float64).tiny)  # the least mass that something can be 
 # what is below it says nothing more: a certain mistake.
 CEILING = 15.9
 
+# To add and subtract it rounds a float32 up to the ceiling to a multiple of 2^-17. NumPy's float32
+# `exp` is off by up to 2.5 units in the last place, and of neighbours it may give the higher one
+# the lower power; of losses so far apart it does not.
+STEADY = np.float32(96.0)
+
 # A heap of one value at the very top stands for a probability of 0 that somebody clipped, and how
 # far up it lies depends on who; where few losses lie far above all others, more than twice as high,
 # a mixture would spend a component on them. Either counts as this many nats above what is below it.
@@ -27,8 +32,11 @@ TOP_GAP = 1.0
 class Scaling(Protocol):
     """An increasing map from losses to [0, 1]."""
 
-    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+    def normalise(self, losses: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return normalised losses, in `out` if given; those beyond the scale lie on its ends."""
+
+    def precision(self, losses: NDArray[Any]) -> type[np.floating[Any]]:
+        """Return the least type of `out` in which nothing is lost that counts."""
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
@@ -64,16 +72,24 @@ class CrossEntropyScaling(NamedTuple):
         below = top[:-1][np.diff(top) > wide]
         return cls(temperature, min([CEILING, *(below[:1] + TOP_GAP).tolist()]))
 
-    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+    def normalise(self, losses: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return normalised losses; those above the ceiling count as lying on it.
 
         Not by `expm1`, which costs twice as much as `exp` does on some processors: of tiny losses
         it knows more digits, which are lost on a scale of fixed cells.
         """
-        capped = np.minimum(losses, self.ceiling, out=out, dtype=np.float64)
+        wide = np.float64 if out is None else out.dtype
+        capped = np.minimum(losses, self.ceiling, out=out, dtype=wide)
+        if wide == np.float32:
+            capped += STEADY
+            capped -= STEADY
         powers = np.exp(np.divide(capped, -self.temperature, out=out), out=out)
-        values: FloatArray = np.subtract(1.0, powers, out=out)
+        values: NDArray[Any] = np.subtract(1.0, powers, out=out)
         return values
+
+    def precision(self, losses: NDArray[Any]) -> type[np.floating[Any]]:
+        """Return float32 for losses that come in it: `exp` costs a third of what it does else."""
+        return np.float64 if losses.dtype.itemsize > 4 else np.float32
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""
@@ -100,11 +116,15 @@ class PercentileScaling(NamedTuple):
             low, high = losses.min(), losses.max()
         return cls(float(low), float(high))
 
-    def normalise(self, losses: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+    def normalise(self, losses: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return normalised losses; those outside the percentiles count as lying on them."""
         above = np.subtract(losses, self.low, out=out, dtype=np.float64)
         place = np.divide(above, self.high - self.low, out=out)
         return np.clip(place, 0.0, 1.0, out=out)
+
+    def precision(self, losses: NDArray[Any]) -> type[np.floating[Any]]:
+        """Return float64: two float32 losses far from zero may differ by little."""
+        return np.float64
 
     def losses_at(self, values: FloatArray) -> FloatArray:
         """Return the losses whose normalised values are `values`."""

@@ -56,8 +56,9 @@ def test_two_populations_are_found(make, scale):
 @quietly
 @each_detector
 @pytest.mark.parametrize("n", [10, 37, 1000, 140_000])
-def test_the_noise_rate_is_the_mean_of_the_probabilities(make, n):
-    losses = np.resize(TWO_GROUPS, n) * np.linspace(1.0, 1.1, n)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_noise_rate_is_the_mean_of_the_probabilities(make, n, dtype):
+    losses = (np.resize(TWO_GROUPS, n) * np.linspace(1.0, 1.1, n)).astype(dtype)
     detector = make().fit(losses)
     assert detector.noise_rate_ == pytest.approx(
         detector.predict_proba(losses)[:, 1].mean(), abs=1e-12

@@ -35,6 +35,17 @@ def test_losses_above_the_resolution_of_float32_are_all_the_same():
     assert np.ptp(CrossEntropyScaling(2.5).normalise(np.array([CEILING, 20.0, 1e30]))) == 0.0
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 8.0])
+def test_single_precision_never_turns_the_order_of_two_losses(temperature):
+    scaling = CrossEntropyScaling(temperature)
+    losses = np.arange(0.0, CEILING, 2.0**-17).astype(np.float32)  # all that it tells apart
+    values = scaling.normalise(losses, out=np.empty_like(losses))
+    assert (np.diff(values) >= 0.0).all()
+    np.testing.assert_allclose(values, scaling.normalise(losses), atol=2e-7)
+    between = np.nextafter(losses, np.float32(np.inf))
+    assert np.isin(scaling.normalise(between, out=np.empty_like(losses)), values).all()
+
+
 def test_what_lies_far_above_moves_next_to_the_other_losses():
     others = np.linspace(0.0, 3.0, 999)
     assert fit([*others, 27.6]).ceiling == 4.0
