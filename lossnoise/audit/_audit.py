@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
-from lossnoise._losses import losses_from_probs
+from lossnoise._losses import are_certain, losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
@@ -37,7 +37,7 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._summary import AGREED, REASONS
+from lossnoise.audit._summary import AGREED, CERTAIN, REASONS
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -117,7 +117,7 @@ def audit(
     NoSeparableNoiseWarning
         The given losses look like one population: they cannot tell right from wrong labels. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
-        learned from these rows.
+        learned from these rows; or all its probabilities are 0 or 1.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning
@@ -125,7 +125,8 @@ def audit(
         were in another order, and `class_names` does not say theirs. Or a history of losses looks
         transposed, or losses like means over batches.
     LossScaleWarning
-        The given losses are hardly cross-entropy in nats, or flags, 0 or 1.
+        The given losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities
+        that are.
 
     See Also
     --------
@@ -172,15 +173,15 @@ def audit(
     check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
     header = logits if pred_probs is None else pred_probs
-    rows, fitted, agreed = judge(audited, ids, sources, finder, names, header)
+    rows, fitted, doubt = judge(audited, ids, sources, finder, names, header)
     settings: dict[str, Any] = {
         "detector": repr(finder),
         "source": _source(sources),
         "on_nan": on_nan,
     }
-    if agreed:
-        settings |= {AGREED: True}
-        warn(f"Cannot tell right from wrong labels: {REASONS[AGREED]}.", NoSeparableNoiseWarning)
+    if doubt:
+        settings |= {doubt: True}
+        warn(f"Cannot tell right from wrong labels: {REASONS[doubt]}.", NoSeparableNoiseWarning)
     return AuditReport(
         rows,
         detector=fitted,
@@ -193,10 +194,10 @@ def audit(
 
 def judge(
     labels: Any, ids: RowIds, sources: Sources, finder: Any, names: list[Any] | None, header: Any
-) -> tuple[AuditRows, Any, bool]:
+) -> tuple[AuditRows, Any, str]:
     """Return what is known of each row, and the fitted detector; None where none was needed.
 
-    And whether the model gives most of the labels itself that the detector takes for wrong.
+    And which of the `REASONS` there is not to believe the detector.
     """
     given = label_array(OWNER, labels)
     check_sources(sources)
@@ -209,7 +210,7 @@ def judge(
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)
-    fitted, agreed = None, False
+    fitted, doubt = None, ""
     if wrong is None:
         assert losses is not None  # one of the sources was given
         if len(losses) < FEWEST:
@@ -221,14 +222,15 @@ def judge(
         if in_rows and columns is not None:
             suspicion = suspicions(fitted, losses, sources.groups)
             wrong = wrong_in_rows(suspicion, columns)
-            agreed = fitted.separable_ and are_agreed(suspicion.sum(), wrong.sum())
+            certain = are_certain(losses)
+            doubt = doubt_of(fitted, suspicion.sum(), wrong.sum(), certain=certain)
         else:
             wrong = _detect(fitted, losses, sources.groups)
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     rows = AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single, finder))
-    return rows, fitted, agreed
+    return rows, fitted, doubt
 
 
 # -- pure functions ---------------------------------------------------------------------------
@@ -287,13 +289,18 @@ def wrong_in_rows(suspicion: FloatArray, columns: Columns) -> FloatArray:
     return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, suspicion)
 
 
-def are_agreed(suspicion: float, left: float) -> bool:
-    """Tell whether most of what the losses call wrong are labels that the model gives itself.
+def doubt_of(fitted: Any, suspicion: float, left: float, *, certain: bool) -> str:
+    """Return which of the `REASONS` there is not to believe a detector, if any.
 
-    Their heaps are then those of a model that is less sure of some right labels, or that has
-    learned from these rows: it gives their wrong labels too, and is less sure of them.
+    Where most of what the losses call wrong (`suspicion`, and what is `left` of it) are labels that
+    the model gives itself, their heaps are those of a model that is less sure of some right labels,
+    or that has learned from these rows: it gives their wrong labels too, and is less sure of them.
     """
-    return bool(2.0 * left < suspicion)
+    if not fitted.separable_:
+        return ""
+    if 2.0 * left < suspicion:
+        return AGREED
+    return CERTAIN if certain else ""
 
 
 def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, object_array
-from lossnoise._losses import losses_from_probs
+from lossnoise._losses import are_certain, losses_from_probs
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import are_agreed, suggestions, suspicions, wrong_in_rows
+from lossnoise.audit._audit import doubt_of, suggestions, suspicions, wrong_in_rows
 from lossnoise.audit._classes import (
     Columns,
     confusion,
@@ -33,7 +33,6 @@ from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk, ColumnNames
 from lossnoise.audit._summary import (
-    AGREED,
     THRESHOLD,
     Figures,
     cautious_proba,
@@ -223,8 +222,9 @@ def audit_stream(
         fitted = finder.fit_histogram(histogram)
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
-    if sums.are_agreed():
-        settings = settings | {AGREED: True}
+    if classes is not None:
+        doubt = sums.doubt(certain=are_certain(histogram.bins()[0]))
+        settings = settings | ({doubt: True} if doubt else {})
     return StreamedReport(
         AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
@@ -335,9 +335,9 @@ class Sums:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
 
-    def are_agreed(self) -> bool:
-        """Tell whether the model gives most of the labels itself that the losses call wrong."""
-        return self._detector.separable_ and are_agreed(self.suspicion, self._wrong.total())
+    def doubt(self, *, certain: bool) -> str:
+        """Return why whole rows of probabilities are not to be believed, if there is a reason."""
+        return doubt_of(self._detector, self.suspicion, self._wrong.total(), certain=certain)
 
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""

@@ -17,12 +17,16 @@ from lossnoise.audit._inputs import FloatArray, as_cells
 THRESHOLD = 0.5
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
-COLLAPSED, AGREED = "collapsed", "agreed"
+COLLAPSED, AGREED, CERTAIN = "collapsed", "agreed", "certain"
 REASONS = {
     COLLAPSED: "the trained model predicts few of the classes",
     AGREED: (
         "the model itself gives most of the labels that look wrong by its losses, as if they "
         "were right, or if it had learned from these rows: predictions must be of rows held out"
+    ),
+    CERTAIN: (
+        "all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are, so "
+        "that every mistake of the model looks like a wrong label"
     ),
 }
 

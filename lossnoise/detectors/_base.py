@@ -134,7 +134,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         NoSeparableNoiseWarning
             The losses look like one population: see `separable_`.
         LossScaleWarning
-            The losses are hardly cross-entropy in nats, or flags, 0 or 1.
+            The losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities that
+            are.
         LayoutWarning
             A loss history has more epochs than samples, and may be transposed; or losses come in
             runs of equal ones, as means over batches do.
