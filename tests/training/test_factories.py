@@ -149,6 +149,7 @@ def test_a_schedule_must_last_as_long_as_the_run(build, make_data, make_net):
         lambda o: SequentialLR(o, [LinearLR(o), CosineAnnealingLR(o, T_max=15)], [2]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # PyTorch 2.4's own
 def test_a_schedule_for_batches_is_told(build, make_data, scheduler):
     with pytest.warns(ScheduleWarning) as warned:
         build(epochs=5, scheduler=scheduler).fit(make_data())
