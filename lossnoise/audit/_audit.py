@@ -37,7 +37,7 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._summary import AGREED, CERTAIN, REASONS
+from lossnoise.audit._summary import AGREED, CERTAIN, doubt_by_class, reason_of
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -117,7 +117,8 @@ def audit(
     NoSeparableNoiseWarning
         The given losses look like one population: they cannot tell right from wrong labels. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
-        learned from these rows; or all its probabilities are 0 or 1.
+        learned from these rows; or all its probabilities are 0 or 1; or most of what looks wrong
+        are nearly all labels of a class or two, as of rare ones that the model has not learned.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning
@@ -179,10 +180,7 @@ def audit(
         "source": _source(sources),
         "on_nan": on_nan,
     }
-    if doubt:
-        settings |= {doubt: True}
-        warn(f"Cannot tell right from wrong labels: {REASONS[doubt]}.", NoSeparableNoiseWarning)
-    return AuditReport(
+    report = AuditReport(
         rows,
         detector=fitted,
         all_labels=everything,
@@ -190,6 +188,18 @@ def audit(
         names=shown_names(rows.given, names),
         settings=settings,
     )
+    if not doubt and fitted is not None:
+        doubt = doubt_by_class(report._figures, fitted)
+    if doubt:
+        tell_doubt(report, doubt)
+    return report
+
+
+def tell_doubt(report: AuditReport, doubt: str) -> None:
+    """Have a report say, and warn, that it cannot tell."""
+    report._settings[doubt] = True
+    why = reason_of(doubt, report._figures.unlearned)
+    warn(f"Cannot tell right from wrong labels: {why}.", NoSeparableNoiseWarning)
 
 
 def judge(

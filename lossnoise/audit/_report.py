@@ -19,7 +19,7 @@ from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
 from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import cautious_proba, summarise
+from lossnoise.audit._summary import Figures, are_of, cautious_proba, complete_summary, count_rows
 from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
@@ -157,12 +157,18 @@ class AuditReport:
         among them) and ``cautious_precision`` (the same if twice as many right labels are hard
         examples); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
         ``num_issues``); ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and
-        ``count`` over the issues, most first); ``verdict`` in words; ``versions``; ``settings``.
+        ``count`` over the issues, most first); ``unlearned_classes`` (whose labels are nearly all
+        issues, and count as right ones for the ``cautious_precision``); ``verdict`` in words;
+        ``versions``; ``settings``.
         """
+        found = complete_summary(self._figures, self.detector, self._settings)
+        return found | {"dropped": len(self._all_labels) - len(self._positions)}
+
+    @cached_property
+    def _figures(self) -> Figures:
         rows = self._rows_known
         columns = (rows.given, rows.losses, rows.noise_proba, rows.suggested)
-        found = summarise(*columns, self.detector, self._settings)
-        return found | {"dropped": len(self._all_labels) - len(self._positions)}
+        return count_rows(*columns, self.detector)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -207,7 +213,8 @@ class AuditReport:
         Parameters
         ----------
         precision : float in (0, 1], optional
-            Expected share of wrong labels among those called wrong, at least.
+            Expected share of wrong labels among those called wrong, at least. Labels of the
+            ``unlearned_classes`` of the `summary` count as right.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least.
         budget : int, optional
@@ -234,10 +241,13 @@ class AuditReport:
         from lossnoise.detectors._threshold import Scores, choose_threshold
 
         rows = self._rows_known
-        cautious = cautious_proba(self.detector, rows.losses, rows.noise_proba)
+        wrong = rows.noise_proba
+        if precision is not None:
+            wrong = np.where(are_of(rows.given, self.summary["unlearned_classes"]), 0.0, wrong)
+        cautious = cautious_proba(self.detector, rows.losses, wrong)
         return choose_threshold(
             "AuditReport.threshold_for",
-            Scores(rows.noise_proba, np.ones(len(cautious)), rows.noise_proba, cautious),
+            Scores(rows.noise_proba, np.ones(len(cautious)), wrong, cautious),
             precision=precision,
             recall=recall,
             budget=budget,

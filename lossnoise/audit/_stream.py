@@ -37,7 +37,9 @@ from lossnoise.audit._summary import (
     Figures,
     cautious_proba,
     complete_summary,
+    doubt_by_class,
     rank_pairs,
+    unlearned_classes,
 )
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
@@ -222,14 +224,15 @@ def audit_stream(
         fitted = finder.fit_histogram(histogram)
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
-    if classes is not None:
-        doubt = sums.doubt(certain=are_certain(histogram.bins()[0]))
-        settings = settings | ({doubt: True} if doubt else {})
+    figures = sums.figures(census)
+    doubt = sums.doubt(certain=are_certain(histogram.bins()[0])) if classes else ""
+    if doubt := doubt or doubt_by_class(figures, fitted):
+        settings = settings | {doubt: True}
     return StreamedReport(
         AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
         detector=fitted,
-        summary=complete_summary(sums.figures(census), fitted, settings),
+        summary=complete_summary(figures, fitted, settings),
         names=names_of(census.classes),
         fingerprint=census.fingerprint,
         counted=(histogram, sums.losses_of_issues),
@@ -315,22 +318,22 @@ class Sums:
         self._pairs: Counter[tuple[Any, Any]] = Counter()
         self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
-        self._cautious_in_issues = 0.0
+        self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:
         """Add up more rows."""
         issues = rows.wrong > THRESHOLD
+        wrong, cautious = rows.wrong[issues], np.zeros(len(issues))
+        cautious[issues] = cautious_proba(self._detector, rows.losses[issues], wrong)
         classes, codes = encode_labels(rows.labels)
         labels = classes.tolist()
-        for counter, weights in ((self._wrong, rows.wrong), (self._issues, issues)):
+        counters = (self._wrong, rows.wrong), (self._issues, issues), (self._cautious, cautious)
+        for counter, weights in counters:
             totals = np.bincount(codes, weights=weights, minlength=len(labels)).tolist()
             for label, total in zip(labels, totals, strict=True):
                 counter[label] += total
         self.losses_of_issues.fill(rows.losses[issues])
-        wrong = rows.wrong[issues]
         self._wrong_in_issues += float(wrong.sum())
-        cautious = cautious_proba(self._detector, rows.losses[issues], wrong)
-        self._cautious_in_issues += float(cautious.sum())
         if rows.suggested is not None:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
@@ -342,14 +345,18 @@ class Sums:
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""
         n, issues = census.sizes.total(), int(self._issues.total())
+        classes, pairs = list(self._classes(census)), rank_pairs(self._pairs)
+        unlearned = unlearned_classes(classes, pairs)
+        cautious = sum(total for c, total in self._cautious.items() if c not in unlearned)
         return Figures(
             n=n,
             noise_rate=float(self._wrong.total()) / n,
             num_issues=issues,
             expected_precision=self._wrong_in_issues / issues if issues else None,
-            cautious_precision=self._cautious_in_issues / issues if issues else None,
-            per_class=list(self._classes(census)),
-            given_to_suggested=rank_pairs(self._pairs),
+            cautious_precision=cautious / issues if issues else None,
+            per_class=classes,
+            given_to_suggested=pairs,
+            unlearned=unlearned,
         )
 
     def _classes(self, census: Census) -> Iterator[dict[str, Any]]:

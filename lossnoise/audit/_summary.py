@@ -17,7 +17,7 @@ from lossnoise.audit._inputs import FloatArray, as_cells
 THRESHOLD = 0.5
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
-COLLAPSED, AGREED, CERTAIN = "collapsed", "agreed", "certain"
+COLLAPSED, AGREED, CERTAIN, UNLEARNED = "collapsed", "agreed", "certain", "unlearned"
 REASONS = {
     COLLAPSED: "the trained model predicts few of the classes",
     AGREED: (
@@ -28,33 +28,16 @@ REASONS = {
         "all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are, so "
         "that every mistake of the model looks like a wrong label"
     ),
+    UNLEARNED: (
+        "nearly all labels of {} look wrong, right ones too perhaps, as where a model has not "
+        "learned a rare class"
+    ),
 }
+# A class with so many of its labels flagged, which the model hardly gives to other rows either.
+MOST_LABELS, FEW_OTHERS = 0.9, 0.2
+NAMED = 3  # classes, in a sentence
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
-
-
-def summarise(
-    given: np.ndarray,
-    losses: FloatArray,
-    noise_proba: FloatArray,
-    suggested: np.ndarray | None,
-    detector: Any,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the headline figures of audited rows."""
-    issues = noise_proba > THRESHOLD
-    wrong = noise_proba[issues]
-    cautious = cautious_proba(detector, losses[issues], wrong)
-    figures = Figures(
-        n=len(given),
-        noise_rate=float(noise_proba.mean()),
-        num_issues=int(issues.sum()),
-        expected_precision=float(wrong.mean()) if issues.any() else None,
-        cautious_precision=float(cautious.mean()) if issues.any() else None,
-        per_class=per_class(given, noise_proba, issues),
-        given_to_suggested=count_pairs(given, suggested, issues),
-    )
-    return complete_summary(figures, detector, settings)
 
 
 class Figures(NamedTuple):
@@ -67,6 +50,74 @@ class Figures(NamedTuple):
     cautious_precision: float | None
     per_class: list[dict[str, Any]]
     given_to_suggested: list[dict[str, Any]]
+    unlearned: list[Any]
+
+
+def count_rows(
+    given: np.ndarray,
+    losses: FloatArray,
+    noise_proba: FloatArray,
+    suggested: np.ndarray | None,
+    detector: Any,
+) -> Figures:
+    """Return the figures of rows in memory."""
+    issues = noise_proba > THRESHOLD
+    wrong = noise_proba[issues]
+    classes = per_class(given, noise_proba, issues)
+    pairs = count_pairs(given, suggested, issues)
+    unlearned = [] if detector is None else unlearned_classes(classes, pairs)
+    cautious = cautious_proba(detector, losses[issues], wrong)
+    cautious = np.where(are_of(given[issues], unlearned), 0.0, cautious)
+    return Figures(
+        n=len(given),
+        noise_rate=float(noise_proba.mean()),
+        num_issues=int(issues.sum()),
+        expected_precision=float(wrong.mean()) if issues.any() else None,
+        cautious_precision=float(cautious.mean()) if issues.any() else None,
+        per_class=classes,
+        given_to_suggested=pairs,
+        unlearned=unlearned,
+    )
+
+
+def unlearned_classes(classes: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> list[Any]:
+    """Return the classes that a model may not have learned: it contradicts nearly all labels.
+
+    And hardly gives them to rows with other labels. Where it does, classes may have been swapped.
+    """
+    others: Counter[Any] = Counter()
+    for pair in pairs:
+        others[pair["suggested"]] += pair["count"]
+    return [
+        known["label"]
+        for known in classes
+        if known["num_issues"] >= MOST_LABELS * known["n"]
+        and others[known["label"]] < FEW_OTHERS * known["n"]
+    ]
+
+
+def are_of(given: np.ndarray, labels: list[Any]) -> NDArray[np.bool_]:
+    """Return which of the given labels are among some."""
+    classes, codes = encode_labels(given)
+    among = [label in labels for label in as_cells(classes).tolist()]
+    return np.asarray(np.array(among, dtype=bool)[codes])
+
+
+def doubt_by_class(figures: Figures, detector: Any) -> str:
+    """Return the setting that most issues are labels of classes that a model may not know."""
+    found = [c["num_issues"] for c in figures.per_class if c["label"] in figures.unlearned]
+    most = 2 * sum(found) > figures.num_issues
+    return UNLEARNED if most and detector.separable_ else ""
+
+
+def reason_of(setting: str, unlearned: list[Any]) -> str:
+    """Return in words why losses cannot tell."""
+    names = [repr(label) for label in unlearned]
+    if len(names) > NAMED:
+        names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} other classes"]
+    *first, last = names or [""]
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return REASONS[setting].format(listed)
 
 
 def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +140,7 @@ def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) 
         "threshold": THRESHOLD,
         "per_class": figures.per_class,
         "given_to_suggested": figures.given_to_suggested,
+        "unlearned_classes": figures.unlearned,
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": dict(settings),
     }
@@ -159,8 +211,10 @@ def verdict(summary: dict[str, Any]) -> str:
         interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
         return f"About {rate:.1f} % of the labels are probably wrong {interval}. {flagged}"
     few = ", as is usual with so few rows" if summary["n"] < FEW_ROWS else ""
-    known = [reason for name, reason in REASONS.items() if name in summary["settings"]]
-    why = known[0] if known else f"they look like one population{few}"
+    known = [name for name in REASONS if name in summary["settings"]]
+    why = f"they look like one population{few}"
+    if known:
+        why = reason_of(known[0], summary["unlearned_classes"])
     cannot = (
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong."

@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._labels import has_collapsed
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import audit
+from lossnoise.audit._audit import audit, tell_doubt
 from lossnoise.audit._report import AuditReport
-from lossnoise.audit._summary import COLLAPSED
+from lossnoise.audit._summary import COLLAPSED, doubt_by_class
 
 
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
@@ -34,8 +34,10 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         noise_proba=trainer.noise_proba_,
         **options,
     )
-    report.detector = getattr(trainer, "detector_", None)
-    report._settings |= {"source": "trainer", "detector": repr(report.detector)}
+    detector = report.detector = getattr(trainer, "detector_", None)
+    report._settings |= {"source": "trainer", "detector": repr(detector)}
     if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
         report._settings[COLLAPSED] = True
+    elif detector is not None and (doubt := doubt_by_class(report._figures, detector)):
+        tell_doubt(report, doubt)
     return report

@@ -191,6 +191,7 @@ def test_summary_is_plain():
             {"label": None, "n": 1, "noise_rate": 0.4, "num_issues": 0},
         ],
         "given_to_suggested": [],
+        "unlearned_classes": [],
         "settings": {
             "detector": "BetaMixtureNoiseDetector()",
             "source": "noise_proba",

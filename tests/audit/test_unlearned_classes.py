@@ -1,0 +1,130 @@
+"""Classes that the model has not learned: right labels of theirs look wrong too."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from lossnoise import audit
+from lossnoise.audit._file_audit import Limits, audit_file
+from lossnoise.audit._summary import MOST_LABELS, reason_of, unlearned_classes
+from lossnoise.exceptions import NoSeparableNoiseWarning, UnattainableThresholdWarning
+
+WHY = "nearly all labels of 'rare' look wrong, right ones too perhaps"
+
+
+@pytest.fixture
+def one_class():
+    """Return right labels, and predictions that know the frequent class only."""
+    rng = np.random.default_rng(0)
+    codes = (np.arange(2000) < 100).astype(int)
+    rare = np.clip(rng.normal(0.05, 0.01, 2000), 0.01, 0.2)
+    return np.array(["usual", "rare"])[codes], np.column_stack([rare, 1.0 - rare])
+
+
+@pytest.fixture
+def partly():
+    """Return labels of which a fifth of two classes is wrong, and of a rare one all look so."""
+    rng = np.random.default_rng(0)
+    true = np.repeat(["a", "b", "rare"], [900, 900, 40])
+    labels = true.copy()
+    labels[:180], labels[900:1080] = "b", "a"
+    first = np.where(true == "b", 1, 0)
+    probs = np.full((len(true), 3), 0.01)
+    sure = np.clip(rng.normal(0.95, 0.02, len(true)), 0.8, 0.98)
+    probs[np.arange(len(true)), first] = sure
+    probs /= probs.sum(axis=1, keepdims=True)
+    return labels, probs, labels != true
+
+
+def test_a_model_that_knows_one_class_only_cannot_tell(one_class):
+    labels, probs = one_class
+    with pytest.warns(NoSeparableNoiseWarning, match=WHY):
+        report = audit(labels, pred_probs=probs)
+    assert report.detector.separable_  # by the losses alone
+    found = report.summary
+    assert (found["separable"], found["num_issues"]) == (False, 100)
+    assert found["unlearned_classes"] == ["rare"]
+    assert found["cautious_precision"] == 0.0
+    assert WHY in found["verdict"]
+    with pytest.warns(UnattainableThresholdWarning):
+        assert report.threshold_for(precision=0.5).count == 0
+    assert report.threshold_for(budget=100).precision > 0.9  # by the probabilities, as in the table
+
+
+def test_losses_alone_say_the_same(one_class):
+    labels, probs = one_class
+    losses = -np.log(probs[np.arange(2000), (labels == "usual").astype(int)])
+    with pytest.warns(NoSeparableNoiseWarning, match=WHY):
+        assert audit(labels, losses=losses).summary["unlearned_classes"] == ["rare"]
+
+
+@pytest.mark.parametrize("which", ["one_class", "partly"])
+def test_a_file_in_pieces_says_the_same(which, request, tmp_path, recwarn):
+    labels, probs, *_ = request.getfixturevalue(which)
+    names = np.unique(labels)
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", *(f"p_{name}" for name in names)])
+        writer.writerows([label, *row] for label, row in zip(labels, probs, strict=True))
+    whole = audit_file(path, pred_probs="p_*").report.summary
+    pieces = audit_file(path, pred_probs="p_*", limits=Limits(rows=100, chunk=300)).report.summary
+    assert pieces["unlearned_classes"] == whole["unlearned_classes"] == ["rare"]
+    assert pieces["separable"] is whole["separable"]
+    assert (WHY in pieces["verdict"]) is (WHY in whole["verdict"]) is not whole["separable"]
+    assert pieces["cautious_precision"] == pytest.approx(whole["cautious_precision"], abs=1e-3)
+
+
+def test_a_rare_class_among_others_lowers_what_can_be_expected(partly):
+    labels, probs, wrong = partly
+    report = audit(labels, pred_probs=probs)
+    found = report.summary
+    flagged = report.noise_proba > 0.5
+    assert flagged[labels == "rare"].all()
+    assert found["separable"] is True
+    assert found["unlearned_classes"] == ["rare"]
+    low, high = found["cautious_precision"], found["expected_precision"]
+    assert low <= wrong[flagged].mean() <= high
+    assert high - low > 0.05
+    assert f"{100 * low:.0f} to" in found["verdict"]
+    cut = report.threshold_for(precision=0.85)
+    assert cut.precision == pytest.approx(
+        wrong[report.noise_proba >= cut.threshold].mean(), abs=0.05
+    )
+
+
+def test_swapped_classes_are_no_unlearned_ones():
+    """A model that knows better, such as one of somebody else, gives them to other rows."""
+    rng = np.random.default_rng(0)
+    true = rng.integers(5, size=2000)
+    labels = np.array([0, 1, 2, 4, 3])[true]
+    sure = np.clip(rng.normal(0.95, 0.02, 2000), 0.8, 0.98)
+    probs = np.repeat((1.0 - sure[:, None]) / 4.0, 5, axis=1)
+    probs[np.arange(2000), true] = sure
+    summary = audit(labels, pred_probs=probs).summary
+    assert summary["separable"] is True
+    assert summary["unlearned_classes"] == []
+
+
+def test_which_classes_are_unlearned():
+    classes = [
+        {"label": x, "n": 100, "num_issues": k} for x, k in zip("abc", (100, 90, 89), strict=True)
+    ]
+    assert MOST_LABELS == 0.9
+    assert unlearned_classes(classes, []) == ["a", "b"]
+    pairs = [{"given": "c", "suggested": "a", "count": 20}]
+    assert unlearned_classes(classes, pairs) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["a"], "labels of 'a' look"),
+        ([1, 2], "labels of 1 and 2 look"),
+        ([1, 2, 3], "labels of 1, 2 and 3 look"),
+        ([1, 2, 3, 4], "labels of 1, 2 and 2 other classes look"),
+    ],
+)
+def test_classes_in_words(labels, words):
+    assert words in reason_of("unlearned", labels)
