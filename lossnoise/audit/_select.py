@@ -236,6 +236,12 @@ def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] 
         return [_like(end, classes) if at is None else classes[at] for at, end in named]
     ends = set(map(loosely, texts))
     labels = sorted(map(name_of, classes))
+    spelt: dict[Any, str] = {}
+    for label in labels:
+        first = spelt.setdefault(loosely(label), label)
+        if first != label and loosely(label) in ends:
+            problem = f"the labels {first!r} and {label!r} are two spellings for one column"
+            raise bad_file(source.path, f"{problem} of --pred-probs: correct one of them")
     known = [label for label in labels if loosely(label) in ends]
     missing = [label for label in labels if label not in known] or sorted({*labels} - {*texts})
     if known and missing:

@@ -183,7 +183,8 @@ class _Monitor(Callback):
         owner = type(self).__name__
         if self.monitor not in record:
             expected = f"a name in history_, one of {', '.join(map(repr, record))}"
-            raise invalid_parameter(owner, "monitor", expected, self.monitor)
+            advice = "a callback that adds one of its own comes before, in 'callbacks'"
+            raise invalid_parameter(owner, "monitor", expected, self.monitor, advice)
         value = record[self.monitor]
         if value is None:
             val = self.monitor.startswith("val_")

@@ -148,6 +148,21 @@ def test_a_column_for_one_number_needs_one_for_each(tmp_path):
         audit_file(tmp_path / "a.csv", pred_probs="p_*")
 
 
+@pytest.mark.parametrize("cell", ["Benign", "BENIGN ", " benign"])
+def test_a_label_in_two_spellings_has_no_column_of_its_own(tmp_path, cell):
+    data = pd.DataFrame({"label": ["benign", "benign", "malign"] * 5, "p_benign": 0.6})
+    data.loc[1, "label"] = cell
+    data.assign(p_malign=0.4).to_csv(tmp_path / "a.csv", index=False)
+    first, second = sorted(["benign", cell])
+    expected = (
+        f"{tmp_path / 'a.csv'}: the labels {first!r} and {second!r} are two spellings for one "
+        "column of --pred-probs: correct one of them"
+    )
+    with pytest.raises(InvalidDataError) as caught:
+        audit_file(tmp_path / "a.csv", pred_probs="p_*")
+    assert str(caught.value) == expected
+
+
 @pytest.mark.parametrize("cell", ["1_0", "\N{ARABIC-INDIC DIGIT ONE}"])
 def test_what_is_a_number_to_python_only_is_no_loss(tmp_path, cell):
     data = pd.DataFrame({"label": ["a", "a", "b", "b"] * 5, "loss": ["0.5", " 1e1 "] * 10})

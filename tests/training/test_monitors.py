@@ -427,7 +427,8 @@ def test_nothing_was_chosen_where_nothing_was_measured():
 def test_a_number_that_no_epoch_records(kind):
     message = (
         f"The 'monitor' parameter of {kind.__name__} must be a name in history_, one of 'epoch', "
-        "'train_loss', 'val_accuracy'. Got 'test_accuracy' instead."
+        "'train_loss', 'val_accuracy'. Got 'test_accuracy' instead: a callback that adds one of "
+        "its own comes before, in 'callbacks'."
     )
     with pytest.raises(InvalidParameterError, match=exactly(message)):
         Trainer().run(kind("test_accuracy"), [0.1])
