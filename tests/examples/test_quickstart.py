@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
@@ -88,6 +89,28 @@ def test_reviewed_samples_have_the_given_and_the_true_label(monkeypatch, kind):
     assert [known[x.numpy().tobytes()] for x in pictures] == list(zip(given, true, strict=True))
     assert len(given) == 100
     assert bool((given != true).any()) == (kind == "symmetric")
+
+
+# of rare classes, and of an epoch that teaches nothing
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
+def test_benchmark_of_rare_classes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    monkeypatch.setattr(sys, "argv", ["methods_imbalanced.py"])
+    benchmark = runpy.run_path(str(EXAMPLES / "benchmarks" / "methods_imbalanced.py"))
+    pictures = benchmark["load_pictures"](0.3, seed=0)
+    sizes = np.bincount(pictures.train.tensors[1][~pictures.wrong])
+    assert sizes[0] > 15 * max(sizes[1:])
+    assert pictures.wrong.mean() == pytest.approx(0.2, abs=0.02)
+    out, methods = tmp_path / "result.json", ["cross-entropy, drawn evenly", "m-dyr-h"]
+    options = "--noise 0.3 --seeds 0 1 --epochs 1 --jobs 1 --out"
+    benchmark["main"](["--methods", *methods, *options.split(), str(out)])
+    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
+    assert [cell["method"] for cell in cells] == methods
+    for cell in cells:
+        assert [run["seed"] for run in cell["runs"]] == [0, 1]
+        single = [run["balanced_accuracy"] for run in cell["runs"]]
+        mean = cell["summary"]["balanced_accuracy"]["mean"]
+        assert mean == pytest.approx(sum(single) / 2, abs=2e-5)
 
 
 def test_every_noise_of_the_digits_benchmark_has_a_column(monkeypatch):
