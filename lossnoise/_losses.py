@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +11,10 @@ from numpy.typing import NDArray
 # what a probability in float32 gives in practice, and keeps the losses on a usable scale.
 MIN_PROBABILITY = 1e-12
 
-# Losses of probabilities that are 0 or 1 but for rounding, or for the width of a bin of losses.
-NEARLY_RIGHT, NEARLY_WRONG = 1e-6, 27.0
+# Losses of probabilities that are 0 or 1 but for rounding, clipping, or the width of a bin of
+# losses; of so many samples; and mistakes that may be outliers.
+NEARLY_RIGHT, NEARLY_WRONG, TOP = 1e-5, 10.0, 0.99
+NEARLY_ALL, FEW_WRONG = 0.99, 3
 
 # How far below 0 rounding may put the cross-entropy of a certain prediction: -log(p + 1e-12) is,
 # and so is -log of a sum of probabilities that comes out above 1. It counts as 0.
@@ -25,7 +29,14 @@ def losses_from_probs(
     return np.asarray(0.0 - np.log(np.clip(given, MIN_PROBABILITY, 1.0)))  # 0.0, not -0.0
 
 
-def are_certain(losses: NDArray[np.float64]) -> bool:
-    """Tell whether losses are those of probabilities of 0 and 1 only, or in bins of such."""
-    certain = (losses < NEARLY_RIGHT) | (losses > NEARLY_WRONG)
-    return bool(certain.all() and (losses > NEARLY_WRONG).any())
+def are_certain(losses: NDArray[np.float64], weights: NDArray[Any] | None = None) -> bool:
+    """Tell whether losses, or weighted bins of losses, are those of hardly any probabilities.
+
+    Nearly all are 0 or the highest there is, which stands for a probability of 0.
+    """
+    highest = float(losses.max())
+    wrong = losses > TOP * highest
+    counts = np.ones(len(losses)) if weights is None else weights
+    sure = float(counts @ (wrong | (losses < NEARLY_RIGHT)))
+    few = float(counts @ wrong) <= FEW_WRONG
+    return not few and highest > NEARLY_WRONG and sure >= NEARLY_ALL * float(counts.sum())

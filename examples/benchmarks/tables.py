@@ -30,6 +30,7 @@ QUOTED = (
     "methods_digits",
     "methods_cifar",
     "methods_cifar_long",
+    "methods_imbalanced",
     "epoch_cost",
     "epoch_cost_cuda",
     "epoch_cost_cuda_512",
@@ -303,6 +304,23 @@ def pictures_long() -> str:
     return markdown(["", "last / best", *ahead, "on given labels", "AUROC"], rows)
 
 
+def rare_classes() -> str:
+    """Return what methods do to rare classes: a line each, with right labels and wrong ones."""
+    found: dict[str, list[str]] = {}
+    for cell in result("methods_imbalanced")["cells"]:
+        summary = cell["summary"]
+        balanced, flagged = summary["balanced_accuracy"], summary["flagged"]["mean"]
+        cells = [f"{balanced['mean']:.3f} ± {balanced['std']:.3f}"]
+        cells.append(f"{summary['accuracy']['mean']:.3f}")
+        if "auroc" in summary:
+            cells.append(f"{summary['auroc']['mean']:.3f}")
+            cells.append(f"{flagged:.3f} / {summary['wrong']['mean']:.3f}")
+        found.setdefault(cell["method"], [f"`{cell['method']}`"]).extend(cells)
+    wrong = ["balanced", "accuracy", "AUROC", "flagged / wrong"]
+    header = ["right labels: balanced", "accuracy", f"a fifth wrong: {wrong[0]}", *wrong[1:]]
+    return markdown(["", *header], [*found.values()])
+
+
 # What a correction needs, and when to choose it.
 CHOICES = {
     "cross-entropy": ("", "the labels are right"),
@@ -425,6 +443,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": overview,
     "digits-accuracy": lambda: by_noise("methods_digits", means("last", "best")),
     "digits-detection": lambda: by_noise("methods_digits", means("auroc", "recall", "precision")),
+    "rare-classes": rare_classes,
     "pictures-accuracy": lambda: by_noise("methods_cifar", means("last", "best")),
     "pictures-long": pictures_long,
     "pictures-gains": lambda: by_noise("methods_cifar", gains),

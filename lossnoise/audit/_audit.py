@@ -21,6 +21,7 @@ from lossnoise.audit._classes import (
     shown_names,
     warn_of_order,
 )
+from lossnoise.audit._doubts import doubt_of, reason_of
 from lossnoise.audit._inputs import (
     DROPPED,
     FEWEST,
@@ -37,7 +38,6 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._summary import AGREED, CERTAIN, doubt_by_class, reason_of
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -117,8 +117,8 @@ def audit(
     NoSeparableNoiseWarning
         The given losses look like one population: they cannot tell right from wrong labels. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
-        learned from these rows; or all its probabilities are 0 or 1; or most of what looks wrong
-        are nearly all labels of a class or two, as of rare ones that the model has not learned.
+        learned from these rows. Or nearly all its probabilities are 0 or 1. Or most of what looks
+        wrong are all labels of a class or two, as of rare ones that the model has not learned.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning
@@ -175,7 +175,7 @@ def audit(
     check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
     header = logits if pred_probs is None else pred_probs
-    rows, fitted, doubt = judge(audited, ids, sources, finder, names, header)
+    rows, fitted, suspicion = judge(audited, ids, sources, finder, names, header)
     settings: dict[str, Any] = {
         "detector": repr(finder),
         "source": _source(sources),
@@ -189,26 +189,26 @@ def audit(
         names=shown_names(rows.given, names),
         settings=settings,
     )
-    if not doubt and fitted is not None:
-        doubt = doubt_by_class(report._figures, fitted)
-    if doubt:
-        tell_doubt(report, doubt)
+    if fitted is not None:
+        certain = fitted.loss_scale == "cross-entropy" and are_certain(rows.losses)
+        tell_doubt(report, doubt_of(report._figures, fitted, suspicion=suspicion, certain=certain))
     return report
 
 
 def tell_doubt(report: AuditReport, doubt: str) -> None:
-    """Have a report say, and warn, that it cannot tell."""
-    report._settings[doubt] = True
-    why = reason_of(doubt, report._figures.unlearned)
-    warn(f"Cannot tell right from wrong labels: {why}.", NoSeparableNoiseWarning)
+    """Have a report say, and warn, that it cannot tell, if there is a reason."""
+    if doubt:
+        report._settings[doubt] = True
+        why = reason_of(doubt, report._figures.unlearned, report._names)
+        warn(f"Cannot tell right from wrong labels: {why}.", NoSeparableNoiseWarning)
 
 
 def judge(
     labels: Any, ids: RowIds, sources: Sources, finder: Any, names: list[Any] | None, header: Any
-) -> tuple[AuditRows, Any, str]:
+) -> tuple[AuditRows, Any, float]:
     """Return what is known of each row, and the fitted detector; None where none was needed.
 
-    And which of the `REASONS` there is not to believe the detector.
+    And how many labels look wrong by the losses alone, where whole rows are known besides; else 0.
     """
     given = label_array(OWNER, labels)
     check_sources(sources)
@@ -221,7 +221,7 @@ def judge(
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)
-    fitted, doubt = None, ""
+    fitted, suspicion = None, 0.0
     if wrong is None:
         assert losses is not None  # one of the sources was given
         if len(losses) < FEWEST:
@@ -231,17 +231,16 @@ def judge(
             )
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         if in_rows and columns is not None:
-            suspicion = suspicions(fitted, losses, sources.groups)
-            wrong = wrong_in_rows(suspicion, columns)
-            certain = are_certain(losses)
-            doubt = doubt_of(fitted, suspicion.sum(), wrong.sum(), certain=certain)
+            suspected = suspicions(fitted, losses, sources.groups)
+            suspicion = float(suspected.sum())
+            wrong = wrong_in_rows(suspected, columns)
         else:
             wrong = _detect(fitted, losses, sources.groups)
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     rows = AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single, finder))
-    return rows, fitted, doubt
+    return rows, fitted, suspicion
 
 
 # -- pure functions ---------------------------------------------------------------------------
@@ -298,20 +297,6 @@ def wrong_in_rows(suspicion: FloatArray, columns: Columns) -> FloatArray:
     suspicious.
     """
     return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, suspicion)
-
-
-def doubt_of(fitted: Any, suspicion: float, left: float, *, certain: bool) -> str:
-    """Return which of the `REASONS` there is not to believe a detector, if any.
-
-    Where most of what the losses call wrong (`suspicion`, and what is `left` of it) are labels that
-    the model gives itself, their heaps are those of a model that is less sure of some right labels,
-    or that has learned from these rows: it gives their wrong labels too, and is less sure of them.
-    """
-    if not fitted.separable_:
-        return ""
-    if 2.0 * left < suspicion:
-        return AGREED
-    return CERTAIN if certain else ""
 
 
 def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:

@@ -16,10 +16,11 @@ from lossnoise._labels import as_list, missing_values, one_dimensional
 from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
 from lossnoise.audit._classes import declared_classes
 from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
+from lossnoise.audit._doubts import are_among
 from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import Figures, are_of, cautious_proba, complete_summary, count_rows
+from lossnoise.audit._summary import Figures, cautious_proba, complete_summary, count_rows
 from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class AuditReport:
         issues, and count as right ones for the ``cautious_precision``); ``verdict`` in words;
         ``versions``; ``settings``.
         """
-        found = complete_summary(self._figures, self.detector, self._settings)
+        found = complete_summary(self._figures, self.detector, self._settings, self._names)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
 
     @cached_property
@@ -226,7 +227,7 @@ class AuditReport:
         cut : Threshold
             Named tuple ``(threshold, precision, recall, count)``: rows whose ``p_noisy`` is at
             least ``threshold``, and what to expect of them. The threshold is inf where the need
-            cannot be met.
+            cannot be met. For a `precision`, all of these go by what was said of it.
 
         Raises
         ------
@@ -243,7 +244,7 @@ class AuditReport:
         rows = self._rows_known
         wrong = rows.noise_proba
         if precision is not None:
-            wrong = np.where(are_of(rows.given, self.summary["unlearned_classes"]), 0.0, wrong)
+            wrong = np.where(are_among(rows.given, self.summary["unlearned_classes"]), 0.0, wrong)
         cautious = cautious_proba(self.detector, rows.losses, wrong)
         return choose_threshold(
             "AuditReport.threshold_for",

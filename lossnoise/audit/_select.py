@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -234,12 +235,12 @@ def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] 
     if found is not None:
         named = zip(found.places, found.ends, strict=True)
         return [_like(end, classes) if at is None else classes[at] for at, end in named]
-    ends = set(map(loosely, texts))
+    ends = Counter(map(loosely, texts))
     labels = sorted(map(name_of, classes))
     spelt: dict[Any, str] = {}
     for label in labels:
         first = spelt.setdefault(loosely(label), label)
-        if first != label and loosely(label) in ends:
+        if first != label and ends[loosely(label)] == 1:
             problem = f"the labels {first!r} and {label!r} are two spellings for one column"
             raise bad_file(source.path, f"{problem} of --pred-probs: correct one of them")
     known = [label for label in labels if loosely(label) in ends]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import encode_labels, object_array
 from lossnoise._losses import are_certain, losses_from_probs
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import doubt_of, suggestions, suspicions, wrong_in_rows
+from lossnoise.audit._audit import suggestions, suspicions, wrong_in_rows
 from lossnoise.audit._classes import (
     Columns,
     confusion,
@@ -27,6 +27,7 @@ from lossnoise.audit._classes import (
     warn_of_scaling,
 )
 from lossnoise.audit._csv import LabelMark
+from lossnoise.audit._doubts import doubt_of, unlearned_classes
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._report import AuditReport
@@ -37,9 +38,7 @@ from lossnoise.audit._summary import (
     Figures,
     cautious_proba,
     complete_summary,
-    doubt_by_class,
     rank_pairs,
-    unlearned_classes,
 )
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
@@ -225,15 +224,16 @@ def audit_stream(
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
     figures = sums.figures(census)
-    doubt = sums.doubt(certain=are_certain(histogram.bins()[0])) if classes else ""
-    if doubt := doubt or doubt_by_class(figures, fitted):
+    certain = fitted.loss_scale == "cross-entropy" and are_certain(*histogram.bins())
+    if doubt := doubt_of(figures, fitted, suspicion=sums.suspicion, certain=certain):
         settings = settings | {doubt: True}
+    names_shown = names_of(census.classes)
     return StreamedReport(
         AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
         positions=worst.positions,
         detector=fitted,
-        summary=complete_summary(figures, fitted, settings),
-        names=names_of(census.classes),
+        summary=complete_summary(figures, fitted, settings, names_shown),
+        names=names_shown,
         fingerprint=census.fingerprint,
         counted=(histogram, sums.losses_of_issues),
     )
@@ -338,16 +338,13 @@ class Sums:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
 
-    def doubt(self, *, certain: bool) -> str:
-        """Return why whole rows of probabilities are not to be believed, if there is a reason."""
-        return doubt_of(self._detector, self.suspicion, self._wrong.total(), certain=certain)
-
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""
         n, issues = census.sizes.total(), int(self._issues.total())
         classes, pairs = list(self._classes(census)), rank_pairs(self._pairs)
         unlearned = unlearned_classes(classes, pairs)
-        cautious = sum(total for c, total in self._cautious.items() if c not in unlearned)
+        lost = set(unlearned)
+        cautious = sum(total for label, total in self._cautious.items() if label not in lost)
         return Figures(
             n=n,
             noise_rate=float(self._wrong.total()) / n,

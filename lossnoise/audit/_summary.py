@@ -11,31 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels
+from lossnoise.audit._doubts import (
+    AGREED,
+    REASONS,
+    are_among,
+    listed,
+    reason_of,
+    unlearned_classes,
+)
 from lossnoise.audit._inputs import FloatArray, as_cells
 
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
-# Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
-COLLAPSED, AGREED, CERTAIN, UNLEARNED = "collapsed", "agreed", "certain", "unlearned"
-REASONS = {
-    COLLAPSED: "the trained model predicts few of the classes",
-    AGREED: (
-        "the model itself gives most of the labels that look wrong by its losses, as if they "
-        "were right, or if it had learned from these rows: predictions must be of rows held out"
-    ),
-    CERTAIN: (
-        "all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are, so "
-        "that every mistake of the model looks like a wrong label"
-    ),
-    UNLEARNED: (
-        "nearly all labels of {} look wrong, right ones too perhaps, as where a model has not "
-        "learned a rare class"
-    ),
-}
-# A class with so many of its labels flagged, which the model hardly gives to other rows either.
-MOST_LABELS, FEW_OTHERS = 0.9, 0.2
-NAMED = 3  # classes, in a sentence
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 
@@ -67,7 +55,7 @@ def count_rows(
     pairs = count_pairs(given, suggested, issues)
     unlearned = [] if detector is None else unlearned_classes(classes, pairs)
     cautious = cautious_proba(detector, losses[issues], wrong)
-    cautious = np.where(are_of(given[issues], unlearned), 0.0, cautious)
+    cautious = np.where(are_among(given[issues], unlearned), 0.0, cautious)
     return Figures(
         n=len(given),
         noise_rate=float(noise_proba.mean()),
@@ -80,48 +68,13 @@ def count_rows(
     )
 
 
-def unlearned_classes(classes: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> list[Any]:
-    """Return the classes that a model may not have learned: it contradicts nearly all labels.
+def complete_summary(
+    figures: Figures, detector: Any, settings: dict[str, Any], names: dict[Any, str]
+) -> dict[str, Any]:
+    """Return a summary: the figures, and what the detector and the words say.
 
-    And hardly gives them to rows with other labels. Where it does, classes may have been swapped.
+    `names` is how labels are shown, where that is not by themselves.
     """
-    others: Counter[Any] = Counter()
-    for pair in pairs:
-        others[pair["suggested"]] += pair["count"]
-    return [
-        known["label"]
-        for known in classes
-        if known["num_issues"] >= MOST_LABELS * known["n"]
-        and others[known["label"]] < FEW_OTHERS * known["n"]
-    ]
-
-
-def are_of(given: np.ndarray, labels: list[Any]) -> NDArray[np.bool_]:
-    """Return which of the given labels are among some."""
-    classes, codes = encode_labels(given)
-    among = [label in labels for label in as_cells(classes).tolist()]
-    return np.asarray(np.array(among, dtype=bool)[codes])
-
-
-def doubt_by_class(figures: Figures, detector: Any) -> str:
-    """Return the setting that most issues are labels of classes that a model may not know."""
-    found = [c["num_issues"] for c in figures.per_class if c["label"] in figures.unlearned]
-    most = 2 * sum(found) > figures.num_issues
-    return UNLEARNED if most and detector.separable_ else ""
-
-
-def reason_of(setting: str, unlearned: list[Any]) -> str:
-    """Return in words why losses cannot tell."""
-    names = [repr(label) for label in unlearned]
-    if len(names) > NAMED:
-        names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} other classes"]
-    *first, last = names or [""]
-    listed = f"{', '.join(first)} and {last}" if first else last
-    return REASONS[setting].format(listed)
-
-
-def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a summary: the figures, and what the detector and the words say."""
     separable = interval = None
     if detector is not None:
         separable = bool(detector.separable_) and not REASONS.keys() & settings.keys()
@@ -144,7 +97,7 @@ def complete_summary(figures: Figures, detector: Any, settings: dict[str, Any]) 
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": dict(settings),
     }
-    return found | {"verdict": verdict(found)}
+    return found | {"verdict": verdict(found, names)}
 
 
 def cautious_proba(detector: Any, losses: FloatArray, noise_proba: FloatArray) -> FloatArray:
@@ -200,9 +153,9 @@ def rank_pairs(counts: Counter[tuple[Any, Any]]) -> list[dict[str, Any]]:
     return [{"given": g, "suggested": s, "count": count} for (g, s), count in ranked]
 
 
-def verdict(summary: dict[str, Any]) -> str:
+def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     """Return what the figures mean, in words."""
-    flagged = _flagged(summary)
+    flagged = _flagged(summary, names)
     rate = 100.0 * summary["noise_rate"]
     if summary["separable"] is None:
         return f"By the given probabilities, {rate:.1f} % of the labels are wrong. {flagged}"
@@ -214,7 +167,7 @@ def verdict(summary: dict[str, Any]) -> str:
     known = [name for name in REASONS if name in summary["settings"]]
     why = f"they look like one population{few}"
     if known:
-        why = reason_of(known[0], summary["unlearned_classes"])
+        why = reason_of(known[0], summary["unlearned_classes"], names)
     cannot = (
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong."
@@ -232,11 +185,14 @@ def _unsure(summary: dict[str, Any]) -> str:
     )
 
 
-def _flagged(summary: dict[str, Any]) -> str:
+def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if not summary["num_issues"]:
         return f"{_rows(summary)}."
     precision = precision_range(summary)
     ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
+    if unlearned := summary["unlearned_classes"]:
+        ending += f" Nearly all labels of {listed(unlearned, names)} are among them: right ones "
+        ending += "too, if the model has not learned to tell them."
     return f"{_rows(summary)}; {ending}"
 
 

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from lossnoise._labels import has_collapsed
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import audit, tell_doubt
+from lossnoise.audit._doubts import COLLAPSED, doubt_of
 from lossnoise.audit._report import AuditReport
-from lossnoise.audit._summary import COLLAPSED, doubt_by_class
 
 
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
@@ -38,6 +38,6 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     report._settings |= {"source": "trainer", "detector": repr(detector)}
     if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
         report._settings[COLLAPSED] = True
-    elif detector is not None and (doubt := doubt_by_class(report._figures, detector)):
-        tell_doubt(report, doubt)
+    elif detector is not None:
+        tell_doubt(report, doubt_of(report._figures, detector, suspicion=0.0, certain=False))
     return report

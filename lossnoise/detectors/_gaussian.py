@@ -120,8 +120,8 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
         bound, and the interval goes up to what would have gone unnoticed. It does not mean that
         the labels are right.
     threshold_ : float
-        The loss at which P(wrong) is 1/2; inf where it is never reached. With groups, that of
-        the curve of all samples.
+        The loss at which P(wrong) is 1/2 (of float32 losses to within 1e-5); inf where it is
+        never reached. With groups, that of the curve of all samples.
     group_report_ : list of dict
         With groups: ``group``, ``n``, ``noise_rate`` and ``threshold`` of each.
     weights_ : ndarray of shape (2,)

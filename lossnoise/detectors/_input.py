@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from lossnoise._history import reduce_history
-from lossnoise._losses import LOWEST, NEARLY_WRONG, are_certain
+from lossnoise._losses import LOWEST, are_certain
 from lossnoise._validation import (
     ROW_SUM_TOLERANCE,
     holds_tensors,
@@ -25,7 +25,6 @@ from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import CEILING
-from lossnoise.detectors._separability import FEWEST
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
 MIN_SAMPLES = 10
@@ -311,11 +310,11 @@ def warn_of_scale(sample: LossSample) -> None:
         )
     if problem:
         warn(f"{problem}, where higher is worse, {OTHER_SCALE}.", LossScaleWarning)
-    if are_certain(sample.values) and sample.weights[sample.values > NEARLY_WRONG].sum() > FEWEST:
+    if are_certain(sample.values, sample.weights):
         warn(
-            "All losses are those of probabilities of 0 and 1, such as a fully grown tree or a "
-            "single neighbour gives: every mistake of the model looks like a wrong label. Take a "
-            "model that says how sure it is.",
+            "Nearly all losses are those of probabilities of 0 and 1, such as a fully grown tree "
+            "or a single neighbour gives: every mistake of the model looks like a wrong label. "
+            "Take a model that says how sure it is.",
             LossScaleWarning,
         )
 

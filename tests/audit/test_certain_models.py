@@ -13,8 +13,8 @@ from lossnoise import BetaMixtureNoiseDetector, LossHistogram, audit
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
-WHY = "all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are"
-TOLD = "All losses are those of probabilities of 0 and 1"
+WHY = "nearly all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are"
+TOLD = "Nearly all losses are those of probabilities of 0 and 1"
 LABELS = [0, 1, 2]
 
 
@@ -74,6 +74,21 @@ def test_a_detector_says_so_of_the_losses_one_by_one_or_counted(rows, probs):
         BetaMixtureNoiseDetector().fit(losses)
     with pytest.warns(LossScaleWarning, match=TOLD):
         BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
+
+
+def test_losses_of_the_same_model_beside_its_probabilities_say_so_too(rows, probs):
+    _, labels = rows
+    losses = -np.log(np.clip(probs[np.arange(1000), labels], 1e-7, 1.0))  # clipped by the caller
+    with pytest.warns(NoSeparableNoiseWarning, match=WHY):
+        report = audit(labels, losses=losses, pred_probs=probs)
+    assert report.summary["separable"] is False
+
+
+def test_a_tree_with_a_few_twins_is_hardly_less_certain(rows, probs):
+    probs = probs.copy()
+    probs[:8] = 1.0 / 3.0
+    with pytest.warns(NoSeparableNoiseWarning, match=WHY):
+        audit(rows[1], pred_probs=probs)
 
 
 def test_a_few_mistakes_may_be_outliers(recwarn):

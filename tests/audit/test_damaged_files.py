@@ -163,6 +163,13 @@ def test_a_label_in_two_spellings_has_no_column_of_its_own(tmp_path, cell):
     assert str(caught.value) == expected
 
 
+def test_two_labels_that_have_a_column_each_are_no_two_spellings(tmp_path):
+    data = pd.DataFrame({"label": ["Cat", "cat", "dog"] * 5, "p_Cat": 0.2, "p_cat": 0.3})
+    data.assign(p_bird=0.5).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InvalidDataError, match="for the label 'Cat' but none for 'dog'"):
+        audit_file(tmp_path / "a.csv", pred_probs="p_*")
+
+
 @pytest.mark.parametrize("cell", ["1_0", "\N{ARABIC-INDIC DIGIT ONE}"])
 def test_what_is_a_number_to_python_only_is_no_loss(tmp_path, cell):
     data = pd.DataFrame({"label": ["a", "a", "b", "b"] * 5, "loss": ["0.5", " 1e1 "] * 10})

@@ -5,12 +5,13 @@ import csv
 import numpy as np
 import pytest
 
-from lossnoise import audit
+from lossnoise import audit, cli
+from lossnoise.audit._doubts import are_among, listed, unlearned_classes
 from lossnoise.audit._file_audit import Limits, audit_file
-from lossnoise.audit._summary import MOST_LABELS, reason_of, unlearned_classes
 from lossnoise.exceptions import NoSeparableNoiseWarning, UnattainableThresholdWarning
+from lossnoise.noise import inject_noise
 
-WHY = "nearly all labels of 'rare' look wrong, right ones too perhaps"
+WHY = "all labels of 'rare' look wrong, as where a model has not learned a rare class"
 
 
 @pytest.fixture
@@ -111,8 +112,8 @@ def test_which_classes_are_unlearned():
     classes = [
         {"label": x, "n": 100, "num_issues": k} for x, k in zip("abc", (100, 90, 89), strict=True)
     ]
-    assert MOST_LABELS == 0.9
-    assert unlearned_classes(classes, []) == ["a", "b"]
+    tiny = {"label": "d", "n": 9, "num_issues": 9}
+    assert unlearned_classes([*classes, tiny], []) == ["a", "b"]
     pairs = [{"given": "c", "suggested": "a", "count": 20}]
     assert unlearned_classes(classes, pairs) == ["b"]
 
@@ -120,11 +121,71 @@ def test_which_classes_are_unlearned():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (["a"], "labels of 'a' look"),
-        ([1, 2], "labels of 1 and 2 look"),
-        ([1, 2, 3], "labels of 1, 2 and 3 look"),
-        ([1, 2, 3, 4], "labels of 1, 2 and 2 other classes look"),
+        (["a"], "'a'"),
+        ([1, 2], "'1' and '2'"),
+        ([1, 2, 3], "'1', '2' and '3'"),
+        ([1, 2, 3, 4], "'1', '2' and 2 other classes"),
+        ([0, "x" * 99], "'usual' and '" + "x" * 24 + "'"),
+        (["<b>\n"], r"'<b>\n'"),
     ],
 )
 def test_classes_in_words(labels, words):
-    assert words in reason_of("unlearned", labels)
+    assert listed(labels, {0: "usual"}) == words
+
+
+def test_which_rows_are_of_some_classes():
+    labels = np.array(["a", None, 3, True, "a"], dtype=object)
+    assert are_among(labels, ["a", None]).tolist() == [True, True, False, False, True]
+    assert not are_among(labels, []).any()
+    many = np.arange(50_000)  # each a class of its own
+    assert are_among(many, many[::2].tolist()).sum() == 25_000
+
+
+def test_a_rare_class_that_the_model_knows_can_tell():
+    """Most of its labels are wrong: those come from the frequent class."""
+    rng = np.random.default_rng(0)
+    true = (np.arange(20_000) < 100).astype(int)
+    labels, wrong = inject_noise(true, 0.1, include_true=False, random_state=0)
+    sure = np.clip(rng.normal(0.95, 0.02, 20_000), 0.8, 0.99)
+    probs = np.where(np.arange(2) == true[:, None], sure[:, None], 1.0 - sure[:, None])
+    report = audit(labels, pred_probs=probs)
+    found, flagged = report.summary, report.noise_proba > 0.5
+    assert found["separable"] is True
+    assert found["noise_rate"] == pytest.approx(wrong.mean(), abs=0.02)
+    assert found["unlearned_classes"] == [1]  # for all that is known
+    low, high = found["cautious_precision"], found["expected_precision"]
+    assert low < wrong[flagged].mean() - 0.5
+    assert high == pytest.approx(wrong[flagged].mean(), abs=0.05)
+    assert "Nearly all labels of '1' are among them" in found["verdict"]
+
+
+def test_labels_that_occur_once_are_no_classes_to_be_learned():
+    """Such as typing errors."""
+    rng = np.random.default_rng(0)
+    labels = np.array([f"c{i}" for i in rng.integers(4, size=4000)], dtype=object)
+    losses = rng.gamma(1.0, 0.1, 4000)
+    labels[:200] = [f"{label} {i}" for i, label in enumerate(labels[:200])]
+    losses[:200] = rng.normal(5.0, 0.5, 200)
+    summary = audit(labels, losses=losses).summary
+    assert summary["separable"] is True
+    assert summary["unlearned_classes"] == []
+    assert summary["cautious_precision"] > 0.9
+
+
+def test_the_classes_have_the_names_that_they_are_shown_by(one_class):
+    labels, probs = one_class
+    codes = (labels == "usual").astype(int)
+    with pytest.warns(NoSeparableNoiseWarning, match=WHY):
+        report = audit(codes, pred_probs=probs, class_names=["rare", "usual"])
+    assert WHY in report.summary["verdict"]
+    assert report.summary["unlearned_classes"] == [0]
+
+
+def test_the_command_cannot_tell_either(one_class, tmp_path, capsys):
+    labels, probs = one_class
+    path = tmp_path / "rows.csv"
+    rows = zip(labels, *probs.T, strict=True)
+    lines = ["label,p_rare,p_usual", *(f"{label},{p:.6f},{q:.6f}" for label, p, q in rows)]
+    path.write_text("\n".join(lines))
+    assert cli.main(["audit", str(path), "--pred-probs", "p_*", "--max-noise", "0.03"]) == 3
+    assert WHY in " ".join(capsys.readouterr().out.split())

@@ -66,14 +66,14 @@ def test_the_noise_rate_is_the_mean_of_the_probabilities(make, n, dtype):
 
 
 @each_detector
-def test_the_threshold_is_where_the_probability_is_one_half(make):
-    detector = make().fit(TWO_GROUPS)
-    below, at, above = detector.predict_proba(detector.threshold_ + np.array([-1e-6, 0.0, 1e-6]))[
-        :, 1
-    ]
+@pytest.mark.parametrize(("dtype", "step"), [(np.float64, 1e-6), (np.float32, 1e-5)])
+def test_the_threshold_is_where_the_probability_is_one_half(make, dtype, step):
+    detector = make().fit(TWO_GROUPS.astype(dtype))
+    losses = (detector.threshold_ + np.array([-step, 0.0, step])).astype(dtype)
+    below, at, above = detector.predict_proba(losses)[:, 1]
     assert below < 0.5 < above
-    assert at == pytest.approx(0.5, abs=1e-5)
-    assert detector.predict([detector.threshold_ + 1e-6]).tolist() == [1]
+    assert at == pytest.approx(0.5, abs=10 * step)
+    assert detector.predict(losses).tolist()[2] == 1
 
 
 def test_without_evidence_the_threshold_is_out_of_reach():
