@@ -129,8 +129,13 @@ class AlreadyNormalised:
     """The scale of losses that lie on [0, 1]: all of it that binning asks for."""
 
     @staticmethod
-    def normalise(losses: FloatArray, out: FloatArray) -> None:
+    def precision(losses: FloatArray) -> type[np.float64]:
+        return np.float64
+
+    @staticmethod
+    def normalise(losses: FloatArray, out: FloatArray) -> FloatArray:
         out[:] = losses
+        return out
 
 
 def grid_em(values: FloatArray) -> tuple[FloatArray, FloatArray]:
