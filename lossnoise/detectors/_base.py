@@ -246,9 +246,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         InvalidDataError
             The losses cannot be used, or groups are missing or too many.
         """
-        proba = self._predict_wrong(X, groups, columns=2)
-        np.subtract(1.0, proba[:, 1], out=proba[:, 0])
-        return proba
+        return self._predict_wrong(X, groups, columns=2)
 
     def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.int64]:
         """Return 1 where the label is more likely wrong than right, else 0.
@@ -456,15 +454,14 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         return self
 
     def _predict_wrong(self, X: Any, groups: Any, columns: int = 1) -> FloatArray:
-        """Return an array of so many columns with P(wrong) in its last one."""
+        """Return P(wrong) as a column, or after a column of P(right)."""
         check_is_fitted(self)
         losses = self._read(X, reset=False)
         proba = np.empty((len(losses), columns))
-        wrong = proba[:, -1]
         if not hasattr(self, "group_report_"):
             if groups is not None:
                 raise self._groups_error("given to fit too, or not at all", "groups here only")
-            self._predict_pooled(losses, wrong)
+            self._predict_pooled(losses, proba if columns == 2 else proba[:, 0])
             return proba
         if groups is None:
             raise self._groups_error("given, as they were to fit", "None")
@@ -473,7 +470,9 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         curves = [self._sample_fit.curve, *(part.curve for part in self._parts.values())]
         for code, curve in enumerate(curves, start=-1):  # -1: not seen by fit
             members = np.flatnonzero(codes == code)
-            wrong[members] = read_table(curve.proba, losses[members], self.scaling_)
+            proba[members, -1] = read_table(curve.proba, losses[members], self.scaling_)
+        if columns == 2:
+            np.subtract(1.0, proba[:, 1], out=proba[:, 0])
         return proba
 
     def _groups_error(self, expected: str, got: str) -> InvalidDataError:

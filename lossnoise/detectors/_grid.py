@@ -55,7 +55,10 @@ def bin_losses(
 def read_table(
     table: FloatArray, losses: NDArray[Any], scaling: Scaling, out: FloatArray | None = None
 ) -> FloatArray:
-    """Return the entries of a rising table at losses, interpolated between the nodes."""
+    """Return the entries of a rising table at losses, interpolated between the nodes.
+
+    Into `out`, if given; where that has two columns, the first one gets what is missing to 1.
+    """
     read = np.empty(len(losses)) if out is None else out
     rise = np.diff(table, append=table[-1])
     overshoots = table[:-1] + rise[:-1] > table[1:]  # by rounding
@@ -65,7 +68,11 @@ def read_table(
         entry = entries[: len(cell)]
         share *= rise.take(cell, out=entry, mode="clip")  # which, unlike "raise", needs no copy
         share += table.take(cell, out=entry, mode="clip")
-        read[part] = share
+        if read.ndim == 1:
+            read[part] = share
+        else:  # both at once, as long as they are in the cache
+            read[part, 1] = share
+            np.subtract(1.0, share, out=read[part, 0])
     return read
 
 
