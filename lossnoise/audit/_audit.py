@@ -124,8 +124,7 @@ def audit(
     LayoutWarning
         Most labels would be the most probable class of their row if the columns of `pred_probs`
         were in another order, more than frequent classes are by chance, and `class_names` does
-        not say theirs. Or a history of losses looks
-        transposed, or losses like means over batches.
+        not say theirs. Or a history of losses looks transposed, or losses like means over batches.
     LossScaleWarning
         The given losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities
         that are.
