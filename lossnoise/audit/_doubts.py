@@ -25,15 +25,17 @@ REASONS = {
         "are, so that every mistake of the model looks like a wrong label"
     ),
     UNLEARNED: (
-        "all labels of {} look wrong, as where a model has not learned a rare class, whether they "
+        "most labels of {} look wrong, as where a model has not learned a rare class, whether they "
         "are right or not"
     ),
 }
 
 # A class that the model may not have learned: so many of its labels are issues, or all but a few,
-# and the model hardly gives it to rows with other labels. Of fewer rows that may be chance.
+# and the model hardly gives it to rows with other labels. Of fewer rows that may be chance, unless
+# half of the labels of all such classes together are issues, and twice as many as of other classes.
 MOST, NEARLY_ALL, FEW_OTHERS = 0.9, 0.98, 0.2
 FEWEST_ROWS = 10
+HALF, TWICE = 0.5, 2.0
 
 NAMED, LONGEST = 3, 24  # classes in a sentence, and characters of each
 
@@ -47,13 +49,24 @@ def unlearned_classes(classes: list[dict[str, Any]], pairs: list[dict[str, Any]]
     others: Counter[Any] = Counter()
     for pair in pairs:
         others[pair["suggested"]] += pair["count"]
-    return [
+    small = [known for known in classes if known["n"] < FEWEST_ROWS]
+    large = [known for known in classes if known["n"] >= FEWEST_ROWS]
+    share = _share_of_issues(small)
+    by_chance = share < HALF or share < TWICE * _share_of_issues(large)
+    lost = {
         known["label"]
-        for known in classes
-        if known["n"] >= FEWEST_ROWS
-        and known["num_issues"] >= MOST * known["n"]
+        for known in large
+        if known["num_issues"] >= MOST * known["n"]
         and others[known["label"]] < FEW_OTHERS * known["n"]
-    ]
+    }
+    if not by_chance:
+        lost |= {known["label"] for known in small if known["num_issues"] >= HALF * known["n"]}
+    return [known["label"] for known in classes if known["label"] in lost]
+
+
+def _share_of_issues(classes: list[dict[str, Any]]) -> float:
+    rows = sum(known["n"] for known in classes)
+    return sum(known["num_issues"] for known in classes) / rows if rows >= FEWEST_ROWS else 0.0
 
 
 def are_among(given: np.ndarray, labels: Iterable[Any]) -> NDArray[np.bool_]:
@@ -93,7 +106,8 @@ def doubt_of(figures: Any, detector: Any, *, suspicion: float, certain: bool) ->
     lost = sum(
         known["num_issues"]
         for known in figures.per_class
-        if known["label"] in unlearned and known["num_issues"] >= NEARLY_ALL * known["n"]
+        if known["label"] in unlearned
+        and (known["num_issues"] >= NEARLY_ALL * known["n"] or known["n"] < FEWEST_ROWS)
     )
     return UNLEARNED if 2 * lost > figures.num_issues else ""
 

@@ -191,7 +191,7 @@ def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     precision = precision_range(summary)
     ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
     if unlearned := summary["unlearned_classes"]:
-        ending += f" Nearly all labels of {listed(unlearned, names)} are among them: right ones "
+        ending += f" Most labels of {listed(unlearned, names)} are among them: right ones "
         ending += "too, if the model has not learned to tell them."
     return f"{_rows(summary)}; {ending}"
 
