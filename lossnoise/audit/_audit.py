@@ -238,8 +238,9 @@ def judge(
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
-    rows = AuditRows(labels, given, ids, wrong, single, *suggestions(columns, single, finder))
-    return rows, fitted, suspicion
+    found = suggestions(columns, single, finder)
+    classes = None if columns is None else columns.classes
+    return AuditRows(labels, given, ids, wrong, single, *found, classes), fitted, suspicion
 
 
 # -- pure functions ---------------------------------------------------------------------------

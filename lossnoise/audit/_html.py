@@ -149,7 +149,7 @@ def page_data(report: AuditReport, cards: Sequence[Card]) -> dict[str, Any]:
 def known_labels(report: AuditReport) -> list[Any]:
     """Return the labels that a review may name: given, suggested, declared and named ones."""
     rows = report._rows_known
-    columns = [rows.given] if rows.suggested is None else [rows.given, rows.suggested]
+    columns = [c for c in (rows.given, rows.suggested, rows.classes) if c is not None]
     found = [label for column in columns for label in as_cells(encode_labels(column)[0]).tolist()]
     declared = as_cells(declared_classes(report._all_labels)).tolist()
     return list(dict.fromkeys([*found, *declared, *report._names]))

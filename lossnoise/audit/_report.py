@@ -406,7 +406,8 @@ class AuditReport:
             The edited file; also as a spreadsheet saved it, with another separator. Several where
             people shared the rows: what two of them looked at must be the same label for both.
         allow_new : bool, default=False
-            Whether a review may name a label that did not occur, where labels are strings. One
+            Whether a review may name a label that did not occur, and that no column of the
+            probabilities belongs to, where labels are strings. One
             that is nearly another, as by a typing error, is warned of (`NewLabelWarning`).
 
         Returns
@@ -423,7 +424,8 @@ class AuditReport:
         rows = self._rows_known
         occurring = one_dimensional(self._all_labels)
         known = as_list(occurring[~missing_values(occurring)])
-        known += [] if rows.suggested is None else as_list(rows.suggested)
+        for column in (rows.suggested, rows.classes):
+            known += [] if column is None else as_list(column)
         known += as_list(declared_classes(self._all_labels))
         return review_labels(
             review_files("AuditReport.apply_review", "path", path),

@@ -48,6 +48,8 @@ class AuditRows(NamedTuple):
         Its probability.
     label_score : ndarray of shape (n,), float64
         Probability of the given label; NaN where it is not known.
+    classes : ndarray of shape (C,) or None
+        Labels of the columns of probabilities, some of which may not occur.
     """
 
     labels: Any
@@ -58,6 +60,7 @@ class AuditRows(NamedTuple):
     suggested: np.ndarray | None
     confidence: FloatArray | None
     label_score: FloatArray
+    classes: np.ndarray | None = None
 
     def ranking(self) -> NDArray[np.intp]:
         """Return all rows, worst first: by probability, ties by loss, then by position."""

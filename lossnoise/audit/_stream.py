@@ -229,7 +229,13 @@ def audit_stream(
         settings = settings | {doubt: True}
     names_shown = names_of(census.classes)
     return StreamedReport(
-        AuditRows(worst.labels, worst.labels, RowIds(worst.ids, index_name, worst.ids), *worst[3:]),
+        AuditRows(
+            worst.labels,
+            worst.labels,
+            RowIds(worst.ids, index_name, worst.ids),
+            *worst[3:],
+            None if classes is None else classes.labels,
+        ),
         positions=worst.positions,
         detector=fitted,
         summary=complete_summary(figures, fitted, settings, names_shown),

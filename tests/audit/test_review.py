@@ -232,6 +232,17 @@ def test_new_labels_are_typing_errors_unless_allowed(report, tmp_path):
         numbers.apply_review(tmp_path / "b.csv", allow_new=True)
 
 
+@pytest.mark.parametrize("labels", [["cat", "dog"], np.array(["cat", "dog"]), [0, 1]])
+def test_a_class_that_does_not_occur_is_no_new_label(labels, tmp_path):
+    names = ["cat", "dog", "elephant"]
+    probs = [[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]]
+    report = audit(labels, pred_probs=probs, noise_proba=[0.1, 0.9], class_names=names)
+    found = reviewed(report, tmp_path / "a.csv", {1: "elephant"})
+    assert found.labels[1] == ("elephant" if labels[0] == "cat" else 2)
+    report.to_html(tmp_path / "a.html")
+    assert "elephant" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
 def test_a_new_label_that_is_nearly_another_is_warned_of_once(tmp_path):
     report = audit(["standard", "cat", "cat", "7"], noise_proba=[0.1, 0.9, 0.8, 0.7])
     report.to_csv(tmp_path / "a.csv")
