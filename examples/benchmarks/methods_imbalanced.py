@@ -72,11 +72,11 @@ def load_pictures(noise: float, seed: int) -> Pictures:
     def by_pair(target: np.ndarray) -> np.ndarray:
         return np.where(target == pair[0], 1, np.where(target == pair[1], 2, 0))
 
-    images, target = digits.train.tensors  # type: ignore[attr-defined]  # a TensorDataset
+    images, target = digits.train.tensors
     true = by_pair(target.numpy())
     kept = (true == 0) | (np.random.default_rng(seed).random(len(true)) < KEPT)
     labels, wrong = inject_noise(true[kept], noise, random_state=seed)
-    shown, answers = digits.test.tensors  # type: ignore[attr-defined]  # a TensorDataset
+    shown, answers = digits.test.tensors
     return Pictures(
         TensorDataset(images[kept], torch.as_tensor(labels)),
         wrong,
@@ -97,7 +97,7 @@ def train_one(name: str, noise: float, seed: int, epochs: int) -> dict[str, Any]
         data = DataLoader(pictures.train, batch_size=128, sampler=sampler)
     torch.manual_seed(seed)
     network = small_network()
-    network[-1] = torch.nn.Linear(256, 3)  # type: ignore[index]  # a Sequential
+    network[-1] = torch.nn.Linear(256, 3)
     trainer = NoisyLabelTrainer(
         network, correction=method.make(), epochs=epochs, random_state=seed
     ).fit(data)

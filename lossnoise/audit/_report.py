@@ -158,8 +158,8 @@ class AuditReport:
         among them) and ``cautious_precision`` (the same if twice as many right labels are hard
         examples); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
         ``num_issues``); ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and
-        ``count`` over the issues, most first); ``unlearned_classes`` (whose labels are nearly all
-        issues, and count as right ones for the ``cautious_precision``); ``verdict`` in words;
+        ``count`` over the issues, most first); ``unlearned_classes`` (most of whose labels
+        are issues; they count as right ones for the ``cautious_precision``); ``verdict`` in words;
         ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)
@@ -406,9 +406,9 @@ class AuditReport:
             The edited file; also as a spreadsheet saved it, with another separator. Several where
             people shared the rows: what two of them looked at must be the same label for both.
         allow_new : bool, default=False
-            Whether a review may name a label that did not occur, and that no column of the
-            probabilities belongs to, where labels are strings. One
-            that is nearly another, as by a typing error, is warned of (`NewLabelWarning`).
+            Whether a review may name a label that did not occur, and that is no class of the
+            probabilities, where labels are strings. One that is nearly another, as by a typing
+            error, is warned of (`NewLabelWarning`).
 
         Returns
         -------
