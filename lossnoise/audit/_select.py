@@ -247,7 +247,7 @@ def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] 
     missing = [label for label in labels if label not in known] or sorted({*labels} - {*texts})
     if known and missing:
         problem = f"a column for the label {known[0]!r} but none for {missing[0]!r}"
-        raise bad_file(source.path, f"--pred-probs has {problem}")
+        raise bad_file(source.path, f"--pred-probs has {problem}{_of_nulls(classes)}")
     return None
 
 
@@ -266,7 +266,15 @@ def _in_order(source: Source, classes: list[Any]) -> list[Any]:
         return sorted(classes)
     except TypeError:
         problem = "labels of several types have no order: name the columns of --pred-probs by them"
-        raise bad_file(source.path, problem) from None
+        raise bad_file(source.path, f"{problem}{_of_nulls(classes)}") from None
+
+
+def _of_nulls(classes: list[Any]) -> str:
+    """Return what to do about labels that are null, where some are."""
+    advice = (
+        ". Some labels are null, which counts as the label None: leave out rows without a label"
+    )
+    return advice if None in classes else ""
 
 
 def _as_many(source: Source, names: list[Any], width: int) -> list[Any]:

@@ -201,7 +201,13 @@ def test_labels_of_several_types_need_columns_with_their_names(tmp_path):
     with pytest.raises(InvalidDataError) as caught:
         audit_file(path, pred_probs="x,y")
     expected = "labels of several types have no order: name the columns of --pred-probs by them"
-    assert str(caught.value) == f"{path}: {expected}"
+    nulls = "Some labels are null, which counts as the label None: leave out rows without a label"
+    assert str(caught.value) == f"{path}: {expected}. {nulls}"
+    data.assign(p_b=0.5, p_c=0.5).to_parquet(path)
+    with pytest.raises(InvalidDataError) as caught:
+        audit_file(path, pred_probs="p_*")
+    problem = "--pred-probs has a column for the label 'b' but none for 'None'"
+    assert str(caught.value) == f"{path}: {problem}. {nulls}"
 
 
 def test_columns_for_some_of_the_labels_only_are_refused(tmp_path):
