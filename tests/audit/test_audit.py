@@ -302,7 +302,7 @@ DROP = ": on_nan='drop' leaves out rows with NaN."
         (
             {"labels": [0.0, NAN, 1.0]},
             "labels",
-            "free of missing values (None is a label)",
+            "free of missing values (None in a list is a label)",
             "nan in 1 of 3 rows, first in row 1,",
         ),
         ({"losses": [1, 2]}, "losses", "of length 3, one entry per label", "length 2"),

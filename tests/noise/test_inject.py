@@ -378,7 +378,7 @@ def test_a_wrong_parameter_is_named(options, name, expected, got):
 
 
 FILLED = "a non-empty 1-D array or list of labels"
-NO_NAN = "free of missing values (None is a label)"
+NO_NAN = "free of missing values (None in a list is a label)"
 SQUARE = "a square matrix with one row for each of the 3 classes"
 
 
