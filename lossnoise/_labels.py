@@ -36,7 +36,8 @@ def label_array(owner: str, labels: Any, name: str = "labels", *, remedy: str = 
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         got = f"{array[row]} in {missing.sum()} of {len(array)} rows, first in row {row},"
-        raise invalid_data(owner, name, "free of missing values (None in a list is a label)", got, remedy)
+        expected = "free of missing values (None in a list is a label)"
+        raise invalid_data(owner, name, expected, got, remedy)
     if name != "groups":
         _check_no_targets(owner, name, array)
     return array

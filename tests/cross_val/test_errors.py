@@ -97,8 +97,8 @@ def test_parameters_that_cannot_be_used(given, error):
         ({"y": ["a"] * 4}, f"{Y}labels of at least two classes. Got 'a' in all 4 rows instead."),
         (
             {"y": [0.0, 1.0, np.nan, 1.0]},
-            f"{Y}free of missing values (None in a list is a label). Got nan in 1 of 4 rows, first in row 2, "
-            "instead: leave these rows out of 'X' and 'y'.",
+            f"{Y}free of missing values (None in a list is a label). Got nan in 1 of 4 rows, first "
+            "in row 2, instead: leave these rows out of 'X' and 'y'.",
         ),
         (
             {"y": np.eye(4)},
