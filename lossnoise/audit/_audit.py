@@ -190,11 +190,11 @@ def audit(
     )
     if fitted is not None:
         certain = fitted.loss_scale == "cross-entropy" and are_certain(rows.losses)
-        tell_doubt(report, doubt_of(report._figures, fitted, suspicion=suspicion, certain=certain))
+        _tell_doubt(report, doubt_of(report._figures, fitted, suspicion=suspicion, certain=certain))
     return report
 
 
-def tell_doubt(report: AuditReport, doubt: str) -> None:
+def _tell_doubt(report: AuditReport, doubt: str) -> None:
     """Have a report say, and warn, that it cannot tell, if there is a reason."""
     if doubt:
         report._settings[doubt] = True

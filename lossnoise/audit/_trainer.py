@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._labels import has_collapsed
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import audit, tell_doubt
+from lossnoise.audit._audit import audit
 from lossnoise.audit._doubts import COLLAPSED, doubt_of
 from lossnoise.audit._report import AuditReport
 
@@ -36,8 +36,11 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     )
     detector = report.detector = getattr(trainer, "detector_", None)
     report._settings |= {"source": "trainer", "detector": repr(detector)}
+    doubt = ""
     if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
-        report._settings[COLLAPSED] = True
+        doubt = COLLAPSED
     elif detector is not None:
-        tell_doubt(report, doubt_of(report._figures, detector, suspicion=0.0, certain=False))
+        doubt = doubt_of(report._figures, detector, suspicion=0.0, certain=False)
+    if doubt:  # the verdict says it; the trainer has warned, where it could know
+        report._settings[doubt] = True
     return report

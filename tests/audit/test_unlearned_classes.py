@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 
-from lossnoise import audit, cli
+from lossnoise import AuditReport, BetaMixtureNoiseDetector, audit, cli
 from lossnoise.audit._doubts import are_among, listed, unlearned_classes
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.exceptions import NoSeparableNoiseWarning, UnattainableThresholdWarning
@@ -188,6 +189,27 @@ def test_the_classes_have_the_names_that_they_are_shown_by(one_class):
         report = audit(codes, pred_probs=probs, class_names=["rare", "usual"])
     assert WHY in report.summary["verdict"]
     assert report.summary["unlearned_classes"] == [0]
+
+
+def test_a_report_of_a_trainer_that_has_lost_a_class_cannot_tell():
+    labels = np.repeat([0, 1, 2], [900, 900, 80])
+    rng = np.random.default_rng(0)
+    losses = np.where(labels == 2, rng.normal(5.0, 0.5, 1880), rng.gamma(1.0, 0.1, 1880))
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    predicted = np.eye(3)[np.minimum(labels, 1)] * 0.97 + 0.01
+    trainer = BaseEstimator()
+    vars(trainer).update(
+        fit=None,
+        labels_=labels,
+        num_classes_=3,
+        losses_=losses,
+        noise_proba_=detector.predict_proba(losses)[:, 1],
+        detector_=detector,
+        _proba_and_labels=lambda dataset: (predicted, labels),
+    )
+    summary = AuditReport.from_trainer(trainer, None).summary
+    assert (summary["separable"], summary["unlearned_classes"]) == (False, [2])
+    assert "most labels of '2' look wrong" in summary["verdict"]
 
 
 def test_the_command_cannot_tell_either(one_class, tmp_path, capsys):
