@@ -15,7 +15,6 @@ from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 WHY = "nearly all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour are"
 TOLD = "Nearly all losses are those of probabilities of 0 and 1"
-LABELS = [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
