@@ -66,8 +66,14 @@ class TakesCleanSet(Correction):
         other = type(self).__new__(type(self))
         kept = (self.clean_set, getattr(self.clean_set, "dataset", None))  # of a loader
         memo |= {id(self): other} | {id(data): data for data in kept}
-        vars(other).update(copy.deepcopy(vars(self), memo))
+        other.__dict__.update(copy.deepcopy(vars(self), memo))
         return other
+
+    def __sklearn_clone__(self) -> TakesCleanSet:
+        """Return what scikit-learn's `clone` is to make: the same settings, and the same set."""
+        settings = self.get_params(deep=False)
+        own = settings.pop("clean_set")
+        return type(self)(clean_set=own, **copy.deepcopy(settings))
 
 
 class _Shown(Dataset[Any]):

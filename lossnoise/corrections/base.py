@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from lossnoise._fingerprint import fingerprint
@@ -157,7 +158,7 @@ class EpochContext:
     shard: tuple[int, int] = (0, 1)
 
 
-class Correction(ABC):
+class Correction(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships no types
     """A method of learning with wrong labels.
 
     A simple method is one `loss`; a method with a schedule adds `begin_epoch`; a method that
@@ -167,7 +168,9 @@ class Correction(ABC):
     (`needs_clean_batch`), and how many models; those beside the user's come from `model_factory`,
     or else are copies with fresh parameters.
 
-    Constructors only store their arguments, all of which have defaults; `setup` checks them.
+    Constructors only store their arguments, all of which have defaults; `setup` checks them. As
+    scikit-learn asks it of estimators, for then ``get_params``, ``set_params`` and ``clone`` work,
+    and a search over a trainer can name parameters of its correction: ``correction__warmup``.
     """
 
     needs_detector: ClassVar[bool] = False

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lossnoise import NoisyLabelTrainer
@@ -283,6 +284,7 @@ def test_the_set_is_shown_by_its_type_and_length_and_not_copied():
         copied = copy.deepcopy({"a": correction, "b": correction})
         assert copied["a"] is copied["b"] is not correction
         assert copied["a"].clean_set is data
+        assert clone(correction).clean_set is data
         loader._samples = read(loader.clean_set)  # as after a run
         assert copy.deepcopy(loader)._samples._dataset is data
         assert len(pickle.loads(pickle.dumps(correction)).clean_set) == 7

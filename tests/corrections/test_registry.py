@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch.utils.data import Dataset
 
 from lossnoise import AuditReport, NoisyLabelTrainer
@@ -53,6 +54,25 @@ def test_is_copied_whole(name, copied):
     other = copied(correction)
     assert type(other) is type(correction)
     assert vars(other) == vars(correction)
+
+
+@every_correction
+def test_is_an_estimator(name):
+    correction = CORRECTIONS[name]()
+    settings = correction.get_params()
+    assert settings == vars(correction)
+    assert repr(clone(correction)) == repr(correction)
+    for setting, value in settings.items():
+        assert correction.set_params(**{setting: value}) is correction
+    with pytest.raises(ValueError, match="Invalid parameter 'other'"):
+        correction.set_params(other=1)
+
+
+def test_parameters_of_a_correction_are_parameters_of_its_trainer(make_net):
+    trainer = NoisyLabelTrainer(make_net(), correction=MDyrH(warmup=0.5))
+    assert trainer.get_params()["correction__warmup"] == 0.5
+    other = clone(trainer).set_params(correction__warmup=0.25)
+    assert (trainer.correction.warmup, other.correction.warmup) == (0.5, 0.25)
 
 
 def outcome(trainer):
