@@ -44,6 +44,11 @@ def loosely(text: str) -> Any:
     return text.strip().casefold() if number is None else number
 
 
+def barely(text: str) -> str:
+    """Return the letters and digits of a text: p_self_harm is the column of "self-harm"."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
 def name_of(label: Any) -> str:
     """Return the text of a label; whole numbers are read as floats where some cell was empty."""
     whole = isinstance(label, float) and label.is_integer()
@@ -56,7 +61,8 @@ def match_names(labels: Sequence[Any], names: Sequence[Any]) -> Match | None:
     All names may begin with the same characters, as in p_cat and p_dog.
     """
     due, found = list(map(name_of, labels)), list(map(name_of, names))
-    ways: tuple[Callable[[str], Any], ...] = (str, str.casefold, loosely)  # p_cat is that of CAT
+    # p_cat is the column of CAT.
+    ways: tuple[Callable[[str], Any], ...] = (str, str.casefold, loosely, barely)
     for alike in ways:
         place = {alike(label): i for i, label in enumerate(due)}
         for cut in _shared(found):

@@ -10,18 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
-from lossnoise._losses import are_certain, losses_from_probs
+from lossnoise._losses import are_certain, are_only_zeros, losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
+    Choices,
     Columns,
-    confusion,
     match_columns,
     read_class_names,
     shown_names,
     warn_of_order,
 )
-from lossnoise.audit._doubts import doubt_of, reason_of
+from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, reason_of
 from lossnoise.audit._inputs import (
     DROPPED,
     FEWEST,
@@ -38,6 +38,7 @@ from lossnoise.audit._inputs import (
 )
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
+from lossnoise.audit._summary import THRESHOLD
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -174,7 +175,7 @@ def audit(
     check_rows("logits" if pred_probs is None else "pred_probs", sources.pred_probs)
     names = read_class_names(class_names)
     header = logits if pred_probs is None else pred_probs
-    rows, fitted, suspicion = judge(audited, ids, sources, finder, names, header)
+    rows, fitted, evidence = judge(audited, ids, sources, finder, names, header)
     settings: dict[str, Any] = {
         "detector": repr(finder),
         "source": _source(sources),
@@ -189,8 +190,7 @@ def audit(
         settings=settings,
     )
     if fitted is not None:
-        certain = fitted.loss_scale == "cross-entropy" and are_certain(rows.losses)
-        _tell_doubt(report, doubt_of(report._figures, fitted, suspicion=suspicion, certain=certain))
+        _tell_doubt(report, doubt_of(report._figures, fitted, evidence))
     return report
 
 
@@ -204,23 +204,25 @@ def _tell_doubt(report: AuditReport, doubt: str) -> None:
 
 def judge(
     labels: Any, ids: RowIds, sources: Sources, finder: Any, names: list[Any] | None, header: Any
-) -> tuple[AuditRows, Any, float]:
-    """Return what is known of each row, and the fitted detector; None where none was needed.
+) -> tuple[AuditRows, Any, Evidence]:
+    """Return what is known of each row, the fitted detector, and what may speak against it.
 
-    And how many labels look wrong by the losses alone, where whole rows are known besides; else 0.
+    The detector is None where none was needed.
     """
     given = label_array(OWNER, labels)
     check_sources(sources)
     losses, wrong = sources.losses, sources.noise_proba
-    columns = None
+    columns, evidence = None, Evidence()
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
+        choices = Choices.of(columns)
+        evidence = Evidence(by_chance=is_by_chance(choices.table), votes=choices.votes)
         if names is None:
-            warn_of_order(columns.classes, confusion(columns))
+            warn_of_order(columns.classes, choices.table)
     in_rows = losses is None and columns is not None
     if in_rows and columns is not None:
         losses = losses_from_probs(columns.probs, columns.codes)
-    fitted, suspicion = None, 0.0
+    fitted = None
     if wrong is None:
         assert losses is not None  # one of the sources was given
         if len(losses) < FEWEST:
@@ -231,7 +233,7 @@ def judge(
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         if in_rows and columns is not None:
             suspected = suspicions(fitted, losses, sources.groups)
-            suspicion = float(suspected.sum())
+            evidence = evidence._replace(suspicion=float(suspected.sum()))
             wrong = wrong_in_rows(suspected, columns)
         else:
             wrong = _detect(fitted, losses, sources.groups)
@@ -240,7 +242,11 @@ def judge(
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     found = suggestions(columns, single, finder)
     classes = None if columns is None else columns.classes
-    return AuditRows(labels, given, ids, wrong, single, *found, classes), fitted, suspicion
+    if fitted is not None and fitted.loss_scale == "cross-entropy":
+        evidence = evidence._replace(
+            certain=are_certain(single), zeros=are_only_zeros(single, single[wrong > THRESHOLD])
+        )
+    return AuditRows(labels, given, ids, wrong, single, *found, classes), fitted, evidence
 
 
 # -- pure functions ---------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ OFTEN = 0.5
 BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
+CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 
 class Columns(NamedTuple):
@@ -51,6 +54,54 @@ class Columns(NamedTuple):
     classes: np.ndarray
     codes: NDArray[np.intp]
     probs: FloatArray
+
+
+class Choices(NamedTuple):
+    """What labels and first choices, the most probable class of each row, are together.
+
+    Attributes
+    ----------
+    table : ndarray of shape (C, C), int64
+        How often each label (row) has each class as its first choice (column); of shape (0, 0)
+        where the classes are too many to compare their orders.
+    n, certain, mistaken : int
+        Rows, those with a probability of 1, and of these the ones with another label.
+    """
+
+    table: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
+    n: int = 0
+    certain: int = 0
+    mistaken: int = 0
+
+    @classmethod
+    def of(cls, columns: Columns) -> Choices:
+        """Count rows."""
+        size, first = len(columns.classes), columns.probs.argmax(axis=1)
+        certain = columns.probs[np.arange(len(first)), first] > CERTAIN
+        mistaken = int(np.count_nonzero(first[certain] != columns.codes[certain]))
+        table = cls().table
+        if size <= MOST_ORDERED:
+            pairs = np.ravel_multi_index((columns.codes, first), (size, size))
+            table = np.bincount(pairs, minlength=size * size).reshape(size, size)
+        return cls(table, len(first), int(np.count_nonzero(certain)), mistaken)
+
+    def plus(self, other: Choices) -> Choices:
+        """Return the counts of other rows as well."""
+        table = self.table + other.table if self.n else other.table
+        return Choices(table, *(a + b for a, b in zip(self[1:], other[1:], strict=True)))
+
+    @property
+    def votes(self) -> float:
+        """Return how many labels a prediction counts, if a share of them is wrong at random.
+
+        A prediction is certain where all k labels that it counts are the same. Where a share r of
+        all is wrong, so it is in (1 - r)^k of the rows, of whose own labels r are wrong too.
+        """
+        if not self.mistaken:
+            return math.inf
+        if self.mistaken == self.certain:
+            return 0.0
+        return math.log(self.certain / self.n) / math.log1p(-self.mistaken / self.certain)
 
 
 def declared_classes(labels: Any) -> np.ndarray:
@@ -196,42 +247,60 @@ def _check_width(probs: FloatArray, size: int, expected: str) -> None:
         raise invalid_data(OWNER, "pred_probs", words, f"an array of shape {probs.shape}")
 
 
-def confusion(columns: Columns) -> NDArray[np.int64]:
-    """Return how often each label (row) has each class as the most probable one (column).
-
-    (0, 0) of classes that are too many to compare their orders.
-    """
-    size = len(columns.classes)
-    if size > MOST_ORDERED:
-        return np.zeros((0, 0), dtype=np.int64)
-    pairs = np.ravel_multi_index((columns.codes, columns.probs.argmax(axis=1)), (size, size))
-    return np.bincount(pairs, minlength=size * size).reshape(size, size)
-
-
 def warn_of_order(
     classes: np.ndarray, counts: NDArray[np.int64], remedy: str = "pass it as class_names"
 ) -> None:
-    """Warn where most labels would be the first choice with the columns in another order."""
-    if not counts.size or counts.sum() < FEW * len(classes):
-        return
-    joint = counts / counts.sum()
-    agreed = np.trace(joint)
-    if agreed > OFTEN:
+    """Warn where most labels would be the first choice with the columns in another order.
+
+    Of all labels, or of those that change their places among themselves.
+    """
+    if counts.sum() < FEW * len(classes):
         return
     from scipy.optimize import linear_sum_assignment  # slow to load
 
-    by_chance = np.outer(joint.sum(axis=1), joint.sum(axis=0))
-    other = linear_sum_assignment(joint - by_chance, maximize=True)
-    best, chance = joint[other].sum(), by_chance[other].sum()
-    if best > max(OFTEN, 2.0 * agreed) and best - chance > BEYOND_CHANCE * (1.0 - chance):
-        names = ", ".join(map(repr, as_list(classes[:5]))) + (", ..." if len(classes) > 5 else "")
+    by_chance = np.outer(counts.sum(axis=1), counts.sum(axis=0) / counts.sum())
+    order = linear_sum_assignment(counts - by_chance, maximize=True)[1]
+    swaps = (cycle for cycle in _cycles(order) if _are_moved(counts, by_chance, order, cycle))
+    moved = [place for cycle in swaps for place in cycle]
+    if moved:
+        rows = counts[moved].sum()
+        agreed, best = counts[moved, moved].sum() / rows, counts[moved, order[moved]].sum() / rows
+        every = len(moved) == len(classes)
+        which = "the labels" if every else f"the labels {_some(classes[sorted(moved)])}"
         warn(
-            f"Only {agreed:.0%} of the labels are the most probable class of their row, and "
+            f"Only {agreed:.0%} of {which} are the most probable class of their row, and "
             f"{best:.0%} would be if the columns were in another order: they are taken for "
-            f"those of {names}. Is it another one, such as that of a classifier's classes_, "
-            f"{remedy}.",
+            f"those of {_some(classes)}. Is it another one, such as that of a classifier's "
+            f"classes_, {remedy}.",
             LayoutWarning,
         )
+
+
+def _some(classes: np.ndarray) -> str:
+    return ", ".join(map(repr, as_list(classes[:5]))) + (", ..." if len(classes) > 5 else "")
+
+
+def _cycles(order: NDArray[np.intp]) -> Iterator[list[int]]:
+    """Yield the places that a permutation exchanges, those of each cycle together."""
+    left = set(np.flatnonzero(order != np.arange(len(order))).tolist())
+    while left:
+        cycle = [min(left)]
+        while (following := int(order[cycle[-1]])) != cycle[0]:
+            cycle.append(following)
+        left -= set(cycle)
+        yield cycle
+
+
+def _are_moved(
+    counts: NDArray[np.int64], by_chance: FloatArray, order: NDArray[np.intp], cycle: list[int]
+) -> bool:
+    """Tell whether most labels of a cycle are the first choice in its order, and few are now."""
+    rows = counts[cycle].sum()
+    if rows < FEW * len(cycle):
+        return False
+    agreed = counts[cycle, cycle].sum() / rows
+    best, chance = (table[cycle, order[cycle]].sum() / rows for table in (counts, by_chance))
+    return bool(best > max(OFTEN, 2.0 * agreed) and best - chance > BEYOND_CHANCE * (1.0 - chance))
 
 
 def _header_of(table: Any) -> list[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from lossnoise._labels import encode_labels
 from lossnoise.audit._inputs import as_cells
 
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
-COLLAPSED, AGREED, CERTAIN, UNLEARNED = "collapsed", "agreed", "certain", "unlearned"
+COLLAPSED, AGREED, CERTAIN, ZEROS = "collapsed", "agreed", "certain", "zeros"
+UNLEARNED, BY_CHANCE = "unlearned", "by_chance"
 REASONS = {
     COLLAPSED: "the trained model predicts few of the classes",
     AGREED: (
@@ -24,9 +26,17 @@ REASONS = {
         "nearly all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour "
         "are, so that every mistake of the model looks like a wrong label"
     ),
+    ZEROS: (
+        "only labels with a probability of exactly 0 look wrong, and the model counts so few rows, "
+        "as a tree or some neighbours do, that it gives 0 to right ones too"
+    ),
     UNLEARNED: (
         "most labels of {} look wrong, as where a model has not learned a rare class, whether they "
         "are right or not"
+    ),
+    BY_CHANCE: (
+        "the labels are the model's first choices as often as by chance, as where the "
+        "probabilities are of other rows, or of the same ones in another order"
     ),
 }
 
@@ -38,6 +48,61 @@ FEWEST_ROWS = 10
 HALF, TWICE = 0.5, 2.0
 
 NAMED, LONGEST = 3, 24  # classes in a sentence, and characters of each
+
+
+# The agreement of labels and first choices is by chance where it is less than so many standard
+# deviations above what a random order of the labels would give. Twice as many below: it varies more
+# between rows and the same ones backwards, and of columns in another order it is lower yet.
+SURPRISING = 3.0
+
+FEW_VOTES = 17.0  # a model that counts no more labels gives 0 to many a right one
+
+
+class Evidence(NamedTuple):
+    """What an audit knows beside its figures that may speak against a detector.
+
+    Attributes
+    ----------
+    suspicion : float
+        How many labels look wrong by the losses alone; 0 where nothing else is known. Where most of
+        these are labels that the model gives itself, their heaps are those of a model that is less
+        sure of some right labels, or that has learned from these rows: it gives their wrong labels
+        too, and is less sure of them.
+    by_chance : bool
+        Whether labels and first choices of the model have nothing to do with each other.
+    votes : float
+        How many labels a prediction counts (`Choices.votes`).
+    certain : bool
+        Whether the probabilities are hardly any.
+    zeros : bool
+        Whether only labels with a probability of 0 look wrong, among more that are contradicted.
+    """
+
+    suspicion: float = 0.0
+    by_chance: bool = False
+    votes: float = math.inf
+    certain: bool = False
+    zeros: bool = False
+
+
+def is_by_chance(counts: NDArray[np.int64]) -> bool:
+    """Tell whether labels and first choices agree as often as in a random order of the labels.
+
+    `counts` has a row for each label and a column for each first choice. Mean and variance of its
+    trace are those of a random permutation of the labels. Where one class has nearly all labels or
+    first choices, these agree about as often in any order, which says nothing.
+    """
+    n = float(counts.sum())
+    if n < 2.0:
+        return False
+    given, chosen = counts.sum(axis=1) / n, counts.sum(axis=0) / n
+    both = given * chosen
+    spread = both @ ((1.0 - given) * (1.0 - chosen)) + both.sum() ** 2 - both @ both
+    by_chance = SURPRISING * n * np.sqrt(spread / (n - 1.0))
+    expected, most = n * both.sum(), n * np.minimum(given, chosen).sum()
+    if by_chance > 0.5 * (most - expected):
+        return False
+    return bool(-2.0 * by_chance < np.trace(counts) - expected < by_chance)
 
 
 def unlearned_classes(classes: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> list[Any]:
@@ -79,7 +144,7 @@ def are_among(given: np.ndarray, labels: Iterable[Any]) -> NDArray[np.bool_]:
     return np.asarray(found[codes])
 
 
-def doubt_of(figures: Any, detector: Any, *, suspicion: float, certain: bool) -> str:
+def doubt_of(figures: Any, detector: Any, evidence: Evidence) -> str:
     """Return which of the `REASONS` there is not to believe a detector; nothing if there is none.
 
     Parameters
@@ -88,20 +153,23 @@ def doubt_of(figures: Any, detector: Any, *, suspicion: float, certain: bool) ->
         What was counted.
     detector : LossMixtureDetector
         Fitted to the losses.
-    suspicion : float
-        How many labels look wrong by the losses alone; 0 where nothing else is known. Where most of
-        these are labels that the model gives itself, their heaps are those of a model that is less
-        sure of some right labels, or that has learned from these rows: it gives their wrong labels
-        too, and is less sure of them.
-    certain : bool
-        Whether the probabilities are hardly any.
+    evidence : Evidence
+        What else is known.
     """
-    if not detector.separable_:
-        return ""
-    if 2.0 * figures.noise_rate * figures.n < suspicion:
-        return AGREED
-    if certain:
-        return CERTAIN
+    if detector.separable_:
+        if 2.0 * figures.noise_rate * figures.n < evidence.suspicion:
+            return AGREED
+        if evidence.certain:
+            return CERTAIN
+        if evidence.zeros and evidence.votes < FEW_VOTES:
+            return ZEROS
+        if _are_unlearned(figures):
+            return UNLEARNED
+    return BY_CHANCE if evidence.by_chance else ""
+
+
+def _are_unlearned(figures: Any) -> bool:
+    """Tell whether most issues are nearly all labels of classes that may not have been learned."""
     unlearned = set(figures.unlearned)
     lost = sum(
         known["num_issues"]
@@ -109,7 +177,7 @@ def doubt_of(figures: Any, detector: Any, *, suspicion: float, certain: bool) ->
         if known["label"] in unlearned
         and (known["num_issues"] >= NEARLY_ALL * known["n"] or known["n"] < FEWEST_ROWS)
     )
-    return UNLEARNED if 2 * lost > figures.num_issues else ""
+    return bool(2 * lost > figures.num_issues)
 
 
 def reason_of(doubt: str, unlearned: list[Any], names: dict[Any, str]) -> str:

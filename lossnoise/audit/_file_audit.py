@@ -11,7 +11,7 @@ import numpy as np
 
 from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
-from lossnoise.audit._classes import confusion, warn_of_order
+from lossnoise.audit._classes import Choices, warn_of_order
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
 from lossnoise.audit._inputs import FEWEST, as_cells
 from lossnoise.audit._report import AuditReport
@@ -180,7 +180,7 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         names = found.labels
         if found.doubt:
             columns = Classes(names).columns(rows)
-            warn_of_order(columns.classes, confusion(columns), found.doubt)
+            warn_of_order(columns.classes, Choices.of(columns).table, found.doubt)
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,

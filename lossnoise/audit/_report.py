@@ -214,8 +214,8 @@ class AuditReport:
         Parameters
         ----------
         precision : float in (0, 1], optional
-            Expected share of wrong labels among those called wrong, at least. Labels of the
-            ``unlearned_classes`` of the `summary` count as right.
+            Expected share of wrong labels among those called wrong, at least. Where the losses
+            cannot tell, all count as right, else labels of ``unlearned_classes`` of the `summary`.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least.
         budget : int, optional
@@ -244,7 +244,8 @@ class AuditReport:
         rows = self._rows_known
         wrong = rows.noise_proba
         if precision is not None:
-            wrong = np.where(are_among(rows.given, self.summary["unlearned_classes"]), 0.0, wrong)
+            doubtful = are_among(rows.given, self.summary["unlearned_classes"])
+            wrong = np.where(doubtful | (self.summary["separable"] is False), 0.0, wrong)
         cautious = cautious_proba(self.detector, rows.losses, wrong)
         return choose_threshold(
             "AuditReport.threshold_for",

@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, object_array
-from lossnoise._losses import are_certain, losses_from_probs
+from lossnoise._losses import are_certain, are_only_zeros, losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import suggestions, suspicions, wrong_in_rows
 from lossnoise.audit._classes import (
+    Choices,
     Columns,
-    confusion,
     distance_from_one,
     warn_of_order,
     warn_of_scaling,
 )
 from lossnoise.audit._csv import LabelMark
-from lossnoise.audit._doubts import doubt_of, unlearned_classes
+from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, unlearned_classes
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._report import AuditReport
@@ -209,13 +209,13 @@ def audit_stream(
             histogram.fill(chunk.losses)
         elif chunk.probs is not None:
             width = chunk.probs.shape[1]
-    classes = None
+    classes, choices = None, Choices()
     if width:
         names = classes_of(census.classes, width)
         classes = Classes(names.labels)
-        counts = _count_from_probs(histogram, chunks(), classes)
+        choices = _count_from_probs(histogram, chunks(), classes)
         if names.doubt:
-            warn_of_order(classes.labels, counts, names.doubt)
+            warn_of_order(classes.labels, choices.table, names.doubt)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
         if classes is not None:  # these losses are cross-entropy, whatever they look like
@@ -224,8 +224,13 @@ def audit_stream(
     sums = Sums(fitted, LossHistogram())
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
     figures = sums.figures(census)
-    certain = fitted.loss_scale == "cross-entropy" and are_certain(*histogram.bins())
-    if doubt := doubt_of(figures, fitted, suspicion=sums.suspicion, certain=certain):
+    evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
+    if fitted.loss_scale == "cross-entropy":
+        (losses, held), (issues, flagged) = histogram.bins(), sums.losses_of_issues.bins()
+        evidence = evidence._replace(
+            certain=are_certain(losses, held), zeros=are_only_zeros(losses, issues, held, flagged)
+        )
+    if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
     names_shown = names_of(census.classes)
     return StreamedReport(
@@ -245,21 +250,20 @@ def audit_stream(
     )
 
 
-def _count_from_probs(
-    histogram: Any, chunks: Iterable[Chunk], classes: Classes
-) -> NDArray[np.int64]:
+def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes) -> Choices:
     """Fill a histogram with the losses of probabilities, and say by how much they missed 1.
 
-    Returns the `confusion` of labels and first choices.
+    Returns what labels and first choices are together.
     """
-    off, counts = 0.0, np.zeros((), dtype=np.int64)
+    off, choices = 0.0, Choices()
     for chunk in chunks:
         columns = classes.columns(chunk)
         off = max(off, distance_from_one(columns.probs))
-        histogram.fill(losses_from_probs(_scaled(columns.probs), columns.codes))
-        counts = counts + confusion(columns)
+        columns = columns._replace(probs=_scaled(columns.probs))
+        histogram.fill(losses_from_probs(columns.probs, columns.codes))
+        choices = choices.plus(Choices.of(columns))
     warn_of_scaling(off)
-    return counts
+    return choices
 
 
 def _judge_all(

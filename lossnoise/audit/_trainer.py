@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from lossnoise._labels import has_collapsed
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import audit
-from lossnoise.audit._doubts import COLLAPSED, doubt_of
+from lossnoise.audit._doubts import COLLAPSED, Evidence, doubt_of
 from lossnoise.audit._report import AuditReport
 
 
@@ -40,7 +40,7 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
         doubt = COLLAPSED
     elif detector is not None:
-        doubt = doubt_of(report._figures, detector, suspicion=0.0, certain=False)
+        doubt = doubt_of(report._figures, detector, Evidence())
     if doubt:  # the verdict says it; the trainer has warned, where it could know
         report._settings[doubt] = True
     return report

@@ -407,6 +407,7 @@ def test_cells_of_the_review_file_are_harmless(hostile, page_of):
 # -- size, errors, notebooks ------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
 def test_two_hundred_small_pictures_stay_under_two_megabytes(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3
