@@ -1,4 +1,4 @@
-"""A recorder for Hugging Face's `Trainer`: a callback, a collator and a loss in one."""
+"""A recorder for Hugging Face's `Trainer`: a callback, a collator, and an eye on its losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_data
@@ -64,16 +63,14 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     although the trainer removes columns that the model does not take
     (``remove_unused_columns=True``), and no dataset column is needed for them.
 
-    A `compute_loss_func` of one's own is called as before. Without one, the loss to train with is
-    the mean cross-entropy, with the trainer's label smoothing; of accumulated batches the mean over
-    all their samples (`num_items_in_batch`). That is what the trainer does with models whose loss
-    knows of accumulation. Others, such as BERT's classifier in transformers 5.24, add up the mean
-    losses of the batches without a recorder, and so take larger steps.
+    The loss to train with is the trainer's own, whatever it is made of: the model's, that of a
+    `compute_loss_func`, or of a subclass. What is recorded is the cross-entropy of the logits that
+    the model gave on the way, or `loss_fn` of them.
 
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
     several processes each has the losses of all. Not for models that one process spreads over
-    several GPUs with `DataParallel`, nor for ``group_by_length=True``, which looks for lengths in
-    the samples themselves.
+    several GPUs with `DataParallel`, nor for batches grouped by length, which the trainer looks for
+    in the samples themselves.
 
     Samples with the label -100, which PyTorch's loss leaves out, count as not seen, and so do
     losses that are not finite, with a warning.
@@ -94,9 +91,9 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def __init__(self, *, loss_fn: LossFunction | None = None) -> None:
         self.loss_fn = loss_fn
         self.log_ = EpochLog(OWNER)
-        self._training_loss: Callable[..., Tensor] | None = None
-        self._label_smoothing = 0.0
-        self._hook: Any = None
+        self.batch_ids_: Tensor | None = None
+        self._output: Any = None  # of the model, in this step
+        self._hooks: list[Any] = []
 
     def attach(self, trainer: Any) -> HuggingFaceLossRecorder:
         """Join a trainer, before its `train` is called.
@@ -104,8 +101,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         Parameters
         ----------
         trainer : transformers.Trainer
-            With a map-style training dataset, and labels under the name ``"labels"`` in its
-            batches, as the usual collators have it.
+            With a map-style training dataset, and labels in its batches under the name
+            ``"labels"``, as the usual collators have it, or one of its `label_names`.
 
         Returns
         -------
@@ -114,18 +111,18 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         Raises
         ------
         InvalidDataError
-            The trainer's training dataset has no length.
+            The trainer's training dataset has no length, or its samples are grouped by theirs.
         """
-        if trainer.compute_loss_func == self._compute_loss:
+        compute_loss = trainer.compute_loss
+        if isinstance(compute_loss, WatchedLoss) and compute_loss.recorder is self:
             return self  # attached already, as by a cell that is run again
+        _check_sampling(trainer.args)
         self.log_.hold(check_dataset(OWNER, trainer.train_dataset))
         trainer.train_dataset = PairDataset(trainer.train_dataset)
         keeps_all = not trainer.args.remove_unused_columns
         columns = None if keeps_all else _columns_of(trainer.model, trainer.label_names)
         trainer.data_collator = CollateColumns(trainer.data_collator, columns)
-        self._training_loss = trainer.compute_loss_func
-        self._label_smoothing = trainer.args.label_smoothing_factor
-        trainer.compute_loss_func = self._compute_loss
+        trainer.compute_loss = WatchedLoss(self, compute_loss, trainer.label_names)
         trainer.add_callback(self)
         _keep_ids_from(trainer.model)
         return self
@@ -134,11 +131,13 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the ids that the model is called with."""
-        self._remove_hook()
-        _keep_ids_from(kwargs["model"])
-        self._hook = kwargs["model"].register_forward_pre_hook(
-            self._note_ids, with_kwargs=True, prepend=True
-        )
+        self._remove_hooks()
+        model = kwargs["model"]
+        _keep_ids_from(model)
+        self._hooks = [
+            model.register_forward_pre_hook(self._note_ids, with_kwargs=True, prepend=True),
+            model.register_forward_hook(self._note_output),
+        ]
         if state.global_step > 0:  # resumed
             self._load(_checkpoint_folder(args, state))
 
@@ -149,7 +148,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Raise after the first step where its losses did not come here."""
         self.log_.check_seen(
-            "a trainer whose compute_loss is its own has to call compute_loss_func"
+            "its batches need the ids that the train_dataset and the data_collator have since "
+            "attach, and labels under 'labels' or one of the trainer's label_names"
         )
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -165,7 +165,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at no further ids."""
-        self._remove_hook()
+        self._remove_hooks()
 
     def _load(self, folder: Path) -> None:
         path = folder / SAVED_NAME
@@ -188,22 +188,64 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     ) -> None:
         self.batch_ids_ = named.get(SAMPLE_ID) if model.training else None
 
-    def _compute_loss(
-        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """Record the losses of a training batch, and return the loss to train with."""
-        logits = outputs["logits"] if is_mapping(outputs) else outputs[0]
-        if self.batch_ids_ is not None:
-            self.log_.add_output(self.batch_ids_, logits.detach(), labels, self.loss_fn)
-        if self._training_loss is not None:
-            return self._training_loss(outputs, labels, num_items_in_batch=num_items_in_batch)
-        return _mean_loss(logits, labels, num_items_in_batch, self._label_smoothing)
+    def _note_output(self, model: nn.Module, positional: tuple[Any, ...], output: Any) -> None:
+        if model.training and self._output is None:  # the first of a step
+            self._output = output
 
-    def _remove_hook(self) -> None:
+    def watch(self, labels: Tensor | None, compute_loss: Callable[[], Any]) -> Any:
+        """Return what the trainer computes of a batch, and record the losses on the way."""
+        self._output = None
+        found = compute_loss()
+        output, self._output = self._output, None
+        if self.batch_ids_ is not None and output is not None and labels is not None:
+            logits = _logits_of(output).detach()
+            self.log_.add_output(self.batch_ids_, logits, labels, self.loss_fn)
+        return found
+
+    def _remove_hooks(self) -> None:
         self.batch_ids_ = None
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+class WatchedLoss:
+    """The `compute_loss` of a trainer, under the eyes of a recorder.
+
+    Parameters
+    ----------
+    recorder : HuggingFaceLossRecorder
+        Whose `watch` is called.
+    compute_loss : callable
+        The trainer's own.
+    label_names : list of str
+        Where labels may be in a batch.
+    """
+
+    def __init__(
+        self,
+        recorder: HuggingFaceLossRecorder,
+        compute_loss: Callable[..., Any],
+        label_names: list[str],
+    ) -> None:
+        self.recorder = recorder
+        self._compute_loss = compute_loss
+        self._names = (*label_names, "labels")  # of a model of peft the trainer knows none
+
+    def __call__(self, model: nn.Module, inputs: Any, *args: Any, **options: Any) -> Any:
+        """Return what the trainer's own function does, which may take the labels out."""
+        labels = next((inputs[name] for name in self._names if name in inputs), None)
+        return self.recorder.watch(
+            labels, lambda: self._compute_loss(model, inputs, *args, **options)
+        )
+
+
+def _logits_of(output: Any) -> Tensor:
+    """Return the logits of what a model gave, which begins with its loss if it has one."""
+    if is_mapping(output):
+        found: Tensor = output["logits"]
+        return found
+    return output[1] if output[0].ndim == 0 else output[0]  # type: ignore[no-any-return]
 
 
 def _keep_ids_from(model: nn.Module | None) -> None:
@@ -241,6 +283,14 @@ class CollateColumns(AppendIds):
         return self._collator(samples)
 
 
+def _check_sampling(args: Any) -> None:
+    """Refuse to group samples by length: the trainer looks for it where their ids are, too."""
+    strategy = getattr(args, "train_sampling_strategy", "")  # from transformers 5 on
+    if getattr(args, "group_by_length", False) or strategy == "group_by_length":
+        expected = "one that draws samples in any order"
+        raise invalid_data(OWNER, "trainer", expected, "one with group_by_length")
+
+
 def _checkpoint_folder(args: Any, state: Any) -> Path:
     """Return where the trainer saves what it has after the present step."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -251,21 +301,3 @@ def _columns_of(model: Any, label_names: list[str]) -> set[str]:
     if hasattr(model, "get_base_model"):  # of peft, whose wrapper takes anything
         model = model.get_base_model()
     return {*inspect.signature(model.forward).parameters, "label", "label_ids", *label_names}
-
-
-def _mean_loss(
-    logits: Tensor, labels: Tensor, num_items: Tensor | int | None, label_smoothing: float
-) -> Tensor:
-    """Return the loss of a batch, as the trainer has it: its share of all accumulated ones."""
-    if logits.ndim != 2:
-        raise invalid_data(
-            OWNER,
-            "trainer",
-            "one of a model that gives each sample one class, or have a compute_loss_func",
-            f"logits of shape {tuple(logits.shape)}",
-        )
-    reduction = "mean" if num_items is None else "sum"
-    loss = F.cross_entropy(
-        logits, labels.view(-1), reduction=reduction, label_smoothing=label_smoothing
-    )
-    return loss if num_items is None else loss / num_items

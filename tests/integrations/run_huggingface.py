@@ -51,7 +51,9 @@ def make_model(dropout=0.1):
     return transformers.BertForSequenceClassification(config)
 
 
-def make_trainer(folder, n, *, dataset=None, compute_loss_func=None, dropout=0.1, **settings):
+def make_trainer(
+    folder, n, *, model=None, dataset=None, compute_loss_func=None, dropout=0.1, **settings
+):
     defaults = {
         "num_train_epochs": 2,
         "per_device_train_batch_size": 4,
@@ -62,7 +64,7 @@ def make_trainer(folder, n, *, dataset=None, compute_loss_func=None, dropout=0.1
         "use_cpu": True,
     }
     return transformers.Trainer(
-        make_model(dropout),
+        make_model(dropout) if model is None else model,
         transformers.TrainingArguments(output_dir=str(folder), **defaults | settings),
         train_dataset=make_data(n) if dataset is None else dataset,
         eval_dataset=make_data(7),

@@ -1,5 +1,7 @@
 """Hugging Face's own trainer, two epochs on the CPU, and every loss worked out by hand."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -53,19 +55,79 @@ def check_same_weights(found, expected):
         torch.testing.assert_close(found.model.state_dict()[name], value, msg=name)
 
 
-@pytest.mark.parametrize("settings", [{}, {"label_smoothing_factor": 0.1}], ids=["plain", "smooth"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"label_smoothing_factor": 0.1},
+        {"gradient_accumulation_steps": 3, "optim": "sgd", "learning_rate": 1.0},
+    ],
+    ids=["plain", "smooth", "accumulated"],
+)
 def test_training_is_what_it_is_without_a_recorder(hf, tmp_path, settings):
     plain = hf.make_trainer(tmp_path, N, **settings)
     plain.train()
-    recorded, _, _ = hf.run(tmp_path, N, **settings)
+    recorded, recorder, by_hand = hf.run(tmp_path, N, **settings)
     check_same_weights(recorded, plain)
+    assert by_hand.check(recorder.loss_history_) == 2 * N
 
 
-def test_accumulated_batches_weigh_as_much_as_one_large_batch(hf, tmp_path):
-    settings = {"dropout": 0.0, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
-    large, _, _ = hf.run(tmp_path, N, per_device_train_batch_size=12, **settings)
-    accumulated, _, _ = hf.run(tmp_path, N, gradient_accumulation_steps=3, **settings)
-    check_same_weights(accumulated, large)
+def test_the_loss_of_a_model_stays_its_own(hf, tmp_path):
+    """Weights of classes, further terms: they are learned from, and not recorded."""
+
+    class Doubled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = hf.make_model(0.0)
+
+        def forward(self, input_ids, labels=None):
+            output = self.bert(input_ids=input_ids, labels=labels)
+            if labels is None:
+                return {"logits": output.logits}
+            return {"loss": 2.0 * output.loss + 1.0, "logits": output.logits}
+
+    plain, recorded = (hf.make_trainer(tmp_path, N, model=Doubled()) for _ in range(2))
+    recorder = hf.HuggingFaceLossRecorder().attach(recorded)
+    losses = [trainer.train().training_loss for trainer in (plain, recorded)]
+    assert losses[0] == losses[1] > 2.0
+    check_same_weights(recorded, plain)
+    assert np.nanmean(recorder.loss_history_) == pytest.approx((losses[0] - 1.0) / 2.0, rel=0.05)
+
+
+def test_a_compute_loss_of_a_subclass_is_kept(hf, tmp_path, monkeypatch):
+    """Also where it calls the model twice, and knows nothing of outputs."""
+    seen = []
+
+    def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
+        first, second = model(**inputs), model(**inputs)
+        seen.append(torch.stack([first.loss, second.loss]).mean().item())
+        return 3.0 * (first.loss + second.loss)
+
+    trainer = hf.make_trainer(tmp_path, N)
+    monkeypatch.setattr(type(trainer), "compute_loss", compute_loss)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    loss = trainer.train().training_loss
+    assert loss == pytest.approx(6.0 * np.mean(seen), rel=1e-4)
+    assert recorder.loss_history_.shape == (N, 2)
+    assert np.isfinite(recorder.loss_history_).all()
+
+
+def test_a_model_that_gives_a_tuple_and_labels_of_another_name(hf, tmp_path):
+    class Pairs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = hf.make_model()
+
+        def forward(self, input_ids, which=None):
+            output = self.bert(input_ids=input_ids, labels=which)
+            return (output.logits,) if which is None else (output.loss, output.logits)
+
+    samples = [{"input_ids": row["input_ids"], "which": row["label"]} for row in hf.make_data(N)]
+    trainer = hf.make_trainer(tmp_path, N, model=Pairs(), dataset=samples, label_names=["which"])
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.train()
+    assert np.isfinite(recorder.loss_history_).all()
+    assert recorder.loss_history_.shape == (N, 2)
 
 
 def test_a_loss_of_ones_own_is_called_and_may_know_the_samples(hf, tmp_path):
@@ -121,20 +183,31 @@ def test_a_recorder_may_follow_a_second_trainer(hf, tmp_path):
         assert recorder.loss_history_.shape == (N, columns)
 
 
-def test_a_trainer_with_a_compute_loss_of_its_own_is_told(hf, tmp_path, monkeypatch):
-    def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
-        return model(**inputs).loss
-
+def test_a_trainer_whose_batches_have_no_ids_is_told(hf, tmp_path):
     trainer = hf.make_trainer(tmp_path, N)
-    monkeypatch.setattr(type(trainer), "compute_loss", compute_loss)
+    collator = trainer.data_collator
     hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.train_dataset, trainer.data_collator = hf.make_data(N), collator
     message = (
-        r"^HuggingFaceLossRecorder saw no losses in this run: a trainer whose compute_loss is its "
-        r"own has to call compute_loss_func\.$"
+        r"^HuggingFaceLossRecorder saw no losses in this run: its batches need the ids that the "
+        r"train_dataset and the data_collator have since attach, and labels under 'labels' or one "
+        r"of the trainer's label_names\.$"
     )
     with pytest.raises(InvalidDataError, match=message):
         trainer.train()
     assert trainer.state.global_step == 1  # and not at the end of a long run
+
+
+def test_samples_grouped_by_length_are_refused(hf, tmp_path):
+    old = "group_by_length" in {field.name for field in fields(hf.transformers.TrainingArguments)}
+    grouped = {"group_by_length": True} if old else {"train_sampling_strategy": "group_by_length"}
+    trainer = hf.make_trainer(tmp_path, N, **grouped)
+    with pytest.raises(InvalidDataError) as caught:
+        hf.HuggingFaceLossRecorder().attach(trainer)
+    assert str(caught.value) == (
+        "The 'trainer' parameter of HuggingFaceLossRecorder must be one that draws samples in any "
+        "order. Got one with group_by_length instead."
+    )
 
 
 def test_a_cell_that_attaches_again_changes_nothing(hf, tmp_path):
