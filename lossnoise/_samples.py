@@ -40,15 +40,24 @@ def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
     name, after = _labels_of(batch)
     if getattr(after, "ndim", None) != 1:
         return
+    read = [sample for sample in samples if sample is not None]
     try:
-        labels = [int(_label_of(sample, name)) for sample in samples]
+        labels = [int(_label_of(sample, name)) for sample in read]
         found = [int(label) for label in after.tolist()]
     except (TypeError, ValueError, RuntimeError, OverflowError):  # none, or more than a number
         return
     if len(found) != len(samples):
         raise InvalidDataError(
             f"The collate function of {owner}'s loaders must keep every sample. Got {len(found)} "
-            f"of {len(samples)} instead."
+            f"of {len(samples)} instead. Samples that cannot be read have to be left out of the "
+            "dataset, such as by torch.utils.data.Subset."
+        )
+    if len(read) < len(samples):
+        raise InvalidDataError(
+            f"The collate function of {owner}'s loaders must keep every sample. Got {len(samples)} "
+            f"of {len(samples)}, of which {len(samples) - len(read)} are None instead: losses would "
+            "go to other samples. Leave those that cannot be read out of the dataset, such as by "
+            "torch.utils.data.Subset."
         )
     renamed = len({*zip(labels, found, strict=True)}) == len({*labels})  # each class to another
     if not renamed and sorted(found) == sorted(labels):

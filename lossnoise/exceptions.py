@@ -28,6 +28,7 @@ __all__ = [
     "ScheduleWarning",
     "SmallBatchWarning",
     "SmallClassWarning",
+    "TrainedModelWarning",
     "UnattainableThresholdWarning",
 ]
 
@@ -93,7 +94,10 @@ class ClassPriorWarning(LossNoiseWarning):
 
 
 class LayoutWarning(LossNoiseWarning):
-    """An array looks transposed, its columns in another order, or its losses like batch means."""
+    """An array looks transposed, its columns in another order, or its losses like batch means.
+
+    Or a sample came with one label and then with another.
+    """
 
 
 class CollapseWarning(LossNoiseWarning):
@@ -114,6 +118,10 @@ class InterruptedWarning(LossNoiseWarning):
 
 class NewLabelWarning(LossNoiseWarning):
     """A review names a new label that is nearly one of the others."""
+
+
+class TrainedModelWarning(LossNoiseWarning):
+    """A copy of a trainer does not begin anew: its model has learned from data already."""
 
 
 class ModelOutputWarning(LossNoiseWarning):

@@ -34,7 +34,7 @@ def estimate_transition(
     pred_probs : array-like of shape (n_samples, n_classes)
         What a model that was trained on the given labels predicts, best held out. Rows sum to 1.
     percentile : float or "auto", default="auto"
-        Which sample stands for a class, in (0, 100]: 100 is the one with the highest
+        Which sample stands for a class, in (1, 100]: 100 is the one with the highest
         probability, which may be an outlier. "auto" is 97, as in the paper, and 100 - 30 / C for
         more than ten classes: of 34 or more, the sample at the 97th percentile of a class would
         belong to another one. So it would for a class with less than 3 % of the samples.
@@ -72,10 +72,10 @@ def estimate_transition(
 
 
 def check_percentile(owner: str, percentile: object) -> None:
-    """Raise where `percentile` is neither "auto" nor in (0, 100]."""
+    """Raise where `percentile` is neither "auto" nor a percentage: 0.97 is hardly meant as one."""
     if isinstance(percentile, str):
         if percentile != "auto":
-            expected = "'auto' or a float in the range (0.0, 100.0]"
+            expected = "'auto' or a float in the range (1.0, 100.0]"
             raise invalid_parameter(owner, "percentile", expected, percentile)
     else:
-        check_real(owner, "percentile", percentile, 0.0, 100.0, closed="right")
+        check_real(owner, "percentile", percentile, 1.0, 100.0, closed="right")

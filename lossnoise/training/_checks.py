@@ -19,9 +19,10 @@ from lossnoise._samples import is_mapping
 from lossnoise._validation import check_int, invalid_data, invalid_parameter, nearest_name
 from lossnoise._warnings import warn
 from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.corrections._logits import bare, user_model
 from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
-from lossnoise.exceptions import ScheduleWarning
+from lossnoise.exceptions import ScheduleWarning, TrainedModelWarning
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training.callbacks import Callback, watcher_of_validation
@@ -41,6 +42,23 @@ DATASET = (
 )
 MIN_SAMPLES = 10  # what a mixture can be fitted to
 BATCHES_IN_EPOCH = 3  # at least; a schedule of fewer steps may be for two runs
+
+
+def has_trained(trainer: NoisyLabelTrainer) -> bool:
+    """Tell whether a trainer has trained the model that it has."""
+    engine = getattr(trainer, "engine_", None)
+    return engine is not None and user_model(engine.model) is bare(trainer.model)
+
+
+def warn_of_trained(trainer: NoisyLabelTrainer) -> None:
+    """Warn where a clone of a trainer would not begin where that one began."""
+    if has_trained(trainer):
+        warn(
+            "A clone of a trainer that was fitted begins with the weights of its trained model: "
+            "in a cross-validation, it has seen the rows that are held out. Clone trainers before "
+            "they are fitted, or make one with a new model.",
+            TrainedModelWarning,
+        )
 
 
 def check_trainer(trainer: NoisyLabelTrainer) -> None:

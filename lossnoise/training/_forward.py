@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from lossnoise._samples import is_mapping
 from lossnoise._warnings import warn
@@ -192,3 +192,28 @@ def warn_of_probabilities(logits: Tensor) -> None:
             "to which it applies the softmax itself; leave out the one at the end of the model.",
             ModelOutputWarning,
         )
+
+
+def warn_of_sigmoid(ranges: NDArray[np.float64]) -> None:
+    """Warn where all outputs of a trained model are probabilities, of which rows do not sum to 1.
+
+    Before it is trained its logits may well be such numbers. `ranges` has the lowest output of each
+    sample, the highest one and their sum.
+    """
+    lowest, highest = ranges[:, 0].min(), ranges[:, 1].max()
+    if 0.0 <= lowest < highest <= 1.0 and np.abs(ranges[:, 2] - 1.0).max() > 1e-3:
+        warn(
+            f"All outputs of the trained model are between {lowest:.3g} and {highest:.3g}, as "
+            "those of a sigmoid are. NoisyLabelTrainer needs logits, to which it applies the "
+            "softmax itself: with a sigmoid at its end, a model learns little.",
+            ModelOutputWarning,
+        )
+
+
+def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:
+    """Return a dataset of inputs without labels; float64 arrays become what most models take."""
+    if isinstance(inputs, np.ndarray):
+        taken = {p.dtype for p in model.parameters()} if model is not None else set()
+        shrink = inputs.dtype == np.float64 and torch.float64 not in taken
+        inputs = torch.from_numpy(inputs.astype(np.float32 if shrink else inputs.dtype))
+    return TensorDataset(inputs)

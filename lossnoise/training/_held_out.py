@@ -24,13 +24,13 @@ from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
 from lossnoise.corrections._labelled import split_sample
-from lossnoise.corrections._logits import bare, user_model
 from lossnoise.data._indexed import IndexedData, options_of
 from lossnoise.exceptions import InterruptedWarning, NonFiniteLossError, NoSeparableNoiseWarning
-from lossnoise.training._checks import check_data, check_trainer
+from lossnoise.training._checks import check_data, check_trainer, has_trained
+from lossnoise.training._forward import inputs_alone
 from lossnoise.training._run import broken_inputs
 from lossnoise.training.callbacks import watcher_of_validation
-from lossnoise.training.trainer import NoisyLabelTrainer, inputs_alone
+from lossnoise.training.trainer import NoisyLabelTrainer
 
 _BATCH = 256  # of the pass that reads labels
 
@@ -105,9 +105,7 @@ def read_trainer(owner: str, estimator: nn.Module | NoisyLabelTrainer) -> NoisyL
     if isinstance(estimator, nn.Module):
         return NoisyLabelTrainer(estimator, correction="cross-entropy")
     check_trainer(estimator)
-    if hasattr(estimator, "engine_") and user_model(estimator.engine_.model) is bare(
-        estimator.model
-    ):
+    if has_trained(estimator):
         expected = "a trainer whose model it has not trained, or the folds have seen every row"
         advice = "pass one with a fresh model, or, where it learnt from other data, a new trainer"
         raise invalid_parameter(owner, "estimator", expected, type(estimator), advice)

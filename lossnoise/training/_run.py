@@ -25,6 +25,8 @@ from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.exceptions import (
     CollapseWarning,
+    LayoutWarning,
+    LossNoiseWarning,
     LossScaleWarning,
     NonFiniteLossError,
     NoSeparableNoiseWarning,
@@ -35,7 +37,7 @@ from lossnoise.training._distributed import (
     rank_and_size,
 )
 from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._forward import accuracy, count_classes
+from lossnoise.training._forward import accuracy, count_classes, warn_of_sigmoid
 from lossnoise.training._loops import (
     check_device_labels,
     sweep,
@@ -124,6 +126,7 @@ class TrainingRun:
             self.engine, self._train_loader, self.correction, self.context, on_batch
         )
         self._check_resumed(self._seen.collect)
+        self._watch_labels()
         self.engine.step_schedules()
         self._take_losses(train_loss)
         record = self._record(epoch, train_loss)
@@ -138,12 +141,15 @@ class TrainingRun:
             losses = cross_entropy(logits, batch.labels)
             others = logits.scatter(1, batch.labels[:, None], -torch.inf).argmax(dim=1)
             classes = [logits.argmax(dim=1), others, batch.labels]
-            return torch.stack([losses.double(), *(c.double() for c in classes)], dim=1)
+            found = [losses, *classes, logits.amin(dim=1), logits.amax(dim=1), logits.sum(dim=1)]
+            return torch.stack([column.double() for column in found], dim=1)
 
         judged = self._sweep(judge).cpu().numpy()
-        predicted, suggested, given = np.ascontiguousarray(judged[:, 1:].astype(np.int64).T)
+        predicted, suggested, given = np.ascontiguousarray(judged[:, 1:4].astype(np.int64).T)
+        warn_of_sigmoid(judged[:, 4:])
         self._given, self._suggested = given, suggested
         self._check_resumed(lambda: torch.from_numpy(given))
+        self._watch_labels(torch.from_numpy(given))
         self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
@@ -204,6 +210,11 @@ class TrainingRun:
             check_same_labels(self._resumed, labels())
             self._resumed = None
 
+    def _watch_labels(self, swept: Tensor | None = None) -> None:
+        """Warn, once in a run, where a sample does not keep its label."""
+        if message := self._seen.describe_changes(swept):
+            self._tell_once("labels change", message, LayoutWarning)
+
     def _take_losses(self, train_loss: float) -> None:
         """Record the losses that the epoch gave; fit the mixture to them, or else to swept ones.
 
@@ -262,10 +273,12 @@ class TrainingRun:
                 "learning rate or a longer warmup may help.",
             )
 
-    def _tell_once(self, what: str, message: str) -> None:
+    def _tell_once(
+        self, what: str, message: str, category: type[LossNoiseWarning] = NoSeparableNoiseWarning
+    ) -> None:
         if what not in self._told:
             self._told.add(what)
-            warn(message, NoSeparableNoiseWarning)
+            warn(message, category)
 
     def _cannot_tell(self, num_samples: int) -> None:
         """Let the correction go on with the last mixture, or without one: nothing was divided."""

@@ -44,11 +44,34 @@ class SeenLabels:
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
         self._labels = torch.full((num_samples,), UNSEEN, dtype=torch.int64, device=device)
+        self._changed = torch.zeros(num_samples, dtype=torch.bool, device=device)
         self._before: Tensor | None = None  # in the part of the run that is resumed
 
     def record(self, indices: Tensor, labels: Tensor) -> None:
         """Keep the labels of a batch."""
+        before = self._labels[indices]
+        self._changed[indices] |= (before != labels) & (before != UNSEEN)
         self._labels[indices] = labels
+
+    def describe_changes(self, swept: Tensor | None = None) -> str:
+        """Return which samples were met with different labels; nothing where none was.
+
+        In the training steps of this process, or in a sweep of all samples.
+        """
+        changed = self._changed
+        if swept is not None:
+            other = self._labels != swept.to(self._labels.device)
+            changed = changed | (other & (self._labels != UNSEEN))
+        rows = changed.nonzero()
+        if not len(rows):
+            return ""
+        return (
+            f"{len(rows)} of {len(changed)} samples, the first of them sample {int(rows[0])}, came "
+            "with one label and then with another: losses, P(wrong) and labels_ are of different "
+            "samples there. A dataset must give a sample the same label each time, and not another "
+            "sample for one that it cannot read; a collate function must keep the samples in their "
+            "order, and add none. Leave such samples out beforehand."
+        )
 
     def is_complete(self) -> bool:
         """Tell whether every sample was met."""

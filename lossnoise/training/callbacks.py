@@ -120,8 +120,8 @@ class _Monitor(Callback):
     the run, epochs before that are forgotten.
     """
 
-    best_epoch_: int | None
-    best_value_: float | None
+    best_epoch_: int | None = None
+    best_value_: float | None = None
 
     def __init__(self, monitor: str, mode: str) -> None:
         self.monitor = monitor

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import TensorDataset
 
 from lossnoise._validation import invalid_parameter
 from lossnoise.corrections import Correction
@@ -30,10 +29,16 @@ from lossnoise.training._checks import (
     check_trainer,
     check_validation,
     read_checkpoint_dir,
+    warn_of_trained,
 )
 from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
-from lossnoise.training._forward import accuracy, predict_labelled_rows, predict_rows
+from lossnoise.training._forward import (
+    accuracy,
+    inputs_alone,
+    predict_labelled_rows,
+    predict_rows,
+)
 from lossnoise.training._loops import restored_modes
 from lossnoise.training._random import seeded_globals
 from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun
@@ -130,8 +135,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     Examples
     --------
     >>> import torch
-    >>> from torch.utils.data import TensorDataset
-    >>> from lossnoise import NoisyLabelTrainer
+    >>>     >>> from lossnoise import NoisyLabelTrainer
     >>> _ = torch.manual_seed(0)
     >>> inputs = torch.randn(200, 2)
     >>> labels = (inputs[:, 0] > 0).long()
@@ -378,6 +382,11 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
 
     # -- inside -----------------------------------------------------------------------------
 
+    def __sklearn_clone__(self) -> NoisyLabelTrainer:
+        """Return what scikit-learn's `clone` makes, and warn where the model has learned."""
+        warn_of_trained(self)
+        return super().__sklearn_clone__()  # type: ignore[no-any-return]
+
     def _start(self, train: Data, val: Data | None, seed: int) -> TrainingRun:
         run = make_run(self, train, val, seed)
         run.correction.setup(run.context)
@@ -388,12 +397,3 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         for name in RESULTS:
             self.__dict__.pop(name, None)  # of an earlier fit
         return run
-
-
-def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:
-    """Return a dataset of inputs without labels; float64 arrays become what most models take."""
-    if isinstance(inputs, np.ndarray):
-        taken = {p.dtype for p in model.parameters()} if model is not None else set()
-        shrink = inputs.dtype == np.float64 and torch.float64 not in taken
-        inputs = torch.from_numpy(inputs.astype(np.float32 if shrink else inputs.dtype))
-    return TensorDataset(inputs)

@@ -49,7 +49,8 @@ def test_an_order_shows_where_most_rows_are_of_one_class_and_the_model_says_few_
     seen = RNG.random(600) < 0.6  # of the others: most of them get the frequent class
     table[np.arange(600), np.where(seen, true, 0)] = 0.62
     given = pd.Series(pd.Categorical([names[code] for code in true], names[::-1]))
-    with pytest.warns(LayoutWarning, match="if the columns were in another order"):
+    by_chance = pytest.warns(NoSeparableNoiseWarning, match="as often as by chance")
+    with by_chance, pytest.warns(LayoutWarning, match="if the columns were in another order"):
         audit(given, pred_probs=table)
     audit(given.astype(str), pred_probs=table)
 

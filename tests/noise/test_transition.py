@@ -61,7 +61,7 @@ def test_uncertain_predictions_give_an_estimate_that_is_too_noisy():
 def test_a_row_is_the_prediction_of_the_sample_at_the_percentile():
     first = np.linspace(0.0, 1.0, 101)
     table = np.stack([first, 1.0 - first], axis=1)[np.random.default_rng(0).permutation(101)]
-    for percentile in (100, 99.6, 97.0, 60, 0.4):
+    for percentile in (100, 99.6, 97.0, 60, 1.4):
         share = round(percentile) / 100.0
         expected = [[share, 1.0 - share], [1.0 - share, share]]
         np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_tensors_are_taken_as_they_are(dtype):
 
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 5)), elements=st.floats(0, 50)),
-    st.one_of(st.floats(0.0, 100.0, exclude_min=True), st.just("auto")),
+    st.one_of(st.floats(1.0, 100.0, exclude_min=True), st.just("auto")),
 )
 def test_rows_are_probabilities_and_rows_of_the_table(logits, percentile):
     table = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -100,12 +100,12 @@ def test_rows_are_probabilities_and_rows_of_the_table(logits, percentile):
         assert np.isclose(table, row, rtol=1e-12, atol=0.0).all(axis=1).any()
 
 
-@pytest.mark.parametrize("percentile", [0.0, -1.0, 100.1, float("nan"), "97", None, True])
+@pytest.mark.parametrize("percentile", [0.0, 0.97, -1.0, 100.1, float("nan"), "97", None, True])
 def test_a_percentile_out_of_range(percentile):
     alternative = "'auto' or " if isinstance(percentile, str) else ""
     message = (
         f"The 'percentile' parameter of estimate_transition must be {alternative}a float in the "
-        f"range (0.0, 100.0]. Got {percentile!r} instead."
+        f"range (1.0, 100.0]. Got {percentile!r} instead."
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
         estimate_transition([[0.5, 0.5]], percentile=percentile)

@@ -255,6 +255,7 @@ def test_a_stream_with_positions(build, make_data, correction, wrap):
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LayoutWarning")
 def test_a_stream_must_say_which_sample_is_which(build, make_data, form, length, message):
     with pytest.raises(InvalidDataError, match=exactly(message)):
         build(correction="cross-entropy").fit(Stream(make_data(), form, length))
