@@ -52,11 +52,11 @@ def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
             f"of {len(samples)} instead. Samples that cannot be read have to be left out of the "
             "dataset, such as by torch.utils.data.Subset."
         )
-    if len(read) < len(samples):
+    if missing := len(samples) - len(read):
         raise InvalidDataError(
             f"The collate function of {owner}'s loaders must keep every sample. Got {len(samples)} "
-            f"of {len(samples)}, of which {len(samples) - len(read)} are None instead: losses would "
-            "go to other samples. Leave those that cannot be read out of the dataset, such as by "
+            f"of {len(samples)}, of which {missing} are None instead: losses would go to other "
+            "samples. Leave those that cannot be read out of the dataset, such as by "
             "torch.utils.data.Subset."
         )
     renamed = len({*zip(labels, found, strict=True)}) == len({*labels})  # each class to another

@@ -117,7 +117,7 @@ class InterruptedWarning(LossNoiseWarning):
 
 
 class NewLabelWarning(LossNoiseWarning):
-    """A review names a new label that is nearly one of the others."""
+    """A label is nearly another one: a new one of a review, or one by case or spaces only."""
 
 
 class TrainedModelWarning(LossNoiseWarning):

@@ -78,6 +78,15 @@ def test_what_is_no_file_is_not_replaced(folder, capsys):
     assert found == "pipe: is no file that could be replaced: name another one"
 
 
+@pytest.mark.parametrize(("option", "ending"), [("--csv", ".xlsx"), ("-o", ".PDF")])
+def test_what_is_another_kind_of_file_is_not_called_so(folder, capsys, option, ending):
+    assert refused(capsys, "rows.csv", option, f"a{ending}") == (
+        f"a{ending}: tables are CSV and reports HTML, whatever their names: choose another ending "
+        f"than {ending.lower()}"
+    )
+    assert not (folder / f"a{ending}").exists()
+
+
 @pytest.mark.parametrize("option", ["--csv", "-o"])
 def test_what_is_not_compressed_is_not_called_so(folder, capsys, option):
     expected = "a.csv.gz: tables and reports are not compressed: leave out the ending"

@@ -20,6 +20,8 @@ from lossnoise.audit._classes import (
     read_class_names,
     shown_names,
     warn_of_order,
+    warn_of_other_rows,
+    warn_of_spellings,
 )
 from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, reason_of
 from lossnoise.audit._inputs import (
@@ -189,6 +191,7 @@ def audit(
         names=shown_names(rows.given, names),
         settings=settings,
     )
+    warn_of_spellings(known["label"] for known in report._figures.per_class)
     if fitted is not None:
         _tell_doubt(report, doubt_of(report._figures, fitted, evidence))
     return report
@@ -242,6 +245,8 @@ def judge(
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     found = suggestions(columns, single, finder)
     classes = None if columns is None else columns.classes
+    if fitted is not None and sources.losses is not None and columns is not None:
+        warn_of_other_rows(single, columns)
     if fitted is not None and fitted.loss_scale == "cross-entropy":
         evidence = evidence._replace(
             certain=are_certain(single), zeros=are_only_zeros(single, single[wrong > THRESHOLD])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._inputs import OWNER, FloatArray
-from lossnoise.exceptions import LayoutWarning, RenormalizedWarning
+from lossnoise.exceptions import LayoutWarning, NewLabelWarning, RenormalizedWarning
 
 # Rows of float32 probabilities miss a sum of 1 by about 1e-7.
 ROUNDING = 1e-5
@@ -35,6 +35,7 @@ OFTEN = 0.5
 BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
+FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 
@@ -273,6 +274,45 @@ def warn_of_order(
             f"those of {_some(classes)}. Is it another one, such as that of a classifier's "
             f"classes_, {remedy}.",
             LayoutWarning,
+        )
+
+
+def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
+    """Warn where losses do not rise as the probability of the given label falls."""
+    probs = columns.probs[np.arange(len(losses)), columns.codes]
+    first, second = (
+        np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (losses, -probs)
+    )
+    if len(losses) < FEWEST_RANKED or not (first.any() and second.any()):
+        return
+    found = float(np.corrcoef(first, second)[0, 1])
+    if found < UNRELATED:
+        warn(
+            "The losses have little to do with the probabilities of the given labels (rank "
+            f"correlation {found:.2f} with -log p): are both of the same rows, in the same order? "
+            "P(wrong) goes by the losses, suggestions by the probabilities.",
+            LayoutWarning,
+        )
+
+
+def warn_of_spellings(labels: Iterable[Any]) -> None:
+    """Warn where labels differ by case or spaces only: they are classes of their own.
+
+    Single letters may differ by case on purpose.
+    """
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        if isinstance(label, str):
+            text = " ".join(label.split())
+            alike.setdefault(text.casefold() if len(text) > 1 else text, []).append(label)
+    found = [sorted(spellings) for spellings in alike.values() if len(spellings) > 1]
+    if found:
+        shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in found[:3])
+        warn(
+            f"Some labels differ by case or spaces only, and count as different classes: {shown}"
+            f"{'; ...' if len(found) > 3 else ''}. Write them alike, such as by pandas' "
+            "labels.str.strip().str.lower(), before they are audited.",
+            NewLabelWarning,
         )
 
 

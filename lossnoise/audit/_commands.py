@@ -21,6 +21,8 @@ from lossnoise.exceptions import UnattainableThresholdWarning
 
 FINE, TOO_MUCH_NOISE, BAD_INPUT, CANNOT_TELL = range(4)
 
+OTHER_KINDS = {".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy", ".npz", ".pdf"}
+
 CARDS = 200  # of the HTML report, where nobody says how many
 
 
@@ -167,8 +169,12 @@ def _check_results(read: list[Path], csv: str | None, output: str | None) -> Non
     _check_outputs(read, written)
     for target in written:
         _check_reviews(target)
-        if target.suffix.lower() == ".gz":
+        ending = target.suffix.lower()
+        if ending == ".gz":
             raise bad_file(target, "tables and reports are not compressed: leave out the ending")
+        if ending in OTHER_KINDS:
+            kinds = "tables are CSV and reports HTML, whatever their names"
+            raise bad_file(target, f"{kinds}: choose another ending than {ending}")
     if output is not None:
         require_extra("jinja2", "audit", "-o")
 

@@ -172,7 +172,10 @@ def _table(name: str, values: Any, n: int, what: str) -> FloatArray | None:
     table = read_array(OWNER, name, values)
     if table.ndim != 2 or table.dtype.kind not in "fiub":
         got = f"an array of shape {table.shape} and dtype {table.dtype}"
-        raise invalid_data(OWNER, name, f"a 2-D array {what}", got)
+        advice = ""
+        if table.ndim == 1 and name == "pred_probs":
+            advice = "of two classes, np.column_stack([1 - p, p]) has both columns"
+        raise invalid_data(OWNER, name, f"a 2-D array {what}", got, advice)
     return _of_length(name, table.astype(np.float64), n)
 
 

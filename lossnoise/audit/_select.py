@@ -280,7 +280,9 @@ def _of_nulls(classes: list[Any]) -> str:
 def _as_many(source: Source, names: list[Any], width: int) -> list[Any]:
     if len(names) == width and width > 1:
         return names
-    problem = f"{width} columns of probabilities do not fit {len(names)} labels"
+    shown = ", ".join(repr(str(name)) for name in names[:_SHOWN])
+    more = ", ..." if len(names) > _SHOWN else ""
+    problem = f"{width} columns of probabilities do not fit {len(names)} labels ({shown}{more})"
     raise bad_file(source.path, f"{problem}: {how_to_name(source)}")
 
 

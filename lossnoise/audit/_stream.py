@@ -25,6 +25,7 @@ from lossnoise.audit._classes import (
     distance_from_one,
     warn_of_order,
     warn_of_scaling,
+    warn_of_spellings,
 )
 from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, unlearned_classes
@@ -232,6 +233,7 @@ def audit_stream(
         )
     if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
+    warn_of_spellings(census.classes)
     names_shown = names_of(census.classes)
     return StreamedReport(
         AuditRows(

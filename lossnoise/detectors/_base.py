@@ -264,6 +264,23 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         """
         return (self._predict_wrong(X, groups)[:, 0] > 0.5).astype(np.int64)
 
+    def decision_function(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
+        """Return P(wrong) - 1/2, which scorers such as "roc_auc" and "average_precision" rank by.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
+            Losses in the form given to `fit`.
+        groups : array-like of shape (n_samples,), optional
+            As for `predict_proba`.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,), float64
+            Above 0 where `predict` returns 1.
+        """
+        return self._predict_wrong(X, groups)[:, 0] - 0.5
+
     def posterior(self, X: ArrayLike, *, cautious: bool = False) -> FloatArray:
         """Return the plain posterior of the wrong component, whatever `separable_` says.
 

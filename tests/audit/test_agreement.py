@@ -21,6 +21,7 @@ from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.exceptions import (
     InvalidDataError,
     LayoutWarning,
+    NewLabelWarning,
     NoSeparableNoiseWarning,
     UnattainableThresholdWarning,
 )
@@ -206,4 +207,46 @@ def test_only_zeros_are_what_looks_wrong_among_more():
     assert not are_only_zeros(np.minimum(losses, 4.0), np.full(20, 4.0))  # no zero
     assert are_only_zeros(
         np.array([0.0, 1.2, zero]), np.array([zero]), np.array([60, 20, 20]), np.array([20])
+    )
+
+
+# -- losses and labels that look wrong themselves ------------------------------------------------
+
+
+def test_losses_of_other_rows_than_the_probabilities_are_told():
+    probs = probs_of(TRUE)
+    losses = -np.log(probs[np.arange(2000), GIVEN])
+    audit(GIVEN, losses=losses, pred_probs=probs)
+    audit(GIVEN, losses=np.column_stack([losses, 0.5 * losses]), pred_probs=probs)
+    with pytest.warns(
+        LayoutWarning, match=r"^The losses have little to do with the prob.*-?0\.0\d "
+    ):
+        audit(GIVEN, losses=RNG.permutation(losses), pred_probs=probs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        audit(GIVEN[:40], losses=losses[-40:], pred_probs=probs[:40])  # too few to say
+
+
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=300)])
+def test_spellings_of_a_label_are_told(tmp_path, limits):
+    labels = np.array(["spam", "ham", "Spam ", "not  sure", "not sure", "a", "A"])
+    given = labels[RNG.integers(7, size=2000)]
+    losses = -np.log(probs_of(TRUE)[np.arange(2000), GIVEN])
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"label": given, "loss": losses}).to_csv(path, index=False)
+    with pytest.warns(NewLabelWarning) as warned:
+        audit_file(path, limits=limits)
+    assert [str(w.message) for w in warned] == [
+        "Some labels differ by case or spaces only, and count as different classes: 'Spam ' and "
+        "'spam'; 'not  sure' and 'not sure'. Write them alike, such as by pandas' "
+        "labels.str.strip().str.lower(), before they are audited."
+    ]
+
+
+def test_probabilities_of_one_class_are_no_table():
+    with pytest.raises(InvalidDataError) as caught:
+        audit(GIVEN % 2, pred_probs=probs_of(TRUE)[:, 0])
+    assert str(caught.value).endswith(
+        "Got an array of shape (2000,) and dtype float64 instead: of two classes, "
+        "np.column_stack([1 - p, p]) has both columns."
     )

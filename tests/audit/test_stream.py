@@ -173,8 +173,8 @@ def test_a_class_that_does_not_occur_needs_names(tmp_path):
         with pytest.raises(InvalidDataError) as caught:
             audit_file(path, limits=limits)
         assert str(caught.value) == (
-            f"{path}: 4 columns of probabilities do not fit 3 labels: add an array 'class_names' "
-            "with the label of each column"
+            f"{path}: 4 columns of probabilities do not fit 3 labels ('0', '1', '3'): add an array "
+            "'class_names' with the label of each column"
         )
     np.savez(path, labels=labels, class_names=np.arange(4), **more)
     assert suggestions(path) == {(1, 0), (3, 1), (0, 3)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -278,6 +278,19 @@ def test_works_in_a_grid_search():
     search.fit(RNG.permutation(TWO_GROUPS))
     assert search.best_params_["max_iter"] in (1, 20)
     assert search.predict(TWO_GROUPS).shape == (1000,)
+
+
+def test_scorers_rank_by_the_probability():
+    order = RNG.permutation(1000)
+    losses, wrong = TWO_GROUPS[order], (TWO_GROUPS > 1.5)[order]
+    scores = cross_validate(
+        BetaMixtureNoiseDetector(), losses[:, None], wrong, scoring=["roc_auc", "average_precision"]
+    )
+    assert scores["test_roc_auc"].min() > 0.95
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    decision = detector.decision_function(losses)
+    np.testing.assert_array_equal(decision, detector.predict_proba(losses)[:, 1] - 0.5)
+    np.testing.assert_array_equal(decision > 0.0, detector.predict(losses) == 1)
 
 
 def test_metadata_routing_passes_groups_on():

@@ -55,7 +55,7 @@ class Unstable(Points):
 
 
 def fill_up(samples):
-    """Collate, with another sample at the end in the place of the fourth, as if that were broken."""
+    """Collate, with another sample at the end for the fourth, as if that were broken."""
     stand_in = next(sample for sample in samples if sample[1] != samples[3][1])
     return default_collate([*samples[:3], *samples[4:], stand_in])
 
