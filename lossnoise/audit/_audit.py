@@ -120,14 +120,19 @@ def audit(
     NoSeparableNoiseWarning
         The given losses look like one population: they cannot tell right from wrong labels. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
-        learned from these rows. Or nearly all its probabilities are 0 or 1. Or most of what looks
-        wrong are all labels of a class or two, as of rare ones that the model has not learned.
+        learned from these rows. Or nearly all its probabilities are 0 or 1, or only labels with 0
+        look wrong and it counts few rows for each prediction. Or most of what looks wrong are all
+        labels of a class or two, as of rare ones that the model has not learned. Or labels and
+        first choices agree as often as by chance.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning
-        Most labels would be the most probable class of their row if the columns of `pred_probs`
-        were in another order, more than frequent classes are by chance, and `class_names` does
-        not say theirs. Or a history of losses looks transposed, or losses like means over batches.
+        Most labels, or most of some classes, would be the most probable class of their row if the
+        columns of `pred_probs` were in another order, more than frequent classes are by chance, and
+        `class_names` does not say theirs. Or losses do not rise as the probability of the label
+        falls, a history of losses looks transposed, or losses look like means over batches.
+    NewLabelWarning
+        Labels differ by case or spaces only, and count as different classes.
     LossScaleWarning
         The given losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities
         that are.
@@ -251,7 +256,8 @@ def judge(
         evidence = evidence._replace(
             certain=are_certain(single), zeros=are_only_zeros(single, single[wrong > THRESHOLD])
         )
-    return AuditRows(labels, given, ids, wrong, single, *found, classes), fitted, evidence
+    rows = AuditRows(labels, given, ids, wrong, single, *found, classes, sources.groups)
+    return rows, fitted, evidence
 
 
 # -- pure functions ---------------------------------------------------------------------------

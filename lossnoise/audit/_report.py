@@ -157,10 +157,10 @@ class AuditReport:
         ``threshold``), their ``expected_precision`` (the mean probability of a wrong label
         among them) and ``cautious_precision`` (the same if twice as many right labels are hard
         examples); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
-        ``num_issues``); ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and
-        ``count`` over the issues, most first); ``unlearned_classes`` (most of whose labels
-        are issues; they count as right ones for the ``cautious_precision``); ``verdict`` in words;
-        ``versions``; ``settings``.
+        ``num_issues``) and ``per_group`` (the same of the `groups`, by ``group``);
+        ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and ``count`` over the
+        issues, most first); ``unlearned_classes`` (most of whose labels are issues; they count as
+        right ones for ``cautious_precision``); ``verdict`` in words; ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
@@ -168,7 +168,7 @@ class AuditReport:
     @cached_property
     def _figures(self) -> Figures:
         rows = self._rows_known
-        columns = (rows.given, rows.losses, rows.noise_proba, rows.suggested)
+        columns = (rows.given, rows.losses, rows.noise_proba, rows.suggested, rows.groups)
         return count_rows(*columns, self.detector)
 
     @cached_property

@@ -50,6 +50,8 @@ class AuditRows(NamedTuple):
         Probability of the given label; NaN where it is not known.
     classes : ndarray of shape (C,) or None
         Labels of the columns of probabilities, some of which may not occur.
+    groups : ndarray of shape (n,) or None
+        To which group each row belongs, such as who gave the label.
     """
 
     labels: Any
@@ -61,6 +63,7 @@ class AuditRows(NamedTuple):
     confidence: FloatArray | None
     label_score: FloatArray
     classes: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def ranking(self) -> NDArray[np.intp]:
         """Return all rows, worst first: by probability, ties by loss, then by position."""

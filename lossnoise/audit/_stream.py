@@ -364,6 +364,7 @@ class Sums:
             expected_precision=self._wrong_in_issues / issues if issues else None,
             cautious_precision=cautious / issues if issues else None,
             per_class=classes,
+            per_group=[],
             given_to_suggested=pairs,
             unlearned=unlearned,
         )

@@ -37,6 +37,7 @@ class Figures(NamedTuple):
     expected_precision: float | None
     cautious_precision: float | None
     per_class: list[dict[str, Any]]
+    per_group: list[dict[str, Any]]
     given_to_suggested: list[dict[str, Any]]
     unlearned: list[Any]
 
@@ -46,12 +47,13 @@ def count_rows(
     losses: FloatArray,
     noise_proba: FloatArray,
     suggested: np.ndarray | None,
+    groups: np.ndarray | None,
     detector: Any,
 ) -> Figures:
     """Return the figures of rows in memory."""
     issues = noise_proba > THRESHOLD
     wrong = noise_proba[issues]
-    classes = per_class(given, noise_proba, issues)
+    classes = per_value("label", given, noise_proba, issues)
     pairs = count_pairs(given, suggested, issues)
     unlearned = [] if detector is None else unlearned_classes(classes, pairs)
     cautious = cautious_proba(detector, losses[issues], wrong)
@@ -63,6 +65,7 @@ def count_rows(
         expected_precision=float(wrong.mean()) if issues.any() else None,
         cautious_precision=float(cautious.mean()) if issues.any() else None,
         per_class=classes,
+        per_group=[] if groups is None else per_value("group", groups, noise_proba, issues),
         given_to_suggested=pairs,
         unlearned=unlearned,
     )
@@ -92,6 +95,7 @@ def complete_summary(
         "cautious_precision": figures.cautious_precision,
         "threshold": THRESHOLD,
         "per_class": figures.per_class,
+        "per_group": figures.per_group,
         "given_to_suggested": figures.given_to_suggested,
         "unlearned_classes": figures.unlearned,
         "versions": {"python": platform.python_version(), **_versions()},
@@ -121,17 +125,17 @@ def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[floa
     return max(0.0, min(low + shift, noise_rate)), min(1.0, max(high + shift, noise_rate))
 
 
-def per_class(
-    given: np.ndarray, noise_proba: FloatArray, issues: NDArray[np.bool_]
+def per_value(
+    name: str, values: np.ndarray, noise_proba: FloatArray, issues: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """Return size, noise rate and number of issues of each class, in the order of the classes."""
-    classes, codes = encode_labels(given)
+    """Return size, noise rate and number of issues of each class or group, in their order."""
+    classes, codes = encode_labels(values)
     sizes = np.bincount(codes, minlength=len(classes))
     flagged = np.bincount(codes, weights=issues, minlength=len(classes))
     rates = np.bincount(codes, weights=noise_proba, minlength=len(classes)) / sizes
     found = zip(as_cells(classes).tolist(), sizes, rates, flagged, strict=True)
     return [
-        {"label": label, "n": int(n), "noise_rate": float(rate), "num_issues": int(count)}
+        {name: label, "n": int(n), "noise_rate": float(rate), "num_issues": int(count)}
         for label, n, rate, count in found
     ]
 

@@ -29,6 +29,7 @@ class DyrH(DynamicBootstrap):
         "auto" ends it when the losses separate right labels from wrong ones
         (`EpochContext.evidence` of at least one half), and after half of the run at the latest:
         without mixup a network soon memorises wrong labels. The paper has 30 of 120.
+        0 is 1: there is no mixture before.
     class_prior : {"uniform", "labels"} or array-like (num_classes,), default="uniform"
         How frequent the classes are thought to be, in the term that keeps predictions spread over
         them: all alike, as the paper has it; as in the given labels; or as given.

@@ -22,7 +22,7 @@ class MDyrS(MDyrH):
         Epochs of mixup alone: a number of epochs (int) or a fraction of the run (float). The
         paper has 105 of 300. "auto" ends it when the losses separate right labels from wrong
         ones (`EpochContext.evidence` of at least one half), and after half of the run at the
-        latest.
+        latest. 0 is 1: there is no mixture before.
     class_prior : {"uniform", "labels"} or array-like (num_classes,), default="uniform"
         How frequent the classes are thought to be, in the term that keeps predictions spread over
         them: all alike, as the paper has it; as in the given labels; or as given.

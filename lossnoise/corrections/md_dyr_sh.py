@@ -28,7 +28,7 @@ class MDDyrSH(MDDyrH):
         Epochs of mixup alone: a number of epochs (int) or a fraction of the run (float). The
         paper has 105 of 300. "auto" ends it when the losses separate right labels from wrong
         ones (`EpochContext.evidence` of at least one half), and after half of the run at the
-        latest.
+        latest. 0 is 1: there is no mixture before.
     dynamic_mixup : int or float, default=5 / 300
         Epochs of dynamic mixup without bootstrapping after the warm-up, where the labels count
         by a draw from Beta(alpha, alpha): a number of epochs (int) or a fraction of the run, at

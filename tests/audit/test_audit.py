@@ -248,6 +248,15 @@ def test_groups_have_curves_of_their_own(losses):
     detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
     expected = detector.predict_proba(losses, groups=groups)[:, 1]
     assert np.array_equal(report.noise_proba, expected)
+    assert report.summary["per_group"] == [
+        {
+            "group": group,
+            "n": 100,
+            "noise_rate": pytest.approx(expected[groups == group].mean()),
+            "num_issues": int((expected[groups == group] > 0.5).sum()),
+        }
+        for group in ("x", "y")
+    ]
 
 
 def test_probabilities_by_groups_too(losses):
@@ -347,10 +356,10 @@ DROP = ": on_nan='drop' leaves out rows with NaN."
             "length 2",
         ),
         (
-            {"pred_probs": [0.5, 0.5, 0.5]},
+            {"pred_probs": np.full((3, 1, 1), 0.5)},
             "pred_probs",
             "a 2-D array of probabilities",
-            "an array of shape (3,) and dtype float64",
+            "an array of shape (3, 1, 1) and dtype float64",
         ),
         (
             {"pred_probs": [[0.5, 0.5], [0.6, 0.6], [0.1, 0.2]]},

@@ -190,6 +190,7 @@ def test_summary_is_plain():
             {"label": "a", "n": 1, "noise_rate": 0.6, "num_issues": 1},
             {"label": None, "n": 1, "noise_rate": 0.4, "num_issues": 0},
         ],
+        "per_group": [],
         "given_to_suggested": [],
         "unlearned_classes": [],
         "settings": {
