@@ -373,4 +373,7 @@ def _check_sorted(classes: np.ndarray) -> None:
             "order of the sorted labels, or of 'class_names'"
         )
         types = ", ".join(sorted({type(label).__name__ for label in classes}))
-        raise invalid_data(OWNER, "labels", expected, f"labels of type {types}")
+        advice = ""
+        if any(label is None for label in classes):
+            advice = "None is a label of its own in a list or an array: leave out rows without one"
+        raise invalid_data(OWNER, "labels", expected, f"labels of type {types}", advice)

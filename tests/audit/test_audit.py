@@ -429,9 +429,16 @@ def test_a_categorical_needs_a_column_for_each_category(categories, columns):
 @pytest.mark.parametrize(
     ("labels", "types"),
     [
-        (["b", 1, "a"], "int, str"),
-        (["b", None, "a"], "NoneType, str"),
-        ([frozenset("b"), frozenset("a"), frozenset("c")], "frozenset"),  # `<` is no order here
+        (["b", 1, "a"], "int, str instead"),
+        (
+            ["b", None, "a"],
+            "NoneType, str instead: None is a label of its own in a list or an array: leave out "
+            "rows without one",
+        ),
+        (
+            [frozenset("b"), frozenset("a"), frozenset("c")],
+            "frozenset instead",
+        ),  # `<` is no order here
     ],
 )
 def test_labels_without_an_order_have_no_columns(labels, types):
@@ -440,7 +447,7 @@ def test_labels_without_an_order_have_no_columns(labels, types):
     assert str(caught.value) == (
         "The 'labels' parameter of audit must be of one type that can be sorted where "
         "'pred_probs' is given: its columns are in the order of the sorted labels, or of "
-        f"'class_names'. Got labels of type {types} instead."
+        f"'class_names'. Got labels of type {types}."
     )
 
 

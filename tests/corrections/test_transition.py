@@ -87,9 +87,9 @@ def test_what_is_no_matrix_of_probabilities(method, given, make_context):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("percentile", 0.0, "a float in the range (0.0, 100.0]"),
-        ("percentile", 100.5, "a float in the range (0.0, 100.0]"),
-        ("percentile", "97", "'auto' or a float in the range (0.0, 100.0]"),
+        ("percentile", 0.0, "a float in the range (1.0, 100.0]"),
+        ("percentile", 100.5, "a float in the range (1.0, 100.0]"),
+        ("percentile", "97", "'auto' or a float in the range (1.0, 100.0]"),
         (
             "estimation",
             1.5,
