@@ -44,9 +44,13 @@ def loosely(text: str) -> Any:
     return text.strip().casefold() if number is None else number
 
 
-def barely(text: str) -> str:
-    """Return the letters and digits of a text: p_self_harm is the column of "self-harm"."""
-    return "".join(filter(str.isalnum, text.casefold()))
+def barely(text: str) -> Any:
+    """Return the letters and digits of a text: p_self_harm is the column of "self-harm".
+
+    Of a number, whose sign and point count, what `loosely` returns.
+    """
+    number = number_of(text)
+    return ("".join(filter(str.isalnum, text.casefold())) or text) if number is None else number
 
 
 def name_of(label: Any) -> str:

@@ -54,10 +54,10 @@ def check_collated(owner: str, samples: list[Any], batch: Any) -> None:
         )
     if missing := len(samples) - len(read):
         raise InvalidDataError(
-            f"The collate function of {owner}'s loaders must keep every sample. Got {len(samples)} "
-            f"of {len(samples)}, of which {missing} are None instead: losses would go to other "
-            "samples. Leave those that cannot be read out of the dataset, such as by "
-            "torch.utils.data.Subset."
+            f"The collate function of {owner}'s loaders must keep every sample. Got {missing} of "
+            f"{len(samples)} samples that are None, and others in their place, instead: losses "
+            "would go to other samples. Leave those that cannot be read out of the dataset, such "
+            "as by torch.utils.data.Subset."
         )
     renamed = len({*zip(labels, found, strict=True)}) == len({*labels})  # each class to another
     if not renamed and sorted(found) == sorted(labels):

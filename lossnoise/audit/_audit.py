@@ -224,7 +224,8 @@ def judge(
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
         choices = Choices.of(columns)
-        evidence = Evidence(by_chance=is_by_chance(choices.table), votes=choices.votes)
+        by_chance = losses is None and is_by_chance(choices.table)
+        evidence = Evidence(by_chance=by_chance, votes=choices.votes)
         if names is None:
             warn_of_order(columns.classes, choices.table)
     in_rows = losses is None and columns is not None
@@ -250,7 +251,8 @@ def judge(
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     found = suggestions(columns, single, finder)
     classes = None if columns is None else columns.classes
-    if fitted is not None and sources.losses is not None and columns is not None:
+    judged_alike = fitted is not None and sources.groups is None
+    if judged_alike and sources.losses is not None and columns is not None:
         warn_of_other_rows(single, columns)
     if fitted is not None and fitted.loss_scale == "cross-entropy":
         evidence = evidence._replace(

@@ -36,6 +36,7 @@ BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
+SYMBOL = 3  # letters of a label at most in which upper and lower case count
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 
@@ -298,13 +299,13 @@ def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
 def warn_of_spellings(labels: Iterable[Any]) -> None:
     """Warn where labels differ by case or spaces only: they are classes of their own.
 
-    Single letters may differ by case on purpose.
+    Letters, and symbols of a few, such as those of elements and genotypes, differ on purpose.
     """
     alike: dict[str, list[str]] = {}
     for label in labels:
         if isinstance(label, str):
             text = " ".join(label.split())
-            alike.setdefault(text.casefold() if len(text) > 1 else text, []).append(label)
+            alike.setdefault(text.lower() if len(text) > SYMBOL else text, []).append(label)
     found = [sorted(spellings) for spellings in alike.values() if len(spellings) > 1]
     if found:
         shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in found[:3])

@@ -51,9 +51,12 @@ NAMED, LONGEST = 3, 24  # classes in a sentence, and characters of each
 
 
 # The agreement of labels and first choices is by chance where it is less than so many standard
-# deviations above what a random order of the labels would give. Twice as many below: it varies more
-# between rows and the same ones backwards, and of columns in another order it is lower yet.
-SURPRISING = 3.0
+# deviations above what a random order of the labels would give. Below, `FEWER` times as many: it
+# varies more between rows and the same ones backwards, and of columns in another order it is lower
+# yet.
+SURPRISING = 2.5
+FEWER = 3.0
+ENOUGH = 3.0  # times as much has to be possible, or a chance says nothing
 
 FEW_VOTES = 17.0  # a model that counts no more labels gives 0 to many a right one
 
@@ -100,9 +103,9 @@ def is_by_chance(counts: NDArray[np.int64]) -> bool:
     spread = both @ ((1.0 - given) * (1.0 - chosen)) + both.sum() ** 2 - both @ both
     by_chance = SURPRISING * n * np.sqrt(spread / (n - 1.0))
     expected, most = n * both.sum(), n * np.minimum(given, chosen).sum()
-    if by_chance > 0.5 * (most - expected):
+    if ENOUGH * by_chance > most - expected:
         return False
-    return bool(-2.0 * by_chance < np.trace(counts) - expected < by_chance)
+    return bool(-FEWER * by_chance < np.trace(counts) - expected < by_chance)
 
 
 def unlearned_classes(classes: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> list[Any]:

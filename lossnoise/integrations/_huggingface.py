@@ -92,8 +92,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         self.loss_fn = loss_fn
         self.log_ = EpochLog(OWNER)
         self.batch_ids_: Tensor | None = None
-        self._output: Any = None  # of the model, in this step
-        self._hooks: list[Any] = []
+        self._seen: list[Tensor] | None = None  # logits of the model, while a loss is computed
+        self._hook: Any = None
 
     def attach(self, trainer: Any) -> HuggingFaceLossRecorder:
         """Join a trainer, before its `train` is called.
@@ -130,14 +130,10 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
     # -- the trainer's events ---------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the ids that the model is called with."""
-        self._remove_hooks()
-        model = kwargs["model"]
-        _keep_ids_from(model)
-        self._hooks = [
-            model.register_forward_pre_hook(self._note_ids, with_kwargs=True, prepend=True),
-            model.register_forward_hook(self._note_output),
-        ]
+        """Look at what the model gives."""
+        self._remove_hook()
+        _keep_ids_from(kwargs["model"])
+        self._hook = kwargs["model"].register_forward_hook(self._note_logits)
         if state.global_step > 0:  # resumed
             self._load(_checkpoint_folder(args, state))
 
@@ -149,7 +145,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
         """Raise after the first step where its losses did not come here."""
         self.log_.check_seen(
             "its batches need the ids that the train_dataset and the data_collator have since "
-            "attach, and labels under 'labels' or one of the trainer's label_names"
+            "attach, and labels under 'labels' or one of the trainer's label_names; its model has "
+            "to give logits"
         )
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -164,8 +161,8 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
             write_state(folder / SAVED_NAME, saved)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at no further ids."""
-        self._remove_hooks()
+        """Look at nothing that the model gives."""
+        self._remove_hook()
 
     def _load(self, folder: Path) -> None:
         path = folder / SAVED_NAME
@@ -183,30 +180,29 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
 
     # -- the steps --------------------------------------------------------------------------
 
-    def _note_ids(
-        self, model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        self.batch_ids_ = named.get(SAMPLE_ID) if model.training else None
+    def _note_logits(self, model: nn.Module, positional: tuple[Any, ...], output: Any) -> None:
+        if self._seen is not None and not self._seen:  # the first of a step
+            logits = _logits_of(output)
+            if logits is not None:
+                self._seen.append(logits.detach().clone())  # whatever is done to them later
 
-    def _note_output(self, model: nn.Module, positional: tuple[Any, ...], output: Any) -> None:
-        if model.training and self._output is None:  # the first of a step
-            self._output = output
-
-    def watch(self, labels: Tensor | None, compute_loss: Callable[[], Any]) -> Any:
+    def watch(
+        self, ids: Tensor | None, labels: Tensor | None, compute_loss: Callable[[], Any]
+    ) -> Any:
         """Return what the trainer computes of a batch, and record the losses on the way."""
-        self._output = None
-        found = compute_loss()
-        output, self._output = self._output, None
-        if self.batch_ids_ is not None and output is not None and labels is not None:
-            logits = _logits_of(output).detach()
-            self.log_.add_output(self.batch_ids_, logits, labels, self.loss_fn)
+        self.batch_ids_, self._seen = ids, []
+        try:
+            found = compute_loss()
+            if ids is not None and labels is not None and self._seen:
+                self.log_.add_output(ids, self._seen[0], labels, self.loss_fn)
+        finally:
+            self.batch_ids_ = self._seen = None
         return found
 
-    def _remove_hooks(self) -> None:
-        self.batch_ids_ = None
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+    def _remove_hook(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
 
 
 class WatchedLoss:
@@ -235,17 +231,21 @@ class WatchedLoss:
     def __call__(self, model: nn.Module, inputs: Any, *args: Any, **options: Any) -> Any:
         """Return what the trainer's own function does, which may take the labels out."""
         labels = next((inputs[name] for name in self._names if name in inputs), None)
+        ids = inputs.get(SAMPLE_ID) if model.training else None  # evaluation may be of the same
         return self.recorder.watch(
-            labels, lambda: self._compute_loss(model, inputs, *args, **options)
+            ids, labels, lambda: self._compute_loss(model, inputs, *args, **options)
         )
 
 
-def _logits_of(output: Any) -> Tensor:
+def _logits_of(output: Any) -> Tensor | None:
     """Return the logits of what a model gave, which begins with its loss if it has one."""
+    if isinstance(output, Tensor):
+        return output
     if is_mapping(output):
-        found: Tensor = output["logits"]
+        found: Tensor | None = output.get("logits")
         return found
-    return output[1] if output[0].ndim == 0 else output[0]  # type: ignore[no-any-return]
+    scores: list[Tensor] = [part for part in output if isinstance(part, Tensor) and part.ndim > 0]
+    return scores[0] if scores else None
 
 
 def _keep_ids_from(model: nn.Module | None) -> None:

@@ -135,7 +135,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     Examples
     --------
     >>> import torch
-    >>>     >>> from lossnoise import NoisyLabelTrainer
+    >>> from torch.utils.data import TensorDataset
+    >>> from lossnoise import NoisyLabelTrainer
     >>> _ = torch.manual_seed(0)
     >>> inputs = torch.randn(200, 2)
     >>> labels = (inputs[:, 0] > 0).long()
@@ -381,7 +382,6 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         self.stop_requested_ = True
 
     # -- inside -----------------------------------------------------------------------------
-
     def __sklearn_clone__(self) -> NoisyLabelTrainer:
         """Return what scikit-learn's `clone` makes, and warn where the model has learned."""
         warn_of_trained(self)

@@ -95,13 +95,19 @@ def test_the_loss_of_a_model_stays_its_own(hf, tmp_path):
 
 
 def test_a_compute_loss_of_a_subclass_is_kept(hf, tmp_path, monkeypatch):
-    """Also where it calls the model twice, and knows nothing of outputs."""
+    """Also where it calls the model twice, the second time without ids, and turns the logits."""
     seen = []
 
     def compute_loss(self, model, inputs, num_items_in_batch=None, **kwargs):
-        first, second = model(**inputs), model(**inputs)
+        first = model(**inputs)
+        second = model(input_ids=inputs["input_ids"], labels=inputs["labels"])
         seen.append(torch.stack([first.loss, second.loss]).mean().item())
+        recorded = torch.nn.functional.cross_entropy(first.logits.detach(), inputs["labels"])
+        by_hand.append(recorded.item())
+        first.logits.data.zero_()
         return 3.0 * (first.loss + second.loss)
+
+    by_hand = []
 
     trainer = hf.make_trainer(tmp_path, N)
     monkeypatch.setattr(type(trainer), "compute_loss", compute_loss)
@@ -109,6 +115,29 @@ def test_a_compute_loss_of_a_subclass_is_kept(hf, tmp_path, monkeypatch):
     loss = trainer.train().training_loss
     assert loss == pytest.approx(6.0 * np.mean(seen), rel=1e-4)
     assert recorder.loss_history_.shape == (N, 2)
+    sizes = np.tile([4, 4, 4, 4, 4, 2], 2)
+    assert recorder.loss_history_.mean() == pytest.approx(np.average(by_hand, weights=sizes))
+    assert recorder._seen is None
+    assert recorder.batch_ids_ is None
+
+
+@pytest.mark.parametrize("wrap", [lambda logits: logits, lambda logits: (None, logits)])
+def test_a_model_whose_loss_is_computed_outside(hf, tmp_path, wrap):
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = hf.make_model()
+
+        def forward(self, input_ids, labels=None):
+            return wrap(self.bert(input_ids=input_ids).logits)
+
+    def loss_of(outputs, labels, num_items_in_batch=None):
+        logits = outputs if isinstance(outputs, torch.Tensor) else outputs[1]
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    trainer = hf.make_trainer(tmp_path, N, model=Bare(), compute_loss_func=loss_of)
+    recorder = hf.HuggingFaceLossRecorder().attach(trainer)
+    trainer.train()
     assert np.isfinite(recorder.loss_history_).all()
 
 
@@ -191,7 +220,7 @@ def test_a_trainer_whose_batches_have_no_ids_is_told(hf, tmp_path):
     message = (
         r"^HuggingFaceLossRecorder saw no losses in this run: its batches need the ids that the "
         r"train_dataset and the data_collator have since attach, and labels under 'labels' or one "
-        r"of the trainer's label_names\.$"
+        r"of the trainer's label_names; its model has to give logits\.$"
     )
     with pytest.raises(InvalidDataError, match=message):
         trainer.train()

@@ -104,7 +104,7 @@ def fill_up_the_missing(samples):
 
 @pytest.mark.parametrize(
     ("collate", "found"),
-    [(leave_out, "18 of 20 instead"), (fill_up_the_missing, "20 of 20, of which 2 are None")],
+    [(leave_out, "18 of 20 instead"), (fill_up_the_missing, "2 of 20 samples that are None")],
 )
 def test_samples_that_cannot_be_read_are_not_left_to_a_collate_function(build, collate, found):
     message = f"^The collate function of NoisyLabelTrainer's loaders must keep every .* Got {found}"
