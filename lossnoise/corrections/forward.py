@@ -23,8 +23,7 @@ class ForwardCorrection(TransitionCorrection):
         Epochs of that first part: a number of epochs (int) or a fraction of the run (float).
     percentile : float or "auto", default="auto"
         Of the predicted probability of a class, in (1, 100], at which a sample stands for it in the
-        estimate
-        (`lossnoise.noise.estimate_transition`).
+        estimate (`lossnoise.noise.estimate_transition`).
 
     Attributes
     ----------
