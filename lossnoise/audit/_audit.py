@@ -196,8 +196,8 @@ def audit(
         names=shown_names(rows.given, names),
         settings=settings,
     )
-    warn_of_spellings(known["label"] for known in report._figures.per_class)
     if fitted is not None:
+        warn_of_spellings(known["label"] for known in report._figures.per_class)
         _tell_doubt(report, doubt_of(report._figures, fitted, evidence))
     return report
 

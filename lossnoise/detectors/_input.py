@@ -33,7 +33,6 @@ COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of
 # Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
 # is above 1 have a lower median, or, where a model hardly knows two classes, are all near log 2.
 USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
-CLOSE_TO_ONE, NEAR_ONE, FEW_SHARES, FEWEST_SHARES = 0.95, 0.99, 0.01, 10
 
 # -log(1e-12). Losses of a sum over tokens lie beyond it, and of one prediction hardly ever.
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
@@ -309,11 +308,6 @@ def warn_of_scale(sample: LossSample) -> None:
             f"Half of the losses are above {USUAL_MEDIAN}, and none above 1: are they "
             "probabilities? Of the given labels, pass -log of them; of mistakes"
         )
-    elif _are_shares(sample):
-        problem = (
-            "No loss is above 1, and many lie close below it: are they probabilities, or 1 - p? Of "
-            "the given labels, pass -log of them; of mistakes"
-        )
     if problem:
         warn(f"{problem}, where higher is worse, {OTHER_SCALE}.", LossScaleWarning)
     if are_certain(sample.values, sample.weights):
@@ -323,14 +317,6 @@ def warn_of_scale(sample: LossSample) -> None:
             "Take a model that says how sure it is.",
             LossScaleWarning,
         )
-
-
-def _are_shares(sample: LossSample) -> bool:
-    """Tell whether losses fill the range up to 1, and end there."""
-    if not (sample.lows[0] < NEAR_CHANCE and NEAR_ONE < sample.highest <= 1.0):
-        return False
-    near = float(sample.weights[sample.lows > CLOSE_TO_ONE].sum())
-    return near >= max(FEWEST_SHARES, FEW_SHARES * float(sample.weights.sum()))
 
 
 def _share_beyond(loss: float, sample: LossSample) -> float:

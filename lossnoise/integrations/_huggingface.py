@@ -186,7 +186,7 @@ class HuggingFaceLossRecorder(RecordsLosses, TrainerCallback):
             if logits is not None:
                 self._seen.append(logits.detach().clone())  # whatever is done to them later
 
-    def watch(
+    def _watch(
         self, ids: Tensor | None, labels: Tensor | None, compute_loss: Callable[[], Any]
     ) -> Any:
         """Return what the trainer computes of a batch, and record the losses on the way."""
@@ -211,7 +211,7 @@ class WatchedLoss:
     Parameters
     ----------
     recorder : HuggingFaceLossRecorder
-        Whose `watch` is called.
+        Who records.
     compute_loss : callable
         The trainer's own.
     label_names : list of str
@@ -232,7 +232,7 @@ class WatchedLoss:
         """Return what the trainer's own function does, which may take the labels out."""
         labels = next((inputs[name] for name in self._names if name in inputs), None)
         ids = inputs.get(SAMPLE_ID) if model.training else None  # evaluation may be of the same
-        return self.recorder.watch(
+        return self.recorder._watch(
             ids, labels, lambda: self._compute_loss(model, inputs, *args, **options)
         )
 
