@@ -385,7 +385,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     def __sklearn_clone__(self) -> NoisyLabelTrainer:
         """Return what scikit-learn's `clone` makes, and warn where the model has learned."""
         warn_of_trained(self)
-        return super().__sklearn_clone__()  # type: ignore[no-any-return]
+        return super().__sklearn_clone__()  # type: ignore[no-any-return]  # it ships no types
 
     def _start(self, train: Data, val: Data | None, seed: int) -> TrainingRun:
         run = make_run(self, train, val, seed)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lossnoise import NoisyLabelTrainer
+from lossnoise.corrections import ForwardCorrection
 from lossnoise.exceptions import (
     InvalidDataError,
     InvalidParameterError,
@@ -151,8 +152,6 @@ def test_there_is_no_best_epoch_before_the_first(callback):
 
 
 def test_a_share_is_no_percentile(build):
-    from lossnoise.corrections import ForwardCorrection
-
     trainer = build(correction=ForwardCorrection(percentile=0.97))
     with pytest.raises(InvalidParameterError, match=r"a float in the range \(1\.0, 100\.0\]"):
         trainer.fit(Points())
