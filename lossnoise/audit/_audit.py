@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossnoise._history import reduce_history
 from lossnoise._labels import label_array, one_dimensional
-from lossnoise._losses import are_certain, are_only_zeros, losses_from_probs
+from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
-    Choices,
     Columns,
     match_columns,
     read_class_names,
@@ -219,47 +218,70 @@ def judge(
     """
     given = label_array(OWNER, labels)
     check_sources(sources)
-    losses, wrong = sources.losses, sources.noise_proba
-    columns, evidence = None, Evidence()
+    losses, wrong, columns, classes = sources.losses, sources.noise_proba, None, None
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
-        choices = Choices.of(columns)
-        by_chance = losses is None and is_by_chance(choices.table)
-        evidence = Evidence(by_chance=by_chance, votes=choices.votes)
+        classes = columns.classes
         if names is None:
-            warn_of_order(columns.classes, choices.table)
-    in_rows = losses is None and columns is not None
-    if in_rows and columns is not None:
-        losses = losses_from_probs(columns.probs, columns.codes)
-    fitted = None
-    if wrong is None:
-        assert losses is not None  # one of the sources was given
-        if len(losses) < FEWEST:
-            advice = "to fewer no detector can be fitted, and with noise_proba none has to be"
-            raise invalid_data(
-                OWNER, "labels", f"of at least {FEWEST} rows", f"{len(losses)}", advice
-            )
-        fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
-        if in_rows and columns is not None:
-            suspected = suspicions(fitted, losses, sources.groups)
-            evidence = evidence._replace(suspicion=float(suspected.sum()))
-            wrong = wrong_in_rows(suspected, columns)
-        else:
-            wrong = _detect(fitted, losses, sources.groups)
+            warn_of_order(classes, columns.choices.table)
+        if losses is None:
+            losses = losses_from_probs(columns.probs, columns.codes)
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
+    fitted, evidence = None, Evidence()
+    if wrong is None:
+        assert losses is not None  # one of the sources was given
+        fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
+        wrong, evidence = _detect(fitted, losses, single, sources, columns)
     found = suggestions(columns, single, finder)
-    classes = None if columns is None else columns.classes
-    judged_alike = fitted is not None and sources.groups is None
-    if judged_alike and sources.losses is not None and columns is not None:
-        warn_of_other_rows(single, columns)
-    if fitted is not None and fitted.loss_scale == "cross-entropy":
-        evidence = evidence._replace(
-            certain=are_certain(single), zeros=are_only_zeros(single, single[wrong > THRESHOLD])
-        )
     rows = AuditRows(labels, given, ids, wrong, single, *found, classes, sources.groups)
     return rows, fitted, evidence
+
+
+def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:
+    if len(losses) < FEWEST:
+        advice = "to fewer no detector can be fitted, and with noise_proba none has to be"
+        raise invalid_data(OWNER, "labels", f"of at least {FEWEST} rows", f"{len(losses)}", advice)
+    with warnings.catch_warnings():  # said in the words of an audit, where it matters
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        if by_probs:  # these losses are cross-entropy, whatever they look like
+            warnings.simplefilter("ignore", LossScaleWarning)
+        return finder.fit(losses, groups=groups)
+
+
+def _detect(
+    fitted: Any, losses: FloatArray, single: FloatArray, sources: Sources, columns: Columns | None
+) -> tuple[FloatArray, Evidence]:
+    """Return P(wrong) by a detector, and what may speak against it."""
+    groups, evidence = sources.groups, Evidence()
+    if columns is not None:
+        evidence = Evidence(votes=columns.choices.votes)
+    if columns is not None and sources.losses is None:
+        suspected = suspicions(fitted, losses, groups)
+        wrong = wrong_in_rows(suspected, columns)
+        by_chance = is_by_chance(columns.choices.table)
+        evidence = evidence._replace(suspicion=float(suspected.sum()), by_chance=by_chance)
+    else:
+        wrong = _wrong_by_losses(fitted, losses, groups)
+    if columns is not None and sources.losses is not None and groups is None:
+        warn_of_other_rows(single, columns)
+    if fitted.loss_scale == "cross-entropy":
+        evidence = evidence.of_losses(single, single[wrong > THRESHOLD])
+    return wrong, evidence
+
+
+def _wrong_by_losses(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
+    """Return P(wrong) from losses alone, and say where they cannot tell."""
+    proba = np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
+    if not fitted.separable_:
+        warn(
+            "Cannot tell right from wrong labels from these losses: they look like one "
+            "population, which is no proof that the labels are right. p_noisy is 0 throughout; "
+            "rows are ranked by their loss.",
+            NoSeparableNoiseWarning,
+        )
+    return proba
 
 
 # -- pure functions ---------------------------------------------------------------------------
@@ -285,19 +307,6 @@ def suggestions(
     return columns.classes[best], columns.probs[rows, best], columns.probs[rows, columns.codes]
 
 
-def _detect(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
-    """Return P(wrong) from losses alone, and say where they cannot tell."""
-    proba = np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
-    if not fitted.separable_:
-        warn(
-            "Cannot tell right from wrong labels from these losses: they look like one "
-            "population, which is no proof that the labels are right. p_noisy is 0 throughout; "
-            "rows are ranked by their loss.",
-            NoSeparableNoiseWarning,
-        )
-    return proba
-
-
 def suspicions(fitted: Any, losses: FloatArray, groups: Any = None) -> FloatArray:
     """Return P(wrong) by the losses, of which the model's own choice is known besides.
 
@@ -315,15 +324,7 @@ def wrong_in_rows(suspicion: FloatArray, columns: Columns) -> FloatArray:
     They say more than the losses alone: a label that the model itself would have given is not
     suspicious.
     """
-    return np.where(columns.probs.argmax(axis=1) == columns.codes, 0.0, suspicion)
-
-
-def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:
-    with warnings.catch_warnings():  # said in the words of an audit, where it matters
-        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
-        if by_probs:  # these losses are cross-entropy, whatever they look like
-            warnings.simplefilter("ignore", LossScaleWarning)
-        return finder.fit(losses, groups=groups)
+    return np.where(columns.first == columns.codes, 0.0, suspicion)
 
 
 def _source(sources: Sources) -> str:

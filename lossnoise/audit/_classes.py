@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -40,7 +42,8 @@ SYMBOL = 3  # letters of a label at most in which upper and lower case count
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 
-class Columns(NamedTuple):
+@dataclass(frozen=True)
+class Columns:
     """Predicted probabilities whose columns are known.
 
     Attributes
@@ -56,6 +59,20 @@ class Columns(NamedTuple):
     classes: np.ndarray
     codes: NDArray[np.intp]
     probs: FloatArray
+
+    @cached_property
+    def first(self) -> NDArray[np.intp]:
+        """Return the model's first choice: the most probable column of each row."""
+        return np.asarray(self.probs.argmax(axis=1))
+
+    @cached_property
+    def choices(self) -> Choices:
+        """Return how these and the given labels go together."""
+        return Choices.of(self)
+
+    def scaled(self) -> Columns:
+        """Return rows that sum to 1."""
+        return replace(self, probs=self.probs / self.probs.sum(axis=1, keepdims=True))
 
 
 class Choices(NamedTuple):
@@ -78,7 +95,7 @@ class Choices(NamedTuple):
     @classmethod
     def of(cls, columns: Columns) -> Choices:
         """Count rows."""
-        size, first = len(columns.classes), columns.probs.argmax(axis=1)
+        size, first = len(columns.classes), columns.first
         certain = columns.probs[np.arange(len(first)), first] > CERTAIN
         mistaken = int(np.count_nonzero(first[certain] != columns.codes[certain]))
         table = cls().table

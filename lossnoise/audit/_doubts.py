@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels
+from lossnoise._losses import are_certain, are_only_zeros
 from lossnoise.audit._inputs import as_cells
 
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
@@ -86,6 +87,21 @@ class Evidence(NamedTuple):
     votes: float = math.inf
     certain: bool = False
     zeros: bool = False
+
+    def of_losses(
+        self,
+        losses: NDArray[np.float64],
+        issues: NDArray[np.float64],
+        weights: NDArray[Any] | None = None,
+        issue_weights: NDArray[Any] | None = None,
+    ) -> Evidence:
+        """Return this with what cross-entropies say, of all labels and of those that look wrong.
+
+        One by one, or bins with their numbers as weights.
+        """
+        certain = are_certain(losses, weights)
+        zeros = are_only_zeros(losses, issues, weights, issue_weights)
+        return self._replace(certain=certain, zeros=zeros)
 
 
 def is_by_chance(counts: NDArray[np.int64]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise._labels import encode_labels, object_array
-from lossnoise._losses import are_certain, are_only_zeros, losses_from_probs
+from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import suggestions, suspicions, wrong_in_rows
 from lossnoise.audit._classes import (
@@ -228,9 +228,7 @@ def audit_stream(
     evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
     if fitted.loss_scale == "cross-entropy":
         (losses, held), (issues, flagged) = histogram.bins(), sums.losses_of_issues.bins()
-        evidence = evidence._replace(
-            certain=are_certain(losses, held), zeros=are_only_zeros(losses, issues, held, flagged)
-        )
+        evidence = evidence.of_losses(losses, issues, held, flagged)
     if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
     warn_of_spellings(census.classes)
@@ -261,9 +259,9 @@ def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes)
     for chunk in chunks:
         columns = classes.columns(chunk)
         off = max(off, distance_from_one(columns.probs))
-        columns = columns._replace(probs=_scaled(columns.probs))
+        columns = columns.scaled()
         histogram.fill(losses_from_probs(columns.probs, columns.codes))
-        choices = choices.plus(Choices.of(columns))
+        choices = choices.plus(columns.choices)
     warn_of_scaling(off)
     return choices
 
@@ -289,17 +287,12 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Ju
         assert chunk.losses is not None
         wrong = fitted.predict_proba(chunk.losses)[:, 1]
         return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses, fitted))
-    columns = classes.columns(chunk)
-    columns = columns._replace(probs=_scaled(columns.probs))
+    columns = classes.columns(chunk).scaled()
     losses = losses_from_probs(columns.probs, columns.codes)
     suspicion = suspicions(fitted, losses)
     sums.suspicion += float(suspicion.sum())
     wrong = wrong_in_rows(suspicion, columns)
     return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
-
-
-def _scaled(probs: FloatArray) -> FloatArray:
-    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
 def _ranking(rows: Judged) -> NDArray[np.intp]:
