@@ -122,6 +122,7 @@ def _add_audit_options(audit: Parser) -> None:
         help="for losses that are no cross-entropy",
     )
     audit.add_argument("--index", metavar="COL", help="what names the rows (default: numbers)")
+    audit.add_argument("--groups", metavar="COL", help="a noise rate for each, as who labelled")
     audit.add_argument("-o", dest="output", metavar="HTML", help="write a report to look at")
     audit.add_argument("--csv", metavar="CSV", help="write a table to review, worst rows first")
     rows = audit.add_mutually_exclusive_group()

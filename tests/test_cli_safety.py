@@ -170,7 +170,17 @@ def test_a_full_disk_under_stdout_is_one_line(folder):
 
 def test_one_class_is_counted_in_the_singular(folder):
     np.save("labels.npy", np.zeros(N, dtype=int))
-    nothing = ("index", "output", "csv", "max_noise", "pred_probs", "losses", "budget", "precision")
+    nothing = (
+        "index",
+        "groups",
+        "output",
+        "csv",
+        "max_noise",
+        "pred_probs",
+        "losses",
+        "budget",
+        "precision",
+    )
     found = run_audit(
         "losses.npy",
         labels="labels.npy",

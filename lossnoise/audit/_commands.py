@@ -51,6 +51,7 @@ def run_audit(
     losses: str | None,
     pred_probs: str | None,
     index: str | None,
+    groups: str | None,
     loss_scale: str,
     output: str | None,
     csv: str | None,
@@ -63,7 +64,9 @@ def run_audit(
 ) -> Outcome:
     """Run ``lossnoise audit``; the parameters are its options."""
     path = Path(file)
-    others = (Path(name) for name in (labels, losses, pred_probs, index) if name is not None)
+    others = (
+        Path(name) for name in (labels, losses, pred_probs, index, groups) if name is not None
+    )
     _check_results([path, *others], csv, output)
     limits = limits or Limits()
     found = audit_file(
@@ -72,6 +75,7 @@ def run_audit(
         losses=losses,
         pred_probs=pred_probs,
         index=index,
+        groups=groups,
         loss_scale=loss_scale,
         ticker=Ticker(quiet=quiet),
         limits=limits._replace(kept=max(limits.kept, budget or 0)),

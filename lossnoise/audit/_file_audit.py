@@ -11,7 +11,7 @@ import numpy as np
 
 from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
-from lossnoise.audit._classes import Choices, warn_of_order
+from lossnoise.audit._classes import warn_of_order
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
 from lossnoise.audit._inputs import FEWEST, as_cells
 from lossnoise.audit._report import AuditReport
@@ -98,6 +98,7 @@ def audit_file(
     losses: str | None = None,
     pred_probs: str | None = None,
     index: str | None = None,
+    groups: str | None = None,
     loss_scale: str = "cross-entropy",
     ticker: Ticker | None = None,
     limits: Limits | None = None,
@@ -108,8 +109,9 @@ def audit_file(
     ----------
     path : Path
         A CSV, Parquet, NPY or NPZ file.
-    labels, losses, index : str, optional
-        Columns. By default ``label`` or ``labels``, ``loss`` or ``losses``, and the positions.
+    labels, losses, index, groups : str, optional
+        Columns. By default ``label`` or ``labels``, ``loss`` or ``losses``, the positions, and no
+        groups.
     pred_probs : str, optional
         Columns, separated by commas; a pattern such as ``p_*``; or one array with a column a class.
     loss_scale : {"cross-entropy", "any"}
@@ -135,7 +137,9 @@ def audit_file(
 
     limits, ticker = limits or Limits(), ticker or Ticker(quiet=True)
     source = open_source(path)
-    selection = select(source, labels=labels, losses=losses, pred_probs=pred_probs, index=index)
+    selection = select(
+        source, labels=labels, losses=losses, pred_probs=pred_probs, index=index, groups=groups
+    )
     if selection.pred_probs and loss_scale != "cross-entropy":
         expected = "'cross-entropy' where there are probabilities"
         raise invalid_parameter("audit_file", "loss_scale", expected, loss_scale)
@@ -149,6 +153,9 @@ def audit_file(
     if whole is not None:
         report = _audit_whole(source, selection, whole, finder)
         return FileAudit(report, source, selection, False)
+    if groups is not None:
+        problem = "is too large for memory, in which --groups has to compare all rows"
+        raise bad_file(path, f"{problem}: leave it out, or audit parts of the file")
     report = _audit_pieces(source, selection, chunks, limits, finder)
     return FileAudit(report, source, selection, True)
 
@@ -180,7 +187,7 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         names = found.labels
         if found.doubt:
             columns = Classes(names).columns(rows)
-            warn_of_order(columns.classes, Choices.of(columns).table, found.doubt)
+            warn_of_order(columns.classes, columns.choices.table, found.doubt)
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,
@@ -188,6 +195,7 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         index=None if selection.ids is None else rows.ids,
         class_names=names,
         detector=finder,
+        groups=rows.groups,
     )
     known = report._rows_known
     report._rows_known = known._replace(ids=known.ids._replace(name=selection.ids))
@@ -231,6 +239,6 @@ def _others(source: Source, selection: Selection) -> list[str]:
     Losses beside probabilities are none of them: cards show the loss of the audit.
     """
     names = [name for name in source.columns if source.columns.count(name) == 1]
-    known = {*selection.names, *DEFAULTS["--losses"]}
+    known = {*selection.names, *DEFAULTS["--losses"]} - {selection.groups}
     names = [name for name in names if name not in known]
     return source.of_length(names, selection.names[0])

@@ -21,7 +21,14 @@ from lossnoise.audit._csv import harmless, row_key
 from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts
 from lossnoise.audit._rows import Row
-from lossnoise.audit._words import can_tell, explanation, headline, percent, tiles
+from lossnoise.audit._words import (
+    can_tell,
+    explanation,
+    groups_to_show,
+    headline,
+    percent,
+    tiles,
+)
 
 if TYPE_CHECKING:
     from lossnoise.audit._report import AuditReport
@@ -175,7 +182,6 @@ def _facts(report: AuditReport) -> dict[str, Any]:
     """Return what the page says of all rows."""
     summary = report.summary
     classes = summary["per_class"]
-    ranked = sorted(classes, key=lambda one: (-one["num_issues"], -one["noise_rate"]))
     pairs = summary["given_to_suggested"]
     return {
         "summary": summary,
@@ -185,15 +191,25 @@ def _facts(report: AuditReport) -> dict[str, Any]:
         "chart": draw_losses(report),
         "size": (WIDTH, HEIGHT),
         "has_groups": hasattr(report.detector, "group_report_"),
-        "classes": classes if len(classes) <= MAX_CLASSES else ranked[:MAX_CLASS_ROWS],
-        "num_classes": len(classes),
-        "highest_rate": max(one["noise_rate"] for one in classes) or 1.0,
+        "classes": classes,
+        "groups": groups_to_show(summary),
+        "most_noise": _most_noise,
+        "label_of": lambda one: report.show_label(one["label"]),
+        "group_of": lambda one: str(one["group"]),
         "matrix": draw_matrix(pairs, [one["label"] for one in classes]),
         "pairs": pairs[:MAX_PAIRS],
         "place": partial(_place_of, {label: i for i, label in enumerate(known_labels(report))}),
         "name": report.show_label,
         "header": report._rows_known.ids.header,
     }
+
+
+def _most_noise(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return all classes or groups, or those with the most flagged rows where they are many."""
+    if len(known) <= MAX_CLASSES:
+        return known
+    ranked = sorted(known, key=lambda one: (-one["num_issues"], -one["noise_rate"]))
+    return ranked[:MAX_CLASS_ROWS]
 
 
 def _place_of(places: dict[Any, int], label: Any) -> int | str:

@@ -36,7 +36,7 @@ class Selection(NamedTuple):
 
     Attributes
     ----------
-    labels, losses, ids : str or None
+    labels, losses, ids, groups : str or None
         None where the file has no such column, or none is needed.
     pred_probs : list of str
         Empty where losses are given.
@@ -48,12 +48,13 @@ class Selection(NamedTuple):
     losses: str | None
     pred_probs: list[str]
     ids: str | None
+    groups: str | None
     class_texts: list[str] | None
 
     @property
     def names(self) -> list[str]:
         """Return every column once."""
-        named = (self.labels, self.losses, *self.pred_probs, self.ids)
+        named = (self.labels, self.losses, *self.pred_probs, self.ids, self.groups)
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -65,6 +66,7 @@ class Chunk(NamedTuple):
     ids: np.ndarray
     losses: FloatArray | None
     probs: FloatArray | None
+    groups: np.ndarray | None = None
 
 
 def select(
@@ -74,17 +76,18 @@ def select(
     losses: str | None,
     pred_probs: str | None,
     index: str | None,
+    groups: str | None = None,
 ) -> Selection:
     """Return the columns that options name, or those that can only be meant."""
     if losses is None and pred_probs is None:
         losses, pred_probs = _values_by_default(source)
     names, texts = _columns_of_classes(source, pred_probs) if pred_probs is not None else ([], None)
-    for name in (losses, index, labels):
+    for name in (losses, index, labels, groups):
         if name is not None:
             check_column(source, name)
     if labels is None and not _losses_only(source, losses, index):
         labels = by_default(source, "--labels")
-    return Selection(labels, losses, names, index, texts)
+    return Selection(labels, losses, names, index, groups, texts)
 
 
 def by_default(source: Source, option: str) -> str:
@@ -126,6 +129,7 @@ def read_chunks(source: Source, selection: Selection, size: int) -> Iterator[Chu
             np.arange(start, start + n) if selection.ids is None else block[selection.ids],
             _losses(source, selection.losses, block, start),
             _probs(source, selection.pred_probs, block, start),
+            _groups(source, selection.groups, block),
         )
         start += n
 
@@ -310,6 +314,15 @@ def _labels(source: Source, name: str | None, block: Any, start: int, n: int) ->
         row = start + int(missing.argmax())
         raise bad_file(source.path, f"column {name!r} has no label in row {row} (from 0)")
     return labels
+
+
+def _groups(source: Source, name: str | None, block: Any) -> np.ndarray | None:
+    if name is None:
+        return None
+    groups = np.asarray(block[name])
+    if groups.ndim != 1:
+        raise _bad_array(source, name, "one group a row", groups)
+    return as_cells(groups)
 
 
 def _losses(source: Source, name: str | None, block: Any, start: int) -> FloatArray | None:

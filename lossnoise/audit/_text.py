@@ -6,14 +6,14 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from lossnoise.audit._words import SPACE, percent
+from lossnoise.audit._words import SPACE, groups_to_show, percent
 
 if TYPE_CHECKING:
     from lossnoise.audit._report import AuditReport
 
 WIDTH = 80
 REPR_WIDTH, REPR_ROWS, REPR_CELL = 88, 5, 60
-CLASSES, ROWS, PAIRS = 20, 10, 5  # shown at most
+SHOWN, ROWS, PAIRS = 20, 10, 5  # at most: classes or groups, rows, pairs
 CELL = 24  # characters of a label or an id
 
 
@@ -25,7 +25,11 @@ def report_text(report: AuditReport, source: str) -> str:
     parts = [f"{source}: {counts}", textwrap.fill(summary["verdict"], WIDTH)]
     tells = summary["num_issues"] or summary["separable"] is not False
     if known and tells:
-        parts.append(_classes(known, report))
+        names = ((report.show_label(one["label"]), one) for one in known)
+        parts.append(_rates("class", "classes", names))
+    if tells and (groups := groups_to_show(summary)):
+        named = ((one["group"], one) for one in groups)
+        parts.append(_rates("group", "groups", named))
     if summary["given_to_suggested"]:
         parts.append(_pairs(summary["given_to_suggested"], report.show_label))
     title = "worst rows:" if tells else "rows with the highest losses:"
@@ -76,21 +80,24 @@ def printable(value: Any) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
-def _classes(per_class: list[dict[str, Any]], report: AuditReport) -> str:
-    ranked = sorted(per_class, key=lambda found: -found["noise_rate"])
-    shown = per_class if len(per_class) <= CLASSES else ranked[:CLASSES]
+def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]]) -> str:
+    """Return a table of classes or groups: all, or those with the highest rates of many."""
+    known = list(named)
+    shown = known
+    if len(known) > SHOWN:
+        shown = sorted(known, key=lambda pair: -pair[1]["noise_rate"])[:SHOWN]
     rows = [
         (
-            plain(report.show_label(found["label"])),
+            plain(name),
             f"{found['n']:,}",
             f"{found['num_issues']:,}",
             f"{100.0 * found['noise_rate']:.1f} %",
         )
-        for found in shown
+        for name, found in shown
     ]
-    more = len(per_class) - len(shown)
-    rest = [f"... and {more:,} more classes with less noise"] if more else []
-    return "\n".join([*_align([("class", "rows", "flagged", "noise rate"), *rows], left=1), *rest])
+    more = len(known) - len(shown)
+    rest = [f"... and {more:,} more {many} with less noise"] if more else []
+    return "\n".join([*_align([(what, "rows", "flagged", "noise rate"), *rows], left=1), *rest])
 
 
 def _pairs(pairs: list[dict[str, Any]], show: Callable[[Any], str]) -> str:

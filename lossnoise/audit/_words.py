@@ -41,6 +41,16 @@ def can_tell(summary: dict[str, Any]) -> bool:
     return summary["separable"] is not False or summary["num_issues"] > 0
 
 
+def groups_to_show(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the groups; none where they are the classes, which are shown anyway."""
+    groups: list[dict[str, Any]] = summary["per_group"]
+    classes = [one | {"group": one["label"]} for one in summary["per_class"]]
+    same = len(groups) == len(classes) and all(
+        a.items() <= b.items() for a, b in zip(groups, classes, strict=True)
+    )
+    return [] if same else groups
+
+
 def tiles(summary: dict[str, Any], mean_proba: float, shown: int) -> list[tuple[str, str, str]]:
     """Return name, figure and explanation of what matters most."""
     on_page = f"worst rows, of which {percent(mean_proba)} are expected to be wrong"

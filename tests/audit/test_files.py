@@ -55,8 +55,9 @@ def refused(path, **options):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.csv.gz", "a.tsv", "a.parquet", "a.npz"])
 def test_every_kind_gives_the_same_rows(tmp_path, name):
-    labels, ids, losses, probs = rows_of(write(tmp_path / name), index="x.y")
-    assert labels == LABELS
+    path = write(tmp_path / name)
+    labels, ids, losses, probs, groups = rows_of(path, index="x.y", groups="label")
+    assert labels == groups == LABELS
     assert [int(i) for i in ids] == list(range(5))
     assert losses == LOSSES
     assert probs is None
