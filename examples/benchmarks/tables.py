@@ -335,7 +335,7 @@ CHOICES = {
     "m-dyr-h": ("inputs to mix", "nothing is known: the default"),
     "md-dyr-h": ("inputs to mix", "most classes are taken for a certain other one"),
     "md-dyr-sh": ("inputs to mix", "most labels are wrong, and the task is hard"),
-    "mentornet-pd": ("", "the share of wrong labels is known, and becomes its `percentile`"),
+    "mentornet-pd": ("", "the share of wrong labels is known, and sets its `percentile`"),
     "mentornet-dd": ("a `clean_set`", "some labels were checked"),
     "learning-to-reweight": (
         "a `clean_set`",

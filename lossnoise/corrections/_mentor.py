@@ -27,7 +27,7 @@ def moving_percentile(
     before : Tensor of shape (), or None
         The average before this batch; None where this is the first one, whose percentile it is.
     percentile : float
-        As a fraction.
+        In percent.
     decay : float
         How much of the average before is kept.
 
@@ -38,10 +38,10 @@ def moving_percentile(
     Examples
     --------
     >>> import torch
-    >>> moving_percentile(torch.tensor([0.0, 2.0, 4.0]), torch.tensor(1.0), 0.5, 0.75)
+    >>> moving_percentile(torch.tensor([0.0, 2.0, 4.0]), torch.tensor(1.0), 50.0, 0.75)
     tensor(1.2500)
     """
-    present = torch.quantile(losses, percentile)
+    present = torch.quantile(losses, percentile / 100.0)
     return present if before is None else decay * before + (1.0 - decay) * present
 
 
@@ -69,7 +69,7 @@ class MentorNet(WeightingCorrection):
         super().setup(context)
         owner = type(self).__name__
         self._device, self._average = context.device, None
-        check_real(owner, "percentile", self.percentile, 0.0, 1.0)
+        check_real(owner, "percentile", self.percentile, 1.0, 100.0, closed="right")
         check_real(owner, "decay", self.decay, 0.0, 1.0, closed="left")
         for name in ("warmup", "dropout_until"):
             self._epochs(name, context)

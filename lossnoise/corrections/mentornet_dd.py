@@ -47,8 +47,8 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         ``(input, true label)`` or of ``(input, given label, true label)``, or of dicts with the
         true label, or with the given one and the true one as ``clean_labels``. Of a loader, the
         dataset and the collate function are used. Needed: without it `fit` raises.
-    percentile : float, default=0.75
-        Of the losses of a batch, as a fraction, from which the mentor sees the distance.
+    percentile : float, default=75.0
+        Of the losses of a batch, in (1, 100], from which the mentor sees the distance.
     decay : float, default=0.5
         Of its moving average, in [0, 1): how much a batch leaves of what was before.
     warmup : int or float, default=0.1
@@ -91,7 +91,7 @@ class MentorNetDD(TakesCleanSet, MentorNet):
         self,
         *,
         clean_set: CleanSet | None = None,
-        percentile: float = 0.75,
+        percentile: float = 75.0,
         decay: float = 0.5,
         warmup: float = 0.1,
         steps: int = 100,

@@ -53,8 +53,9 @@ class MentorNetPD(MentorNet):
 
     Parameters
     ----------
-    percentile : float, default=0.75
-        Of the losses of a batch, as a fraction: about this share of the samples is learnt from.
+    percentile : float, default=75.0
+        Of the losses of a batch, in (1, 100]: about so many percent of the samples are learnt
+        from.
     decay : float, default=0.5
         Of its moving average, in [0, 1): how much a batch leaves of what was before.
     warmup : int or float, default=0.18
@@ -76,14 +77,14 @@ class MentorNetPD(MentorNet):
     Examples
     --------
     >>> from lossnoise.corrections import MentorNetPD
-    >>> MentorNetPD(percentile=0.5).gamma
+    >>> MentorNetPD(percentile=50.0).gamma
     1.0
     """
 
     def __init__(
         self,
         *,
-        percentile: float = 0.75,
+        percentile: float = 75.0,
         decay: float = 0.5,
         warmup: float = 0.18,
         hard_until: float = 0.9,
