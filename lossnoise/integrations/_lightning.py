@@ -64,6 +64,9 @@ class LightningLossRecorder(RecordsLosses, Callback):
     left out, with a warning, and their samples count as not seen; so do samples with the label
     -100, which PyTorch's loss leaves out, unless `training_step` returns the losses.
 
+    An output whose largest entry is, after the first epoch, mostly that of a class that no label
+    has is hardly one of logits, and is told, as are labels that change.
+
     Losses are those of the training steps, in train mode. They come to the host once an epoch. Of
     several processes each has the losses of all; strategies that start processes from within
     ``fit``, such as ``"ddp_spawn"``, are refused, as the losses would be lost with these. They are
@@ -86,7 +89,7 @@ class LightningLossRecorder(RecordsLosses, Callback):
     def __init__(self, *, loss_fn: LossFunction | None = None, logits_from: str = "") -> None:
         self.loss_fn = loss_fn
         self.logits_from = logits_from
-        self.log_ = EpochLog(OWNER)
+        self.log_ = EpochLog(OWNER, "logits_from names the module whose output they are")
         self._stage = "fit"
         self._hook: Any = None
         self._output: Any = None

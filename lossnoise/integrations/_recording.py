@@ -24,6 +24,7 @@ from lossnoise.exceptions import (
     NonFiniteLossWarning,
     NoSeparableNoiseWarning,
 )
+from lossnoise.integrations._watch import OutputWatch
 from lossnoise.training._distributed import gather_rows
 from lossnoise.training._run import evidence
 from lossnoise.training._wiring import TRAINING_HARD_FRACTION
@@ -32,6 +33,8 @@ from lossnoise.training.recorder import LossRecorder
 SAMPLE_ID = "lossnoise_sample_id"  # the key of the ids in batches that are dicts
 IGNORED = -100  # torch's label of a sample that has no class, and no loss
 NOBODY = -1  # the index of a loss that belongs to no sample
+
+BY_FUNCTION = "a loss_fn can take the logits out of what the model gives"
 
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -51,10 +54,13 @@ class EpochLog:
     ----------
     owner : str
         The recorder that error messages name.
+    advice : str
+        How to say which output has the logits.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, advice: str = BY_FUNCTION) -> None:
         self.owner = owner
+        self._watch = OutputWatch(owner, advice)
         self.recorder: LossRecorder | None = None
         self._epoch = 0
         self._pending: list[tuple[Tensor, Tensor]] = []
@@ -84,6 +90,7 @@ class EpochLog:
     def begin(self, epoch: int) -> None:
         """Begin an epoch, counted from 1; a run after the first one goes on counting."""
         self._pending = []
+        self._watch.begin()
         if epoch > self._epoch:
             self.end()  # an epoch that was saved after its last batch
         self._epoch = max(epoch, self.held().epoch_ + 1)
@@ -102,6 +109,8 @@ class EpochLog:
             losses = cross_entropy(logits, labels.long())
         if labels.shape == indices.shape:
             indices = indices.to(labels.device).where(labels != IGNORED, NOBODY)
+            if _are_classes(logits, labels):
+                self._watch.add(indices, labels, logits if loss_fn is None else None)
         self.add(indices, losses)
 
     def add(self, indices: Tensor, losses: Tensor) -> None:
@@ -123,6 +132,7 @@ class EpochLog:
             if not finite.all():
                 self._warn_not_finite(indices[~finite], losses[~finite])
             self.held().update(indices[finite], losses[finite], self._epoch)
+            self._watch.look(self.held().n, self._epoch)
         self._pending, self._earlier = [], _NOTHING
 
     def _warn_not_finite(self, indices: NDArray[np.int64], losses: NDArray[np.float32]) -> None:
@@ -153,9 +163,11 @@ class EpochLog:
         """
         if self.recorder is None:
             return {}
+        self._watch.look(self.recorder.n, self._epoch)
         indices, losses = (torch.from_numpy(part) for part in self._collected())
         present = {"epoch": self._epoch, "indices": indices, "losses": losses}
-        return {"n": self.recorder.n, **self.recorder.state_dict(), **present}
+        labels = {"labels": self._watch.state()}
+        return {"n": self.recorder.n, **self.recorder.state_dict(), **present, **labels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
@@ -164,6 +176,7 @@ class EpochLog:
         self._epoch = int(state["epoch"])
         self._pending, self._proba_epoch = [], 0
         self._earlier = to_numpy(state["indices"]), to_numpy(state["losses"])
+        self._watch.restore(state["labels"])
 
     def noise_proba(self) -> NDArray[np.float32]:
         """Return the w of M-DYR for each sample, by its newest loss; fitted once an epoch."""
@@ -261,14 +274,19 @@ class RecordsLosses:
 
 def check_class_labels(owner: str, logits: Tensor, labels: Tensor) -> None:
     """Raise where a batch has no cross-entropy of one class a sample."""
-    fits = logits.ndim == 2 and labels.shape == logits.shape[:1]
-    if fits and not labels.is_floating_point():
+    if _are_classes(logits, labels):
         return
     raise InvalidDataError(
         f"Without a loss_fn {owner} records the cross-entropy of logits (batch, num_classes) with "
         f"class numbers (batch,). Got {_describe(logits)} with {_describe(labels)} instead: give "
         "the recorder loss_fn=..., a function of the two that returns one loss a sample."
     )
+
+
+def _are_classes(logits: Any, labels: Tensor) -> bool:
+    """Tell whether labels are the numbers of columns of a table of outputs."""
+    table = isinstance(logits, Tensor) and logits.ndim == 2
+    return table and labels.shape == logits.shape[:1] and not labels.is_floating_point()
 
 
 def _describe(tensor: Tensor) -> str:
