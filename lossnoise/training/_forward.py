@@ -159,6 +159,8 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
     except (RuntimeError, ValueError) as error:
         types = {tensor.dtype for tensor in iter_tensors(inputs)}
         of_torch = isinstance(error, RuntimeError)
+        if of_torch and "type" in str(error):
+            _refuse_weights(model, types, error)
         for dtype, (names, advice) in UNUSUAL.items():
             if of_torch and dtype in types and any(name in str(error) for name in names):
                 raise InvalidDataError(
@@ -183,6 +185,19 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
             f"{error}"
         ) from error
     return logits
+
+
+def _refuse_weights(model: nn.Module, types: set[torch.dtype], error: Exception) -> None:
+    """Raise where it is the model that is of an unusual type: inputs are float32."""
+    own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if torch.float32 in types and len(own) == 1 and torch.float32 not in own:
+        name = str(own.pop()).removeprefix("torch.")
+        raise InvalidDataError(
+            "The 'model' parameter of NoisyLabelTrainer must have weights of the type of the "
+            f"inputs, float32. Got weights of {name}: model.float() converts them, and "
+            "precision='bfloat16' or 'float16' computes in fewer bits all the same. The model "
+            f"says: {error}"
+        ) from error
 
 
 def warn_of_probabilities(logits: Tensor) -> None:

@@ -32,7 +32,11 @@ def train_epoch(
     """Train every model for one epoch; return the mean training loss over the samples."""
     total, count = torch.zeros((), device=engine.device), 0
     for number, batch in enumerate(device_batches(loader, engine, context.num_classes), 1):
-        losses = correction.train_step(engine, batch, context)
+        try:
+            losses = correction.train_step(engine, batch, context)
+        except ValueError as error:
+            _refuse_single(error, batch)
+            raise
         check_losses(correction, losses, batch)
         total += losses.sum()
         count += len(batch.labels)
@@ -41,6 +45,16 @@ def train_epoch(
     if not seen:
         raise without_batches()
     return float(loss / seen)
+
+
+def _refuse_single(error: ValueError, batch: Batch) -> None:
+    """Raise where BatchNorm got a single sample, from which it cannot learn."""
+    if len(batch.labels) == 1 and "more than 1 value per channel" in str(error):
+        raise InvalidDataError(
+            "The batches of NoisyLabelTrainer must have two samples or more for a model with "
+            "BatchNorm in train mode. Got one of a single sample: a larger batch_size helps, or "
+            f"model.eval() for such layers. The model says: {error}"
+        ) from error
 
 
 def check_losses(correction: Correction, losses: Tensor, batch: Batch) -> None:

@@ -6,6 +6,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -166,8 +167,14 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
             for name, part in vars(make_correction(trainer.correction)).items()
             if isinstance(part, nn.Module)
         },
+        **_seed_of(trainer.random_state),
         **_hyperparameters(trainer, run.engine),
     }
+
+
+def _seed_of(random_state: Any) -> dict[str, int]:
+    """Return the seed that was asked for; a run without one may go on with any."""
+    return {"random_state": int(random_state)} if isinstance(random_state, Integral) else {}
 
 
 def _settings_of_module(module: nn.Module) -> list[Any]:

@@ -155,3 +155,41 @@ def test_a_share_is_no_percentile(build):
     trainer = build(correction=ForwardCorrection(percentile=0.97))
     with pytest.raises(InvalidParameterError, match=r"a float in the range \(1\.0, 100\.0\]"):
         trainer.fit(Points())
+
+
+@pytest.mark.parametrize("name", ["float64", "bfloat16"])
+@pytest.mark.parametrize("layer", [nn.Linear(2, 3), nn.Conv1d(2, 3, 1)])
+def test_weights_of_another_type_than_the_inputs_are_named(build, make_data, name, layer):
+    inputs = nn.Flatten() if isinstance(layer, nn.Linear) else nn.Unflatten(1, (2, 1))
+    model = nn.Sequential(inputs, layer, nn.Flatten()).to(getattr(torch, name))
+    with pytest.raises(InvalidDataError) as caught:
+        build(model).fit(make_data())
+    assert str(caught.value).startswith(
+        "The 'model' parameter of NoisyLabelTrainer must have weights of the type of the inputs, "
+        f"float32. Got weights of {name}: model.float() converts them, and precision='bfloat16' "
+        "or 'float16' computes in fewer bits all the same. The model says: "
+    )
+
+
+def test_batch_norm_cannot_learn_from_single_samples(build, make_data):
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    with pytest.raises(InvalidDataError) as caught:
+        build(model, correction="cross-entropy", batch_size=1).fit(make_data())
+    assert str(caught.value).startswith(
+        "The batches of NoisyLabelTrainer must have two samples or more for a model with BatchNorm "
+        "in train mode. Got one of a single sample: a larger batch_size helps, or model.eval() for "
+        "such layers. The model says: Expected more than 1 value per channel"
+    )
+
+
+def test_a_run_goes_on_with_its_own_seed(build, make_data, tmp_path):
+    build(checkpoint_dir=tmp_path, random_state=1).fit(make_data())
+    message = (
+        f"The checkpoint in {tmp_path} was made with random_state = 1, and cannot be resumed "
+        "with 2."
+    )
+    with pytest.raises(InvalidDataError) as caught:
+        build(checkpoint_dir=tmp_path, random_state=2).fit(make_data(), resume=True)
+    assert str(caught.value) == message
+    for same in (1, np.int64(1), None, np.random.default_rng(2)):
+        build(checkpoint_dir=tmp_path, random_state=same).fit(make_data(), resume=True)
