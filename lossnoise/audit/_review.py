@@ -104,6 +104,7 @@ def review_labels(
         reviewed = [row for row in rows if row.review.strip()]
         _check_audited(reviewed, index_of)
         kept = check_given(rows, cells, texts)
+        texts.check_known(reviewed)
         for row in reviewed:
             label = texts.label_of(row, kept=kept)
             place = places.setdefault(row.position, row.place)
@@ -180,6 +181,18 @@ class LabelTexts:
         exact = self.exactly(text)
         return exact if len(exact) == 1 else self.roughly(text)
 
+    def check_known(self, rows: Sequence[ReviewRow]) -> None:
+        """Refuse the texts of a file that fit no label, all of them at once."""
+        strange: dict[str, list[ReviewRow]] = {}
+        for row in [] if self._allow_new else rows:
+            if not self.find(row.review) and not self.roughly(row.review):
+                strange.setdefault(row.review.strip(), []).append(row)
+        if strange:
+            first = next(iter(strange.values()))[0]
+            advice = nearest_name(first.review, self._exact) or f"labels are {_some(self._exact)}"
+            known = "a review with labels that occur, and nothing where nobody can tell"
+            raise first.file.refuse(known, _listed(strange), advice)
+
     def label_of(self, row: ReviewRow, *, kept: bool = True) -> Any:
         """Return the label that a review names.
 
@@ -195,11 +208,8 @@ class LabelTexts:
         if found:
             got = f"{row.review!r} in {row.place}, which fits {len(found)} labels"
             raise row.file.refuse("a review of labels that differ as text", got)
-        if self._allow_new:
-            return self._new_label(row)
-        advice = nearest_name(row.review, self._exact) or f"labels are {_some(self._exact)}"
-        got = f"{row.review!r} in {row.place}"
-        raise row.file.refuse("a review with labels that occur", got, advice)
+        self.check_known([row])
+        return self._new_label(row)
 
     def _new_label(self, row: ReviewRow) -> str:
         """Return a label that did not occur; warn, once, of one that may be a typing error."""
@@ -283,6 +293,16 @@ def _of_spreadsheet(text: str) -> bool:
 
 def _all_strings(given: np.ndarray) -> bool:
     return given.dtype.kind == "U" or all(isinstance(label, str) for label in given.tolist())
+
+
+def _listed(strange: dict[str, list[ReviewRow]], most: int = 5) -> str:
+    """Return texts that fit no label, and where each stands."""
+    shown = [
+        f"{text!r} in {rows[0].place}" + (f" and {len(rows) - 1:,} more" if len(rows) > 1 else "")
+        for text, rows in list(strange.items())[:most]
+    ]
+    rest = len(strange) - most
+    return "; ".join([*shown, *([f"and {rest:,} more"] if rest > 0 else [])])
 
 
 def _some(texts: Iterable[str], most: int = 20) -> str:

@@ -218,8 +218,9 @@ def test_new_labels_are_typing_errors_unless_allowed(report, tmp_path):
     with pytest.raises(InvalidDataError) as caught:
         reviewed(report, tmp_path / "a.csv", {0: "cta"})
     assert str(caught.value) == (
-        "The 'path' parameter of AuditReport.apply_review must be a review with labels that occur. "
-        "Got 'cta' in line 6 of a.csv instead: the nearest is 'cat'."
+        "The 'path' parameter of AuditReport.apply_review must be a review with labels that occur, "
+        "and nothing where nobody can tell. Got 'cta' in line 6 of a.csv instead: the nearest is "
+        "'cat'."
     )
     found = report.apply_review(tmp_path / "a.csv", allow_new=True)
     assert found.labels.tolist() == ["cta", *LABELS[1:]]
@@ -230,6 +231,19 @@ def test_new_labels_are_typing_errors_unless_allowed(report, tmp_path):
     write(tmp_path / "b.csv", rows)
     with pytest.raises(InvalidDataError, match="labels are '1', '2'"):
         numbers.apply_review(tmp_path / "b.csv", allow_new=True)
+
+
+def test_all_texts_that_fit_no_label_are_named_at_once(tmp_path):
+    report = audit(np.arange(12) % 2, noise_proba=np.linspace(0.9, 0.1, 12))
+    texts = ["?", "ask Ada", "1", "?", "a", "b", "c", "d", "?"]
+    with pytest.raises(InvalidDataError) as caught:
+        reviewed(report, tmp_path / "a.csv", dict(enumerate(texts)))
+    assert str(caught.value) == (
+        "The 'path' parameter of AuditReport.apply_review must be a review with labels that occur, "
+        "and nothing where nobody can tell. Got '?' in line 2 of a.csv and 2 more; 'ask Ada' in "
+        "line 3 of a.csv; 'a' in line 6 of a.csv; 'b' in line 7 of a.csv; 'c' in line 8 of a.csv; "
+        "and 1 more instead: labels are '0', '1'."
+    )
 
 
 @pytest.mark.parametrize("labels", [["cat", "dog"], np.array(["cat", "dog"]), [0, 1]])
