@@ -229,6 +229,8 @@ def judge(
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
+    if columns is not None and sources.losses is not None and sources.groups is None:
+        warn_of_other_rows(single, columns)
     fitted, evidence = None, Evidence()
     if wrong is None:
         assert losses is not None  # one of the sources was given
@@ -264,8 +266,6 @@ def _detect(
         evidence = evidence._replace(suspicion=float(suspected.sum()), by_chance=by_chance)
     else:
         wrong = _wrong_by_losses(fitted, losses, groups)
-    if columns is not None and sources.losses is not None and groups is None:
-        warn_of_other_rows(single, columns)
     if fitted.loss_scale == "cross-entropy":
         evidence = evidence.of_losses(single, single[wrong > THRESHOLD])
     return wrong, evidence

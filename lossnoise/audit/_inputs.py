@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import missing_values, one_dimensional
 from lossnoise._pandas import check_aligned, is_pandas
 from lossnoise._validation import (
+    ROW_SUM_TOLERANCE,
     check_choice,
     invalid_data,
     invalid_parameter,
@@ -85,7 +86,9 @@ def read_sources(
         check_aligned(OWNER, name, values, labels)
     rows = _table("pred_probs", pred_probs, n, "of probabilities")
     if logits is not None:
-        rows = softmax(_table("logits", logits, n, "of numbers"))
+        table = _table("logits", logits, n, "of numbers")
+        _refuse_probabilities(table)
+        rows = softmax(table)
     return Sources(
         _read_losses(losses, n), rows, _vector("noise_proba", noise_proba, n), _groups(groups, n)
     )
@@ -177,6 +180,17 @@ def _table(name: str, values: Any, n: int, what: str) -> FloatArray | None:
             advice = "of two classes, np.column_stack([1 - p, p]) has both columns"
         raise invalid_data(OWNER, name, f"a 2-D array {what}", got, advice)
     return _of_length(name, table.astype(np.float64), n)
+
+
+def _refuse_probabilities(logits: FloatArray | None) -> None:
+    """Raise where logits are probabilities: another softmax makes nearly equal ones of them."""
+    if logits is None or not logits.size or logits.shape[1] < 2:
+        return
+    off = np.abs(logits.sum(axis=1) - 1.0)
+    if logits.min() >= 0.0 and off.max() <= ROW_SUM_TOLERANCE:
+        got = "rows from 0 on that sum to 1"
+        advice = "probabilities are passed as pred_probs"
+        raise invalid_data(OWNER, "logits", "numbers whose softmax is taken", got, advice)
 
 
 def _groups(groups: Any, n: int) -> np.ndarray | None:

@@ -156,20 +156,19 @@ class AuditReport:
         populations), both None where no detector was needed; ``num_issues`` (rows above the
         ``threshold``), their ``expected_precision`` (the mean probability of a wrong label
         among them) and ``cautious_precision`` (the same if twice as many right labels are hard
-        examples); ``per_class`` (a list of dicts with ``label``, ``n``, ``noise_rate`` and
-        ``num_issues``) and ``per_group`` (the same of the `groups`, by ``group``);
-        ``given_to_suggested`` (a list of dicts with ``given``, ``suggested`` and ``count`` over the
-        issues, most first); ``unlearned_classes`` (most of whose labels are issues; they count as
-        right ones for ``cautious_precision``); ``verdict`` in words; ``versions``; ``settings``.
+        examples), both None where the losses cannot tell; ``per_class`` (a list of dicts with
+        ``label``, ``n``, ``noise_rate`` and ``num_issues``) and ``per_group`` (the same of the
+        `groups`, by ``group``); ``given_to_suggested`` (a list of dicts with ``given``,
+        ``suggested`` and ``count`` over the issues, most first); ``unlearned_classes`` (most of
+        whose labels are issues; they count as right ones for ``cautious_precision``); ``verdict``
+        in words; ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
 
     @cached_property
     def _figures(self) -> Figures:
-        rows = self._rows_known
-        columns = (rows.given, rows.losses, rows.noise_proba, rows.suggested, rows.groups)
-        return count_rows(*columns, self.detector)
+        return count_rows(self._rows_known, self.detector)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -195,11 +194,12 @@ class AuditReport:
         -------
         rows : pandas.DataFrame
             The first rows of `table`. Its ``attrs`` hold the ``expected_precision``: the share
-            of wrong labels to expect among them.
+            of wrong labels to expect among them; None where the losses cannot tell.
         """
         first = self._ranking[: check_int("AuditReport.head", "budget", budget, 1)]
         rows = self._pandas(first, "AuditReport.head")
-        rows.attrs["expected_precision"] = float(self._rows_known.noise_proba[first].mean())
+        expected = float(self._rows_known.noise_proba[first].mean())
+        rows.attrs["expected_precision"] = None if self.summary["separable"] is False else expected
         return rows
 
     def threshold_for(

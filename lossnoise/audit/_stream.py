@@ -39,6 +39,7 @@ from lossnoise.audit._summary import (
     Figures,
     cautious_proba,
     complete_summary,
+    count_contradicted,
     rank_pairs,
 )
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
@@ -323,6 +324,7 @@ class Sums:
         self._pairs: Counter[tuple[Any, Any]] = Counter()
         self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
+        self._contradicted = 0
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:
@@ -339,6 +341,7 @@ class Sums:
                 counter[label] += total
         self.losses_of_issues.fill(rows.losses[issues])
         self._wrong_in_issues += float(wrong.sum())
+        self._contradicted += count_contradicted(rows.confidence, rows.label_score)
         if rows.suggested is not None:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
@@ -352,6 +355,7 @@ class Sums:
         cautious = sum(total for label, total in self._cautious.items() if label not in lost)
         return Figures(
             n=n,
+            contradicted=self._contradicted,
             noise_rate=float(self._wrong.total()) / n,
             num_issues=issues,
             expected_precision=self._wrong_in_issues / issues if issues else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from lossnoise.audit._doubts import (
 )
 from lossnoise.audit._inputs import FloatArray, as_cells
 
+if TYPE_CHECKING:
+    from lossnoise.audit._rows import AuditRows
+
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
@@ -29,9 +32,13 @@ _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 
 
 class Figures(NamedTuple):
-    """What is counted over the rows, in memory or in pieces of a file."""
+    """What is counted over the rows, in memory or in pieces of a file.
+
+    `contradicted` is the number of labels that are not the model's first choice, 0 if not known.
+    """
 
     n: int
+    contradicted: int
     noise_rate: float
     num_issues: int
     expected_precision: float | None
@@ -42,24 +49,19 @@ class Figures(NamedTuple):
     unlearned: list[Any]
 
 
-def count_rows(
-    given: np.ndarray,
-    losses: FloatArray,
-    noise_proba: FloatArray,
-    suggested: np.ndarray | None,
-    groups: np.ndarray | None,
-    detector: Any,
-) -> Figures:
+def count_rows(rows: AuditRows, detector: Any) -> Figures:
     """Return the figures of rows in memory."""
+    given, noise_proba, groups = rows.given, rows.noise_proba, rows.groups
     issues = noise_proba > THRESHOLD
     wrong = noise_proba[issues]
     classes = per_value("label", given, noise_proba, issues)
-    pairs = count_pairs(given, suggested, issues)
+    pairs = count_pairs(given, rows.suggested, issues)
     unlearned = [] if detector is None else unlearned_classes(classes, pairs)
-    cautious = cautious_proba(detector, losses[issues], wrong)
+    cautious = cautious_proba(detector, rows.losses[issues], wrong)
     cautious = np.where(are_among(given[issues], unlearned), 0.0, cautious)
     return Figures(
         n=len(given),
+        contradicted=count_contradicted(rows.confidence, rows.label_score),
         noise_rate=float(noise_proba.mean()),
         num_issues=int(issues.sum()),
         expected_precision=float(wrong.mean()) if issues.any() else None,
@@ -80,10 +82,14 @@ def complete_summary(
     """
     separable = interval = None
     if detector is not None:
-        separable = bool(detector.separable_) and not REASONS.keys() & settings.keys()
+        doubts = REASONS.keys() & settings.keys()
+        separable = bool(detector.separable_) and not doubts
         interval = interval_of(detector, figures.noise_rate, separable)
         if AGREED in settings:  # a model learns any labels
             interval = 0.0, 1.0
+        elif doubts:  # what the model contradicts may be wrong, whatever its losses
+            interval = 0.0, max(interval[1], figures.contradicted / figures.n)
+    tells = separable is not False
     found: dict[str, Any] = {
         "n": figures.n,
         "dropped": 0,
@@ -91,8 +97,8 @@ def complete_summary(
         "noise_rate_interval": interval,
         "separable": separable,
         "num_issues": figures.num_issues,
-        "expected_precision": figures.expected_precision,
-        "cautious_precision": figures.cautious_precision,
+        "expected_precision": figures.expected_precision if tells else None,
+        "cautious_precision": figures.cautious_precision if tells else None,
         "threshold": THRESHOLD,
         "per_class": figures.per_class,
         "per_group": figures.per_group,
@@ -123,6 +129,11 @@ def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[floa
     if not separable:
         return 0.0, max(high, noise_rate)
     return max(0.0, min(low + shift, noise_rate)), min(1.0, max(high + shift, noise_rate))
+
+
+def count_contradicted(confidence: FloatArray | None, label_score: FloatArray) -> int:
+    """Return how many labels are less probable than the most probable other class."""
+    return 0 if confidence is None else int(np.count_nonzero(confidence > label_score))
 
 
 def per_value(
@@ -159,14 +170,15 @@ def rank_pairs(counts: Counter[tuple[Any, Any]]) -> list[dict[str, Any]]:
 
 def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     """Return what the figures mean, in words."""
-    flagged = _flagged(summary, names)
     rate = 100.0 * summary["noise_rate"]
     if summary["separable"] is None:
-        return f"By the given probabilities, {rate:.1f} % of the labels are wrong. {flagged}"
+        about = f"By the given probabilities, {rate:.1f} % of the labels are wrong."
+        return f"{about} {_flagged(summary, names)}"
     low, high = (100.0 * end for end in summary["noise_rate_interval"])
     if summary["separable"]:
         interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
-        return f"About {rate:.1f} % of the labels are probably wrong {interval}. {flagged}"
+        about = f"About {rate:.1f} % of the labels are probably wrong {interval}."
+        return f"{about} {_flagged(summary, names)}"
     few = ", as is usual with so few rows" if summary["n"] < FEW_ROWS else ""
     known = [name for name in REASONS if name in summary["settings"]]
     why = f"they look like one population{few}"

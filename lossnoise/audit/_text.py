@@ -23,13 +23,14 @@ def report_text(report: AuditReport, source: str) -> str:
     known = [found for found in summary["per_class"] if found["label"] != ""]
     counts = f"{summary['n']:,} rows" + (f", {_count(known)}" if known else "")
     parts = [f"{source}: {counts}", textwrap.fill(summary["verdict"], WIDTH)]
-    tells = summary["num_issues"] or summary["separable"] is not False
+    told = summary["separable"] is not False
+    tells = told or summary["num_issues"]
     if known and tells:
         names = ((report.show_label(one["label"]), one) for one in known)
-        parts.append(_rates("class", "classes", names))
+        parts.append(_rates("class", "classes", names, told=told))
     if tells and (groups := groups_to_show(summary)):
         named = ((one["group"], one) for one in groups)
-        parts.append(_rates("group", "groups", named))
+        parts.append(_rates("group", "groups", named, told=told))
     if summary["given_to_suggested"]:
         parts.append(_pairs(summary["given_to_suggested"], report.show_label))
     title = "worst rows:" if tells else "rows with the highest losses:"
@@ -80,7 +81,7 @@ def printable(value: Any) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
 
 
-def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]]) -> str:
+def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]], *, told: bool) -> str:
     """Return a table of classes or groups: all, or those with the highest rates of many."""
     known = list(named)
     shown = known
@@ -91,7 +92,7 @@ def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]]) ->
             plain(name),
             f"{found['n']:,}",
             f"{found['num_issues']:,}",
-            f"{100.0 * found['noise_rate']:.1f} %",
+            f"{100.0 * found['noise_rate']:.1f} %" if told else "unknown",
         )
         for name, found in shown
     ]

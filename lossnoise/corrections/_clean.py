@@ -54,6 +54,13 @@ class TakesCleanSet(Correction):
 
     clean_set: CleanSet | None
 
+    _samples: CleanSamples | None = None
+
+    @property
+    def clean_labels_(self) -> NDArray[np.int64] | None:
+        """True labels of the clean set, shape (n,); None before a run."""
+        return None if self._samples is None else self._samples.labels
+
     def __repr__(self) -> str:
         """Return the call that makes this correction, with the set by its type and length."""
         shown = copy.copy(self)

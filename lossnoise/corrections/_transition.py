@@ -7,17 +7,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from lossnoise._validation import invalid_parameter, to_numpy
+from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
+from lossnoise._warnings import warn
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, LayoutWarning
 from lossnoise.noise import estimate_transition
 from lossnoise.noise._transition import check_percentile
 
 LARGEST_CONDITION = 1e4  # of a matrix whose inverse is of use
+SLIGHTLY = 0.01  # less likely than the most likely label
+MOSTLY = 0.5  # of the samples, in classes whose most frequent label is another one than T says
 
 
 class TransitionCorrection(Correction):
@@ -88,6 +91,28 @@ class TransitionCorrection(Correction):
         self.use(torch.as_tensor(estimate, dtype=torch.float32, device=context.device))
         context.engine.restart(context.num_epochs - context.epoch)
 
+    def end_run(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Warn where the labels are mostly other ones than T says of the predicted classes.
+
+        A T that was estimated comes from these labels themselves.
+        """
+        if self.transition is None or self._transition is None:
+            return
+        transition = self._transition.cpu().numpy()
+        table = np.zeros(transition.shape, dtype=np.int64)
+        np.add.at(table, (predicted, labels), 1)
+        rows = np.arange(len(table))
+        usual = transition[rows, table.argmax(axis=1)] >= transition.max(axis=1) - SLIGHTLY
+        share = float(table[~usual].sum() / table.sum())
+        if share > MOSTLY:
+            warn(
+                f"{share:.0%} of the samples are in predicted classes whose most frequent given "
+                f"label is another one than the transition matrix of {type(self).__name__} says. "
+                "Its rows are true classes, its columns given labels: is it transposed, or of "
+                "classes in another order? Or the model has not learned to tell them.",
+                LayoutWarning,
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the constructor's arguments."""
         return {"transition": self._transition}
@@ -109,11 +134,20 @@ def read_transition(owner: str, transition: Any, context: EpochContext) -> Tenso
     try:
         array = to_numpy(transition).astype(np.float64)
     except (TypeError, ValueError):
-        raise invalid_parameter(owner, "transition", expected, transition) from None
-    proper = array.shape == (n, n) and np.isfinite(array).all() and (array >= 0.0).all()
-    if not proper or (np.abs(array.sum(axis=1) - 1.0) > 1e-3).any():
-        raise invalid_parameter(owner, "transition", expected, transition)
-    table = array / array.sum(axis=1, keepdims=True)
+        got = f"a {type(transition).__name__} that is no array of numbers"
+        raise invalid_data(owner, "transition", expected, got) from None
+    if array.shape != (n, n):
+        raise invalid_data(owner, "transition", expected, f"an array of shape {array.shape}")
+    sums = array.sum(axis=1)
+    proper = (array >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= 1e-3)
+    if not proper.all():
+        row = int(proper.argmin())
+        lowest = array[row].min()
+        got = f"{lowest:.3g}" if not lowest >= 0.0 else f"a sum of {sums[row]:.6g}"
+        advice = "counts become probabilities divided by the sums of their rows"
+        bad = f"{got} in row {row} ({np.count_nonzero(~proper)} of {n} rows)"
+        raise invalid_data(owner, "transition", expected, bad, advice if sums[row] > 1.5 else "")
+    table = array / sums[:, None]
     return torch.as_tensor(table, dtype=torch.float32, device=context.device)
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
@@ -207,6 +208,12 @@ class Correction(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ship
 
         The last thing in an epoch: the schedules have stepped, the mixture has been fitted and
         the accuracy recorded.
+        """
+
+    def end_run(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Look at the classes that the trained model predicts, of all samples in their order.
+
+        Both arrays are of shape (num_samples,); a place to warn.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -129,6 +129,8 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
 
     Attributes
     ----------
+    clean_labels_ : ndarray of shape (n,), int64, or None
+        True labels of the clean set; None before a run. A resumed run needs the same.
     sample_weights_ : Tensor of shape (num_samples,), float32, or None
         Mean weight of each training sample in the last epoch, in units of 1 / batch: 1 is the
         mean. None before the end of an epoch.
@@ -142,8 +144,6 @@ class LearningToReweight(TakesCleanSet, WeightingCorrection):
     >>> LearningToReweight(clean_set=clean)
     LearningToReweight(clean_set=<TensorDataset of 30 samples>, clean_batch_size=None)
     """
-
-    _samples: CleanSamples | None = None
 
     def __init__(
         self, *, clean_set: CleanSet | None = None, clean_batch_size: int | None = None

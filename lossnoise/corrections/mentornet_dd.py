@@ -63,6 +63,8 @@ class MentorNetDD(TakesCleanSet, MentorNet):
 
     Attributes
     ----------
+    clean_labels_ : ndarray of shape (n,), int64, or None
+        True labels of the clean set; None before a run. A resumed run needs the same.
     sample_weights_ : Tensor of shape (num_samples,), float32, or None
         v of each training sample in the last epoch: what the mentor thinks the probability is
         that its label is right. None before the end of an epoch.
@@ -79,7 +81,6 @@ class MentorNetDD(TakesCleanSet, MentorNet):
 
     needs_detector = True
 
-    _samples: CleanSamples | None = None
     _mentor: Mentor | None = None  # on the host, where it learns
     _acting: Mentor | None = None  # its copy on the device, from the first fit on
     _past: Lesson | None = None

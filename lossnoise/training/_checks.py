@@ -64,7 +64,9 @@ def warn_of_trained(trainer: NoisyLabelTrainer) -> None:
 def check_trainer(trainer: NoisyLabelTrainer) -> None:
     """Raise `InvalidParameterError` for the first setting that cannot be used."""
     if not isinstance(trainer.model, nn.Module):
-        raise invalid_parameter(OWNER, "model", "a torch.nn.Module", trainer.model)
+        is_class = isinstance(trainer.model, type) and issubclass(trainer.model, nn.Module)
+        advice = "that is the class, and a call of it makes a model" if is_class else ""
+        raise invalid_parameter(OWNER, "model", "a torch.nn.Module", trainer.model, advice)
     check_int(OWNER, "epochs", trainer.epochs, 1)
     check_int(OWNER, "batch_size", trainer.batch_size, 1)
     check_int(OWNER, "verbose", trainer.verbose, 0)
@@ -150,7 +152,10 @@ def check_optimizer(optimizer: object, parameters: Iterable[nn.Parameter]) -> No
     elif {id(p) for g in optimizer.param_groups for p in g["params"]}.isdisjoint(
         map(id, parameters)
     ):
-        expected = "an optimizer of the model's parameters: a factory is given those to train"
+        expected = (
+            "an optimizer of the model's parameters (a copy of the trainer has a copy of the "
+            "model): a factory is given those to train"
+        )
     elif _needs_arguments(optimizer):
         expected = "an optimizer that steps without a closure"
     if expected:
@@ -286,7 +291,7 @@ def check_validation(val: Any, callbacks: Iterable[Callback]) -> None:
     if val is not None:
         check_data("val", val)
     elif (watcher := watcher_of_validation(callbacks)) is not None:
-        expected = f"a validation set, for {type(watcher).__name__} watches 'val_accuracy'"
+        expected = f"a validation set, for {type(watcher).__name__} watches {watcher.monitor!r}"
         raise invalid_data(OWNER, "val", expected, "None")
 
 
@@ -349,7 +354,10 @@ def _how_to_convert(dataset: object) -> str:
     if hasattr(dataset, "tocsr"):
         return "a sparse matrix becomes an array of inputs by .toarray()"
     if hasattr(dataset, "iloc"):
-        return "a data frame becomes a list of samples by .to_dict('records')"
+        return (
+            "a data frame of numbers becomes one by "
+            "TensorDataset(torch.tensor(frame.to_numpy(dtype='float32')), torch.tensor(labels))"
+        )
     if _is_dict_of_columns(dataset):
         samples = "[{name: column[i] for name, column in data.items()} for i in range(n)]"
         return f"a dict of columns becomes a list of samples by {samples}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch
+from lossnoise.corrections.losses import cross_entropy
 from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InvalidDataError, ModelOutputWarning
 from lossnoise.training._distributed import sum_over_ranks
@@ -89,11 +90,29 @@ def check_inputs(name: str, engine: TrainingEngine, data: IndexedData, num_class
         return
 
 
-def accuracy(
+class Evaluation(NamedTuple):
+    """What a model makes of the samples of a loader.
+
+    Attributes
+    ----------
+    accuracy : float
+        The share whose highest logit is their label.
+    loss : float
+        Their mean cross-entropy, in nats; NaN where logits are.
+    """
+
+    accuracy: float
+    loss: float
+
+
+def evaluate(
     engine: TrainingEngine, loader: DataLoader[Any], num_classes: int, *, alone: bool = False
-) -> float:
-    """Return the share of the samples of a loader whose highest logit is their label."""
-    total, count = torch.zeros((), dtype=torch.int64, device=engine.device), 0
+) -> Evaluation:
+    """Return how well a model gives the labels of a loader."""
+    right, loss = (
+        torch.zeros((), dtype=t, device=engine.device) for t in (torch.int64, torch.float32)
+    )
+    count = 0
     if not alone:
         synchronise_buffers(engine)
     model = bare(engine.model)
@@ -101,13 +120,16 @@ def accuracy(
         for batch in device_batches(loader, engine, num_classes):
             logits = _telling_forward(model, batch.inputs)
             known = ~logits.isnan().any(dim=1)  # the highest of NaN would be the first class
-            total += (known & (logits.argmax(dim=1) == batch.labels)).sum()
+            right += (known & (logits.argmax(dim=1) == batch.labels)).sum()
+            loss += cross_entropy(logits, batch.labels).sum()
             count += len(batch.labels)
-    counts = torch.stack([total, total.new_tensor(count)])
-    right, seen = (counts if alone else sum_over_ranks(counts)).tolist()
+    counts = torch.stack([right, right.new_tensor(count)])
+    if not alone:
+        counts, loss = sum_over_ranks(counts), sum_over_ranks(loss)
+    num_right, seen = counts.tolist()
     if not seen:
         raise without_batches()
-    return float(right / seen)
+    return Evaluation(num_right / seen, float(loss) / seen)
 
 
 def predicted_logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -37,7 +37,7 @@ from lossnoise.training._distributed import (
     rank_and_size,
 )
 from lossnoise.training._engine import TrainingEngine
-from lossnoise.training._forward import accuracy, count_classes, warn_of_sigmoid
+from lossnoise.training._forward import Evaluation, count_classes, evaluate, warn_of_sigmoid
 from lossnoise.training._loops import (
     check_device_labels,
     sweep,
@@ -153,6 +153,7 @@ class TrainingRun:
         self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
+        self.correction.end_run(predicted, given)
         if not (self.detector.separable_ or "all equal" in self._told):
             advice = (
                 " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
@@ -292,18 +293,19 @@ class TrainingRun:
 
     def _record(self, epoch: int, train_loss: float) -> dict[str, Any]:
         fitted = self.detector if self.correction.needs_detector else None
-        val = self.val_data
+        found = None if self.val_data is None else self._validate(self.val_data)
         return {
             "epoch": epoch,
             "train_loss": train_loss,
-            "val_accuracy": None if val is None else self._validate(val),
+            "val_loss": None if found is None else found.loss,
+            "val_accuracy": None if found is None else found.accuracy,
             "noise_rate": None if fitted is None else self.context.noise_rate,
             "separable": getattr(fitted, "separable_", None),
         }
 
-    def _validate(self, val: IndexedData) -> float:
+    def _validate(self, val: IndexedData) -> Evaluation:
         with kept_globals():  # a loader that shuffles draws from them
-            return accuracy(self.engine, val.as_given(), self.context.num_classes)
+            return evaluate(self.engine, val.as_given(), self.context.num_classes)
 
     def _sweep_losses(self) -> NDArray[np.float32]:
         losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))

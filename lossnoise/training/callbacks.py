@@ -109,7 +109,15 @@ def describe(record: dict[str, Any], num_epochs: int) -> str:
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
-MEASURED = ("train_loss", "val_accuracy", "noise_rate")  # what the trainer has in each record
+MEASURED = (
+    "train_loss",
+    "val_loss",
+    "val_accuracy",
+    "noise_rate",
+)  # what the trainer has in each record
+
+
+OF_VALIDATION = ("val_loss", "val_accuracy")
 
 
 class _Monitor(Callback):
@@ -206,15 +214,15 @@ class _Monitor(Callback):
         raise NotImplementedError  # a subclass says what follows from the value
 
 
-def watcher_of_validation(callbacks: Iterable[Callback]) -> Callback | None:
-    """Return the callback that watches the accuracy on a validation set, if one does.
+def watcher_of_validation(callbacks: Iterable[Callback]) -> _Monitor | None:
+    """Return the callback that watches what a validation set gives, if one does.
 
     Those after a callback of another kind do not count: that may measure what they watch.
     """
     for callback in callbacks:
         if not isinstance(callback, _Monitor):
             return None
-        if callback.monitor == "val_accuracy":
+        if callback.monitor in OF_VALIDATION:
             return callback
     return None
 

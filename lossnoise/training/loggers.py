@@ -46,7 +46,7 @@ class CSVLogger(Callback):
     >>> _ = trainer.fit(train_set)
     >>> rows = path.read_text().splitlines()
     >>> rows[0].split(",")[:3], len(rows)
-    (['epoch', 'train_loss', 'val_accuracy'], 4)
+    (['epoch', 'train_loss', 'val_loss'], 4)
     >>> folder.cleanup()
     """
 

@@ -34,7 +34,7 @@ from lossnoise.training._checks import (
 from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
 from lossnoise.training._forward import (
-    accuracy,
+    evaluate,
     inputs_alone,
     predict_labelled_rows,
     predict_rows,
@@ -96,10 +96,10 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
     Attributes
     ----------
     history_ : list of dict
-        One entry an epoch: ``epoch``, ``train_loss`` (of the correction), ``val_accuracy`` (None
-        without a validation set), ``noise_rate`` (the mean of P(label wrong)) and ``separable``
-        (whether the losses show two populations; both None without a mixture), ``seconds`` (of
-        the whole epoch, sweep and fit included).
+        One entry an epoch: ``epoch``, ``train_loss`` (of the correction), ``val_loss`` (the mean
+        cross-entropy) and ``val_accuracy`` (None without a validation set), ``noise_rate`` (the
+        mean of P(label wrong)) and ``separable`` (whether the losses show two populations; None
+        without a mixture), ``seconds`` (of the whole epoch, sweep and fit included).
     losses_ : ndarray of shape (n_samples,), float32
         Cross-entropy of each training sample against its given label after the last epoch, in
         eval mode, in the order of the dataset.
@@ -321,7 +321,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         check_is_fitted(self)
         check_data("X", X)
         data = IndexedData(X, self.batch_size)
-        return accuracy(self.engine_, data.as_given(), self.num_classes_, alone=True)
+        return evaluate(self.engine_, data.as_given(), self.num_classes_, alone=True).accuracy
 
     @property
     def noisy_indices_(self) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from lossnoise._names import match_names
 from lossnoise.audit._classes import Choices, Columns
 from lossnoise.audit._doubts import is_by_chance
 from lossnoise.audit._file_audit import Limits, audit_file
+from lossnoise.audit._text import report_text
 from lossnoise.exceptions import (
     InvalidDataError,
     LayoutWarning,
@@ -67,6 +68,9 @@ def test_rows_of_a_file_in_another_order_cannot_tell(tmp_path, limits):
         found = audit_file(path, pred_probs="p_*", limits=limits)
     assert found.streamed is (limits is not None)
     assert BY_CHANCE in found.report.summary["verdict"]
+    low, high = found.report.summary["noise_rate_interval"]
+    contradicted = np.mean(probs_of(TRUE[::-1]).argmax(axis=1) != GIVEN)
+    assert (low, high) == (0.0, max(high, contradicted))  # all of these may be wrong
 
 
 CODES = arrays(np.int64, 90, elements=st.integers(0, 2))
@@ -98,13 +102,19 @@ def test_agreement_says_nothing_where_there_is_no_choice():
     assert not is_by_chance(np.array([[16, 14], [13, 17]]))  # few rows say nothing
 
 
-def test_a_precision_is_out_of_reach_where_the_losses_cannot_tell():
+def test_a_precision_is_out_of_reach_where_the_losses_cannot_tell(tmp_path):
     with pytest.warns(NoSeparableNoiseWarning):
         report = audit(GIVEN, pred_probs=probs_of(TRUE)[::-1])
     assert report.summary["num_issues"] > 1000
     with pytest.warns(UnattainableThresholdWarning):
         cut = report.threshold_for(precision=0.1)
     assert (cut.threshold, cut.count) == (np.inf, 0)
+    assert report.summary["expected_precision"] is None
+    assert report.head(50).attrs == {"expected_precision": None}
+    report.to_html(tmp_path / "audit.html")
+    page = (tmp_path / "audit.html").read_text("utf-8")
+    assert page.count('<td class="num">unknown</td>') == 4
+    assert report_text(report, "rows").count(" unknown\n") == 4
     assert report.threshold_for(budget=3000).count == 2000
 
 
@@ -267,3 +277,16 @@ def test_probabilities_of_one_class_are_no_table():
         "Got an array of shape (2000,) and dtype float64 instead: of two classes, "
         "np.column_stack([1 - p, p]) has both columns."
     )
+
+
+def test_probabilities_passed_as_logits_are_refused():
+    probs = np.random.default_rng(0).dirichlet(np.ones(4), 100)
+    message = (
+        r"^The 'logits' parameter of audit must be numbers whose softmax is taken\. Got rows from "
+        r"0 on that sum to 1 instead: probabilities are passed as pred_probs\.$"
+    )
+    for logits in (probs, probs.round(4), probs.astype(np.float32)):
+        with pytest.raises(InvalidDataError, match=message):
+            audit(np.arange(100) % 4, logits=logits)
+    report = audit(np.arange(100) % 4, logits=np.log(probs), noise_proba=np.full(100, 0.5))
+    np.testing.assert_allclose(report.table.label_score.sort_index()[0], probs[0, 0])

@@ -9,7 +9,7 @@ import torch
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import BackwardCorrection, CrossEntropy, ForwardCorrection
-from lossnoise.exceptions import InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, LayoutWarning
 from lossnoise.noise import estimate_transition
 from lossnoise.training import Callback
 
@@ -61,25 +61,26 @@ def test_rows_are_scaled_to_sum_to_1(method, make_context):
     np.testing.assert_allclose(correction.transition_, T, rtol=1e-6)
 
 
+COUNTS = "counts become probabilities divided by the sums of their rows"
 BAD = [
-    (T[:2], "two rows"),
-    (np.eye(4), "four classes"),
-    ([[0.8, 0.1, 0.2], *T[1:]], "rows sum to more"),
-    ([[1.2, -0.1, -0.1], *T[1:]], "negative"),
-    ([[float("nan"), 0.1, 0.1], *T[1:]], "not a number"),
-    ([[0.5, 0.5], [1.0]], "ragged"),
-    ("identity", "no numbers"),
-    (0.2, "one number"),
+    (T[:2], "an array of shape (2, 3) instead"),
+    (np.eye(4), "an array of shape (4, 4) instead"),
+    ([[0.8, 0.1, 0.2], *T[1:]], "a sum of 1.1 in row 0 (1 of 3 rows) instead"),
+    ([T[0], [0.3, 0.3, 0.3], [0.5, 0.5, 0.1]], "a sum of 0.9 in row 1 (2 of 3 rows) instead"),
+    ([[1.2, -0.1, -0.1], *T[1:]], "-0.1 in row 0 (1 of 3 rows) instead"),
+    ([*T[:2], [float("nan"), 0.1, 0.1]], "nan in row 2 (1 of 3 rows) instead"),
+    (30 * np.eye(3), f"a sum of 30 in row 0 (3 of 3 rows) instead: {COUNTS}"),
+    ([[0.5, 0.5], [1.0]], "a list that is no array of numbers instead"),
+    ("identity", "a str that is no array of numbers instead"),
+    (0.2, "an array of shape () instead"),
 ]
 
 
 @both
-@pytest.mark.parametrize("given", [bad for bad, _ in BAD], ids=[name for _, name in BAD])
-def test_what_is_no_matrix_of_probabilities(method, given, make_context):
-    message = (
-        f"The 'transition' parameter of {method.__name__} must be {MATRIX}. Got {given!r} instead."
-    )
-    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+@pytest.mark.parametrize(("given", "got"), BAD)
+def test_what_is_no_matrix_of_probabilities(method, given, got, make_context):
+    message = f"The 'transition' parameter of {method.__name__} must be {MATRIX}. Got {got}."
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         method(transition=given).setup(make_context())
 
 
@@ -207,3 +208,50 @@ def test_a_given_matrix_needs_no_second_network(make_context):
     correction = ForwardCorrection(transition=T)
     correction.setup(make_context(engine=SimpleNamespace(model=None)))
     correction.begin_epoch(make_context(engine=SimpleNamespace(model=None)))
+
+
+# -- against the labels ------------------------------------------------------------------------
+
+
+def labels_by(transition, truth):
+    """Draw given labels of true classes."""
+    draws = np.random.default_rng(0).random(len(truth))
+    return (draws[:, None] > np.cumsum(transition, axis=1)[truth]).sum(axis=1)
+
+
+def finished(method, transition, make_context):
+    correction = method(transition=transition)
+    correction.setup(make_context())
+    return correction
+
+
+SHIFT = 0.6 * np.eye(3) + 0.4 * np.roll(np.eye(3), 1, axis=1)
+TRUTH = np.arange(600) % 3
+
+
+@both
+@pytest.mark.parametrize("transition", [T, SHIFT, np.full((3, 3), 1 / 3)])
+def test_a_matrix_that_fits_the_labels_is_not_questioned(method, transition, make_context):
+    if method is BackwardCorrection and np.linalg.cond(transition) > 100:
+        pytest.skip("refused")
+    finished(method, transition, make_context).end_run(TRUTH, labels_by(transition, TRUTH))
+
+
+@both
+def test_a_transposed_matrix_is_told(method, make_context):
+    """By it, a network that fits the labels predicts the class before the true one."""
+    labels = labels_by(SHIFT, TRUTH)
+    message = (
+        f"^100% of the samples are in predicted classes whose most frequent given label is another "
+        f"one than the transition matrix of {method.__name__} says. Its rows are true classes, its "
+        "columns given labels: is it transposed, or of classes in another order. Or the model has "
+        "not learned to tell them.$"
+    )
+    with pytest.warns(LayoutWarning, match=message):
+        finished(method, SHIFT.T, make_context).end_run((TRUTH + 1) % 3, labels)
+
+
+def test_an_estimate_is_not_questioned(make_context):
+    correction = finished(ForwardCorrection, None, make_context)
+    correction.use(torch.tensor(SHIFT.T))
+    correction.end_run((TRUTH + 1) % 3, labels_by(SHIFT, TRUTH))

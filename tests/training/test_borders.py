@@ -222,7 +222,7 @@ def test_a_data_frame_becomes_samples_in_its_own_order(build, make_data):
     inputs, labels = make_data().tensors
     frame = pd.DataFrame({"x": list(inputs.numpy()), "label": labels.numpy()})
     frame = frame.sample(frac=1.0, random_state=0)
-    advice = "a data frame becomes a list of samples by .to_dict('records')."
+    advice = "a data frame of numbers becomes one by TensorDataset(torch.tensor("
     message = f"{pd.DataFrame} instead: {advice}"
     with pytest.raises(InvalidParameterError, match=re.escape(message)):
         build().fit(frame)

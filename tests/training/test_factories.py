@@ -46,7 +46,10 @@ def of_another_model(parameters):
     return torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
 
 
-OF_THE_MODEL = "an optimizer of the model's parameters: a factory is given those to train"
+OF_THE_MODEL = (
+    "an optimizer of the model's parameters (a copy of the trainer has a copy of the model): a "
+    "factory is given those to train"
+)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from lossnoise import NoisyLabelTrainer
-from lossnoise.corrections import ForwardCorrection
+from lossnoise import AuditReport, NoisyLabelTrainer
+from lossnoise.corrections import ForwardCorrection, LearningToReweight
 from lossnoise.exceptions import (
     InvalidDataError,
     InvalidParameterError,
@@ -193,3 +193,26 @@ def test_a_run_goes_on_with_its_own_seed(build, make_data, tmp_path):
     assert str(caught.value) == message
     for same in (1, np.int64(1), None, np.random.default_rng(2)):
         build(checkpoint_dir=tmp_path, random_state=same).fit(make_data(), resume=True)
+
+
+def test_a_run_goes_on_with_its_own_clean_labels(build, make_data, tmp_path):
+    clean = make_data(size=30, seed=1)
+    build(correction=LearningToReweight(clean_set=clean), checkpoint_dir=tmp_path).fit(make_data())
+    inputs, labels = clean.tensors
+    other = TensorDataset(inputs, (labels + 1) % 3)
+    with pytest.raises(InvalidDataError, match="was made with labels of the clean set = '"):
+        build(correction=LearningToReweight(clean_set=other), checkpoint_dir=tmp_path).fit(
+            make_data(), resume=True
+        )
+    trainer = build(correction=LearningToReweight(clean_set=clean), checkpoint_dir=tmp_path)
+    trainer.fit(make_data(), resume=True)
+    np.testing.assert_array_equal(trainer.correction_.clean_labels_, labels)
+
+
+def test_inputs_of_other_samples_are_told_by_the_losses(build, make_data):
+    data = make_data()
+    trainer = build(epochs=10).fit(data)
+    AuditReport.from_trainer(trainer, data)
+    inputs, labels = data.tensors
+    with pytest.warns(LayoutWarning, match="The losses have little to do with the probabilities"):
+        AuditReport.from_trainer(trainer, TensorDataset(inputs.flip(0), labels))

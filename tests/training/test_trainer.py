@@ -53,12 +53,13 @@ def test_history(build, make_data, correction, with_clean_set):
     for validation in (make_data(seed=1), None):
         trainer = build(correction=with_clean_set(correction)).fit(make_data(), validation)
         for epoch, record in enumerate(trainer.history_, 1):
-            keys = "epoch train_loss val_accuracy noise_rate separable seconds"
+            keys = "epoch train_loss val_loss val_accuracy noise_rate separable seconds"
             assert list(record) == keys.split()
             assert record["epoch"] == epoch
             assert (record["noise_rate"] is not None) == needs_detector
             assert (record["separable"] in (True, False)) == needs_detector
-            assert (record["val_accuracy"] is not None) == (validation is not None)
+            for name in ("val_loss", "val_accuracy"):
+                assert (record[name] is not None) == (validation is not None)
             assert record["seconds"] > 0.0
 
 
@@ -66,6 +67,8 @@ def test_last_record_agrees_with_the_trained_model(build, make_data):
     val = make_data(seed=1)
     trainer = build(correction=MDyrH(sweep="epoch")).fit(make_data(), val)
     assert trainer.history_[-1]["val_accuracy"] == pytest.approx(trainer.score(val))
+    given = trainer.predict_proba(val)[np.arange(len(val)), [int(label) for _, label in val]]
+    assert trainer.history_[-1]["val_loss"] == pytest.approx(-np.log(given).mean(), rel=1e-5)
     assert trainer.history_[-1]["noise_rate"] == trainer.noise_proba_.mean()
 
 

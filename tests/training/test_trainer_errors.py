@@ -107,20 +107,21 @@ def test_a_seed_is_checked_before_training(build, make_data, seed):
 
 
 @pytest.mark.parametrize("kind", [EarlyStopping, BestModel])
-def test_a_missing_validation_set_is_told_before_the_first_epoch(build, make_data, kind):
+@pytest.mark.parametrize("name", ["val_accuracy", "val_loss"])
+def test_a_missing_validation_set_is_told_before_the_first_epoch(build, make_data, kind, name):
     begun = []
     epochs = Callback()
     epochs.on_epoch_begin = lambda trainer, epoch: begun.append(epoch)
     message = (
         f"The 'val' parameter of NoisyLabelTrainer must be a validation set, for {kind.__name__} "
-        "watches 'val_accuracy'. Got None instead."
+        f"watches {name!r}. Got None instead."
     )
     with pytest.raises(InvalidDataError, match=exactly(message)):
-        build(callbacks=[kind("train_loss"), kind(), epochs]).fit(make_data())
+        build(callbacks=[kind("train_loss"), kind(name), epochs]).fit(make_data())
     assert not begun
     measuring = Callback()  # what it records may be watched after it
-    measuring.on_epoch_end = lambda trainer, record: record.update(val_accuracy=0.5)
-    build(epochs=2, callbacks=[measuring, kind()]).fit(make_data())
+    measuring.on_epoch_end = lambda trainer, record: record.update({name: 0.5})
+    build(epochs=2, callbacks=[measuring, kind(name)]).fit(make_data())
 
 
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])

@@ -71,6 +71,7 @@ def write(folder, trainer):
         "suggested": trainer.suggested_labels_,
         "loss_history": trainer.loss_history_,
         "train_loss": [record["train_loss"] for record in trainer.history_],
+        "val_loss": [record["val_loss"] for record in trainer.history_],
         "val_accuracy": [record["val_accuracy"] for record in trainer.history_],
         "weights_": trainer.detector_.weights_,
         "alphas_": trainer.detector_.alphas_,
