@@ -37,6 +37,7 @@ from lossnoise.audit._inputs import (
     read_sources,
     take_labels,
 )
+from lossnoise.audit._mistakes import SecondChoices
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._summary import THRESHOLD
@@ -231,13 +232,17 @@ def judge(
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
     if columns is not None and sources.losses is not None and sources.groups is None:
         warn_of_other_rows(single, columns)
-    fitted, evidence = None, Evidence()
+    fitted, evidence, like_mistakes = None, Evidence(), 0.0
     if wrong is None:
         assert losses is not None  # one of the sources was given
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         wrong, evidence = _detect(fitted, losses, single, sources, columns)
+        if columns is not None:
+            second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD)
+            like_mistakes = second.like_mistakes
     found = suggestions(columns, single, finder)
-    rows = AuditRows(labels, given, ids, wrong, single, *found, classes, sources.groups)
+    known = (labels, given, ids, wrong, single, *found, classes, sources.groups, like_mistakes)
+    rows = AuditRows(*known)
     return rows, fitted, evidence
 
 

@@ -16,11 +16,10 @@ from lossnoise._labels import as_list, missing_values, one_dimensional
 from lossnoise._validation import check_choice, check_int, invalid_data, require_extra
 from lossnoise.audit._classes import declared_classes
 from lossnoise.audit._csv import ReviewFile, fingerprint, write_issues
-from lossnoise.audit._doubts import are_among
 from lossnoise.audit._inputs import FloatArray
 from lossnoise.audit._review import PathOrPaths, ReviewedLabels, review_files, review_labels
 from lossnoise.audit._rows import AuditRows, Row
-from lossnoise.audit._summary import Figures, cautious_proba, complete_summary, count_rows
+from lossnoise.audit._summary import Figures, complete_summary, count_rows, expected_proba
 from lossnoise.audit._text import report_repr
 
 if TYPE_CHECKING:
@@ -160,8 +159,9 @@ class AuditReport:
         ``label``, ``n``, ``noise_rate`` and ``num_issues``) and ``per_group`` (the same of the
         `groups`, by ``group``); ``given_to_suggested`` (a list of dicts with ``given``,
         ``suggested`` and ``count`` over the issues, most first); ``unlearned_classes`` (most of
-        whose labels are issues; they count as right ones for ``cautious_precision``); ``verdict``
-        in words; ``versions``; ``settings``.
+        whose labels are issues) and ``like_mistakes`` (the share of the issues that may be the
+        model's, by how often their label is its second choice), which count as right for
+        ``cautious_precision``; ``verdict`` in words; ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}
@@ -215,7 +215,7 @@ class AuditReport:
         ----------
         precision : float in (0, 1], optional
             Expected share of wrong labels among those called wrong, at least. Where the losses
-            cannot tell, all count as right, else labels of ``unlearned_classes`` of the `summary`.
+            cannot tell, all count as right, else ``unlearned_classes`` and ``like_mistakes``.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least.
         budget : int, optional
@@ -242,11 +242,8 @@ class AuditReport:
         from lossnoise.detectors._threshold import Scores, choose_threshold
 
         rows = self._rows_known
-        wrong = rows.noise_proba
-        if precision is not None:
-            doubtful = are_among(rows.given, self.summary["unlearned_classes"])
-            wrong = np.where(doubtful | (self.summary["separable"] is False), 0.0, wrong)
-        cautious = cautious_proba(self.detector, rows.losses, wrong)
+        promise = None if precision is None else self.summary
+        wrong, cautious = expected_proba(rows, self.detector, promise)
         return choose_threshold(
             "AuditReport.threshold_for",
             Scores(rows.noise_proba, np.ones(len(cautious)), wrong, cautious),

@@ -52,6 +52,8 @@ class AuditRows(NamedTuple):
         Labels of the columns of probabilities, some of which may not occur.
     groups : ndarray of shape (n,) or None
         To which group each row belongs, such as who gave the label.
+    like_mistakes : float
+        Share of the issues that may be mistakes of the model (`SecondChoices`).
     """
 
     labels: Any
@@ -64,6 +66,7 @@ class AuditRows(NamedTuple):
     label_score: FloatArray
     classes: np.ndarray | None = None
     groups: np.ndarray | None = None
+    like_mistakes: float = 0.0
 
     def ranking(self) -> NDArray[np.intp]:
         """Return all rows, worst first: by probability, ties by loss, then by position."""

@@ -31,6 +31,7 @@ from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, unlearned_classes
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
+from lossnoise.audit._mistakes import SecondChoices
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk, ColumnNames
@@ -293,6 +294,8 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Ju
     suspicion = suspicions(fitted, losses)
     sums.suspicion += float(suspicion.sum())
     wrong = wrong_in_rows(suspicion, columns)
+    second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD)
+    sums.second_choices = sums.second_choices.plus(second)
     return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
 
 
@@ -325,6 +328,7 @@ class Sums:
         self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
         self._contradicted = 0
+        self.second_choices = SecondChoices()
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:
@@ -352,7 +356,9 @@ class Sums:
         classes, pairs = list(self._classes(census)), rank_pairs(self._pairs)
         unlearned = unlearned_classes(classes, pairs)
         lost = set(unlearned)
-        cautious = sum(total for label, total in self._cautious.items() if label not in lost)
+        like_mistakes = self.second_choices.like_mistakes
+        known = sum(total for label, total in self._cautious.items() if label not in lost)
+        cautious = known * (1.0 - like_mistakes)
         return Figures(
             n=n,
             contradicted=self._contradicted,
@@ -364,6 +370,7 @@ class Sums:
             per_group=[],
             given_to_suggested=pairs,
             unlearned=unlearned,
+            like_mistakes=like_mistakes,
         )
 
     def _classes(self, census: Census) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
+FEW_MISTAKES = 0.1  # of the issues: hardly worth a sentence
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
@@ -47,6 +48,7 @@ class Figures(NamedTuple):
     per_group: list[dict[str, Any]]
     given_to_suggested: list[dict[str, Any]]
     unlearned: list[Any]
+    like_mistakes: float
 
 
 def count_rows(rows: AuditRows, detector: Any) -> Figures:
@@ -59,6 +61,7 @@ def count_rows(rows: AuditRows, detector: Any) -> Figures:
     unlearned = [] if detector is None else unlearned_classes(classes, pairs)
     cautious = cautious_proba(detector, rows.losses[issues], wrong)
     cautious = np.where(are_among(given[issues], unlearned), 0.0, cautious)
+    cautious = cautious * (1.0 - rows.like_mistakes)
     return Figures(
         n=len(given),
         contradicted=count_contradicted(rows.confidence, rows.label_score),
@@ -70,6 +73,7 @@ def count_rows(rows: AuditRows, detector: Any) -> Figures:
         per_group=[] if groups is None else per_value("group", groups, noise_proba, issues),
         given_to_suggested=pairs,
         unlearned=unlearned,
+        like_mistakes=rows.like_mistakes,
     )
 
 
@@ -85,6 +89,8 @@ def complete_summary(
         doubts = REASONS.keys() & settings.keys()
         separable = bool(detector.separable_) and not doubts
         interval = interval_of(detector, figures.noise_rate, separable)
+        mistakes = figures.like_mistakes * figures.num_issues * (figures.expected_precision or 0.0)
+        interval = max(0.0, interval[0] - mistakes / figures.n), interval[1]
         if AGREED in settings:  # a model learns any labels
             interval = 0.0, 1.0
         elif doubts:  # what the model contradicts may be wrong, whatever its losses
@@ -104,6 +110,7 @@ def complete_summary(
         "per_group": figures.per_group,
         "given_to_suggested": figures.given_to_suggested,
         "unlearned_classes": figures.unlearned,
+        "like_mistakes": figures.like_mistakes,
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": dict(settings),
     }
@@ -120,6 +127,18 @@ def cautious_proba(detector: Any, losses: FloatArray, noise_proba: FloatArray) -
     width = detector.n_features_in_  # of a history; its mean is what is known
     seen = losses if width == 1 else np.broadcast_to(losses[:, None], (len(losses), width))
     return np.asarray(np.minimum(noise_proba, detector.posterior(seen, cautious=True)))
+
+
+def expected_proba(
+    rows: AuditRows, detector: Any, promise: dict[str, Any] | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return P(wrong) of each row, and the cautious one; to promise a precision, by a summary."""
+    wrong = rows.noise_proba
+    if promise is not None:
+        doubtful = are_among(rows.given, promise["unlearned_classes"])
+        doubtful |= promise["separable"] is False
+        wrong = np.where(doubtful, 0.0, wrong) * (1.0 - promise["like_mistakes"])
+    return wrong, cautious_proba(detector, rows.losses, wrong)
 
 
 def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[float, float]:
@@ -209,6 +228,9 @@ def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if unlearned := summary["unlearned_classes"]:
         ending += f" Most labels of {listed(unlearned, names)} are among them: right ones "
         ending += "too, if the model has not learned to tell them."
+    if summary["like_mistakes"] > FEW_MISTAKES:
+        ending += " Many have the label that the model takes for the second most likely, as it is "
+        ending += "where a model errs, and where people confuse two classes."
     return f"{_rows(summary)}; {ending}"
 
 

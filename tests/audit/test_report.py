@@ -194,6 +194,7 @@ def test_summary_is_plain():
         "per_group": [],
         "given_to_suggested": [],
         "unlearned_classes": [],
+        "like_mistakes": 0.0,
         "settings": {
             "detector": "BetaMixtureNoiseDetector()",
             "source": "noise_proba",
