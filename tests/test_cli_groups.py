@@ -120,3 +120,26 @@ def test_a_file_in_pieces_has_no_groups(scores, tmp_path):
             groups="annotator",
             limits=Limits(rows=100),
         )
+
+
+def test_losses_alone_have_groups_too(scores, capsys):
+    losses = np.random.default_rng(0).gamma(1.0, 0.2, 1500)
+    pd.DataFrame({"loss": losses, "who": scores.annotator}).to_csv("losses.csv", index=False)
+    assert main(["audit", "losses.csv", "--groups", "who", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["per_group"]
+    assert [one["group"] for one in groups] == ["Ada", "Ben", "Cleo"]
+
+
+def test_groups_without_a_rate_are_shown_by_their_flagged_rows(scores, capsys):
+    probs = [f"p_{name}" for name in NAMES]
+    scores[probs] = scores[probs].to_numpy()[::-1]  # of other rows
+    team = np.sort(np.arange(1500) ** 2 % 1500) // 65
+    scores.assign(team=[f"team{t:02}" for t in team]).to_csv("scores.csv", index=False)
+    assert main(["audit", "scores.csv", "--pred-probs", "p_*", "--groups", "team"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("group "))
+    rows = [line.split() for line in lines[start + 1 : start + 21]]
+    flagged = [int(row[2]) for row in rows]
+    assert flagged == sorted(flagged, reverse=True)
+    assert {row[3] for row in rows} == {"unknown"}
+    assert lines[start + 21].endswith("more groups with fewer flagged rows")

@@ -238,7 +238,8 @@ def judge(
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         wrong, evidence = _detect(fitted, losses, single, sources, columns)
         if columns is not None:
-            second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD)
+            sizes = np.bincount(columns.codes, minlength=len(columns.classes))
+            second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD, sizes)
             like_mistakes = second.like_mistakes
     found = suggestions(columns, single, finder)
     known = (labels, given, ids, wrong, single, *found, classes, sources.groups, like_mistakes)

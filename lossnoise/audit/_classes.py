@@ -308,7 +308,7 @@ def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
         warn(
             "The losses have little to do with the probabilities of the given labels (rank "
             f"correlation {found:.2f} with -log p): are both of the same rows, in the same order? "
-            "P(wrong) goes by the losses, suggestions by the probabilities.",
+            "Suggestions go by the probabilities, all else by the losses or what was made of them.",
             LayoutWarning,
         )
 

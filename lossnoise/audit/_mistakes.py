@@ -1,7 +1,7 @@
 """Wrong labels and mistakes of the model: which label it is tells them apart, at least by number.
 
 Where a model is wrong, the right label, which is the given one, is mostly its second choice. A
-label that was drawn at random is that about as often as any other class.
+label that was drawn at random is that about as often as any other class, or any of its frequency.
 """
 
 from __future__ import annotations
@@ -22,33 +22,47 @@ class SecondChoices(NamedTuple):
     Attributes
     ----------
     issues, classes : int
-        Number of these labels, and of classes.
+        Number of these labels, and of the classes that occur.
     second : float
         How many are the second most probable class; of k equally probable ones each is 1 / k.
     expected : float
         How many would be if they were all mistakes of the model, by its own probabilities.
+    by_chance : float
+        How many would be if they were drawn at random from the other classes, all alike or by
+        their frequency, whichever is more.
     """
 
     issues: int = 0
     classes: int = 0
     second: float = 0.0
     expected: float = 0.0
+    by_chance: float = 0.0
 
     @classmethod
     def of(
-        cls, probs: NDArray[np.float64], codes: NDArray[np.intp], issues: NDArray[np.bool_]
+        cls,
+        probs: NDArray[np.float64],
+        codes: NDArray[np.intp],
+        issues: NDArray[np.bool_],
+        sizes: NDArray[np.int64],
     ) -> SecondChoices:
-        """Count the issues among rows of probabilities and the columns of their labels."""
-        rows, size = probs[issues], probs.shape[1]
-        if not len(rows):
-            return cls(classes=size)
+        """Count the issues among rows of probabilities and the columns of their labels.
+
+        `sizes` is how many of all labels each class has.
+        """
+        rows, classes = probs[issues], int(np.count_nonzero(sizes))
+        if not len(rows) or classes < 3:
+            return cls(classes=classes)
         given = rows[np.arange(len(rows)), codes[issues]][:, None]
         alike = (rows == given).sum(axis=1)
         second = float(((rows > given).sum(axis=1) == 1) @ (1.0 / alike))
-        highest = np.partition(rows, -2, axis=1)[:, -2:]
-        rest = np.maximum(1.0 - highest[:, 1], np.finfo(np.float64).tiny)
-        expected = float(np.minimum(highest[:, 0] / rest, 1.0).sum())
-        return cls(len(rows), size, second, expected)
+        place = np.argpartition(rows, -2, axis=1)[:, -2:]
+        runner_up, highest = np.take_along_axis(rows, place, axis=1).T
+        rest = np.maximum(1.0 - highest, np.finfo(np.float64).tiny)
+        expected = float(np.minimum(runner_up / rest, 1.0).sum())
+        others = np.maximum(sizes.sum() - sizes[place[:, 1]], 1)
+        by_chance = np.maximum(sizes[place[:, 0]] / others, 1.0 / (classes - 1))
+        return cls(len(rows), classes, second, expected, float(by_chance.sum()))
 
     def plus(self, other: SecondChoices) -> SecondChoices:
         """Return the counts of other rows as well."""
@@ -57,19 +71,20 @@ class SecondChoices(NamedTuple):
             other.classes,
             self.second + other.second,
             self.expected + other.expected,
+            self.by_chance + other.by_chance,
         )
 
     @property
     def like_mistakes(self) -> float:
         """Return which share of the issues may well be mistakes of the model, in [0, 1].
 
-        Of s second choices, q would be if all were mistakes and c, 1 / (C - 1), if none were: the
-        share is (s - c) / (q - c), with s as low as chance may have made it. Two classes have no
-        other second choice, and say nothing.
+        Of s second choices, q would be if all were mistakes and c if none were: the share is
+        (s - c) / (q - c), with s as low as chance may have made it. Two classes have no other
+        second choice, and say nothing.
         """
         if self.issues < FEWEST or self.classes < 3:
             return 0.0
-        chance, found = 1.0 / (self.classes - 1), self.second / self.issues
+        chance, found = self.by_chance / self.issues, self.second / self.issues
         found -= CERTAINLY * math.sqrt(found * (1.0 - found) / self.issues)
         if found <= chance:
             return 0.0

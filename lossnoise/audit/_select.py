@@ -85,7 +85,7 @@ def select(
     for name in (losses, index, labels, groups):
         if name is not None:
             check_column(source, name)
-    if labels is None and not _losses_only(source, losses, index):
+    if labels is None and not _losses_only(source, losses, index, groups):
         labels = by_default(source, "--labels")
     return Selection(labels, losses, names, index, groups, texts)
 
@@ -199,14 +199,14 @@ def _values_by_default(source: Source) -> tuple[str | None, str | None]:
     raise bad_file(source.path, f"{problem}: {advice}; {columns_of(source)}")
 
 
-def _losses_only(source: Source, losses: str | None, index: str | None) -> bool:
+def _losses_only(source: Source, losses: str | None, index: str | None, groups: str | None) -> bool:
     """Tell whether there is nothing in the file that could be labels.
 
     The numbers of the rows, which pandas writes into a column without a name, are none.
     """
     if losses is None:
         return False
-    others = set(source.columns) - {losses, index, "", "__index_level_0__"}
+    others = set(source.columns) - {losses, index, groups, "", "__index_level_0__"}
     return kind_of(source.path) == ".npy" or not others
 
 

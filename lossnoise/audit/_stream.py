@@ -224,7 +224,9 @@ def audit_stream(
         if classes is not None:  # these losses are cross-entropy, whatever they look like
             warnings.simplefilter("ignore", LossScaleWarning)
         fitted = finder.fit_histogram(histogram)
-    sums = Sums(fitted, LossHistogram())
+    columns = [] if classes is None else classes.labels.tolist()
+    sizes = np.array([census.sizes[label] for label in columns], dtype=np.int64)
+    sums = Sums(fitted, LossHistogram(), sizes)
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
     figures = sums.figures(census)
     evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
@@ -294,7 +296,7 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Ju
     suspicion = suspicions(fitted, losses)
     sums.suspicion += float(suspicion.sum())
     wrong = wrong_in_rows(suspicion, columns)
-    second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD)
+    second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD, sums.sizes)
     sums.second_choices = sums.second_choices.plus(second)
     return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
 
@@ -319,7 +321,9 @@ def merge_worst(worst: Judged, more: Judged, kept: int) -> Judged:
 class Sums:
     """What the summary needs of all rows, and the chart: the losses of the issues are counted."""
 
-    def __init__(self, detector: Any, losses_of_issues: LossHistogram) -> None:
+    def __init__(
+        self, detector: Any, losses_of_issues: LossHistogram, sizes: NDArray[np.int64]
+    ) -> None:
         self._detector = detector
         self.losses_of_issues = losses_of_issues
         self._wrong: Counter[Any] = Counter()
@@ -329,6 +333,7 @@ class Sums:
         self._wrong_in_issues = 0.0
         self._contradicted = 0
         self.second_choices = SecondChoices()
+        self.sizes = sizes
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:

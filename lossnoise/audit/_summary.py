@@ -137,7 +137,9 @@ def expected_proba(
     if promise is not None:
         doubtful = are_among(rows.given, promise["unlearned_classes"])
         doubtful |= promise["separable"] is False
-        wrong = np.where(doubtful, 0.0, wrong) * (1.0 - promise["like_mistakes"])
+        wrong = np.where(doubtful, 0.0, wrong)
+        right = 1.0 - promise["like_mistakes"]
+        return wrong * right, cautious_proba(detector, rows.losses, wrong) * right
     return wrong, cautious_proba(detector, rows.losses, wrong)
 
 

@@ -84,9 +84,9 @@ def printable(value: Any) -> str:
 def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]], *, told: bool) -> str:
     """Return a table of classes or groups: all, or those with the highest rates of many."""
     known = list(named)
-    shown = known
+    shown, measure = known, "noise_rate" if told else "num_issues"
     if len(known) > SHOWN:
-        shown = sorted(known, key=lambda pair: -pair[1]["noise_rate"])[:SHOWN]
+        shown = sorted(known, key=lambda pair: -pair[1][measure])[:SHOWN]
     rows = [
         (
             plain(name),
@@ -97,7 +97,8 @@ def _rates(what: str, many: str, named: Iterable[tuple[Any, dict[str, Any]]], *,
         for name, found in shown
     ]
     more = len(known) - len(shown)
-    rest = [f"... and {more:,} more {many} with less noise"] if more else []
+    less = "less noise" if told else "fewer flagged rows"
+    rest = [f"... and {more:,} more {many} with {less}"] if more else []
     return "\n".join([*_align([(what, "rows", "flagged", "noise rate"), *rows], left=1), *rest])
 
 

@@ -176,7 +176,8 @@ class EpochLog:
         self._epoch = int(state["epoch"])
         self._pending, self._proba_epoch = [], 0
         self._earlier = to_numpy(state["indices"]), to_numpy(state["losses"])
-        self._watch.restore(state["labels"])
+        if "labels" in state:  # else of a recorder that did not look at them
+            self._watch.restore(state["labels"])
 
     def noise_proba(self) -> NDArray[np.float32]:
         """Return the w of M-DYR for each sample, by its newest loss; fitted once an epoch."""

@@ -66,41 +66,68 @@ def test_a_file_in_pieces_counts_the_same(naive, tmp_path):
     assert pieces["noise_rate_interval"] == pytest.approx(whole["noise_rate_interval"], abs=0.01)
 
 
-def counted(probs, codes):
+def counted(probs, codes, sizes):
     """The same, label by label."""
-    second = expected = 0.0
+    second = expected = by_chance = 0.0
     for row, code in zip(probs.tolist(), codes.tolist(), strict=True):
-        others = sorted(row, reverse=True)
         if sum(p > row[code] for p in row) == 1:
             second += 1.0 / row.count(row[code])
-        expected += min(1.0, others[1] / (1.0 - others[0])) if others[0] < 1.0 else 0.0
-    return SecondChoices(len(codes), probs.shape[1], second, expected)
+        (_, first), (p, runner_up) = sorted(((p, k) for k, p in enumerate(row)), reverse=True)[:2]
+        expected += min(1.0, p / (1.0 - row[first])) if row[first] < 1.0 else 0.0
+        others = sum(sizes) - sizes[first]
+        by_chance += max(sizes[runner_up] / others, 1.0 / (len(sizes) - 1))
+    return SecondChoices(len(codes), probs.shape[1], second, expected, by_chance)
 
 
 def test_second_choices_are_counted_with_ties():
     rng = np.random.default_rng(0)
     probs = rng.multinomial(4, np.ones(5) / 5, size=300) / 4  # of four votes
     codes, issues = rng.integers(5, size=300), rng.random(300) < 0.5
-    found = SecondChoices.of(probs, codes, issues)
-    assert found == pytest.approx(counted(probs[issues], codes[issues]))
-    parts = [SecondChoices.of(probs[k::2], codes[k::2], issues[k::2]) for k in range(2)]
+    sizes = np.full(5, 60)
+    found = SecondChoices.of(probs, codes, issues, sizes)
+    assert found == pytest.approx(counted(probs[issues], codes[issues], sizes.tolist()))
+    parts = [SecondChoices.of(probs[k::2], codes[k::2], issues[k::2], sizes) for k in range(2)]
     assert SecondChoices().plus(parts[0]).plus(parts[1]) == pytest.approx(found)
-    nothing = SecondChoices.of(probs, codes, np.zeros(300, dtype=bool))
-    assert nothing == (0, 5, 0.0, 0.0)
+    nothing = SecondChoices.of(probs, codes, np.zeros(300, dtype=bool), sizes)
+    assert nothing == (0, 5, 0.0, 0.0, 0.0)
+
+
+def test_chance_goes_by_the_frequency_of_the_classes():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(4), size=200)
+    codes, issues, sizes = rng.integers(4, size=200), np.ones(200, dtype=bool), [500, 300, 150, 50]
+    found = SecondChoices.of(probs, codes, issues, np.array(sizes))
+    assert found == pytest.approx(counted(probs, codes, sizes))
+
+
+@pytest.mark.parametrize("noise", ["frequency", "columns"])
+def test_labels_drawn_at_random_are_no_mistakes_whatever_the_classes(noise):
+    """By the frequency of the classes; or beside many columns that no label has."""
+    rng = np.random.default_rng(0)
+    shares = [0.6, 0.2, 0.1, 0.05, 0.05] if noise == "frequency" else np.full(5, 0.2)
+    truth = rng.choice(5, size=4000, p=shares)
+    redrawn = np.where(rng.random(4000) < 0.2, rng.choice(5, size=4000, p=shares), truth)
+    width = 5 if noise == "frequency" else 100
+    logits = rng.normal(size=(4000, width)) + 6.0 * np.eye(width)[truth]
+    logits[:, :5] += 2.0
+    options = {} if noise == "frequency" else {"class_names": list(range(width))}
+    found = audit(redrawn, logits=logits, **options).summary
+    assert found["num_issues"] > 300
+    assert found["like_mistakes"] < 0.1
 
 
 @pytest.mark.parametrize(
     ("counts", "low", "high"),
     [
-        (SecondChoices(1000, 10, 700.0, 700.0), 0.9, 1.0),  # all like mistakes
-        (SecondChoices(1000, 10, 900.0, 700.0), 1.0, 1.0),
-        (SecondChoices(1000, 10, 111.0, 700.0), 0.0, 0.0),  # as by chance
-        (SecondChoices(1000, 10, 400.0, 700.0), 0.4, 0.5),  # half and half
-        (SecondChoices(1000, 10, 125.0, 700.0), 0.0, 0.0),  # within what chance gives
-        (SecondChoices(1000, 2, 1000.0, 1000.0), 0.0, 0.0),  # there is no other
-        (SecondChoices(9, 10, 9.0, 9.0), 0.0, 0.0),  # too few to tell
-        (SecondChoices(1000, 10, 1000.0, 0.0), 1.0, 1.0),
-        (SecondChoices(0, 10, 0.0, 0.0), 0.0, 0.0),
+        (SecondChoices(1000, 10, 700.0, 700.0, 111.1), 0.9, 1.0),  # all like mistakes
+        (SecondChoices(1000, 10, 900.0, 700.0, 111.1), 1.0, 1.0),
+        (SecondChoices(1000, 10, 111.0, 700.0, 111.1), 0.0, 0.0),  # as by chance
+        (SecondChoices(1000, 10, 400.0, 700.0, 111.1), 0.4, 0.5),  # half and half
+        (SecondChoices(1000, 10, 125.0, 700.0, 111.1), 0.0, 0.0),  # within what chance gives
+        (SecondChoices(1000, 2, 1000.0, 1000.0, 1000.0), 0.0, 0.0),  # there is no other
+        (SecondChoices(9, 10, 9.0, 9.0, 1.0), 0.0, 0.0),  # too few to tell
+        (SecondChoices(1000, 10, 1000.0, 0.0, 111.1), 1.0, 1.0),
+        (SecondChoices(0, 10, 0.0, 0.0, 0.0), 0.0, 0.0),
     ],
 )
 def test_the_share_of_mistakes(counts, low, high):
