@@ -206,7 +206,8 @@ def _losses_only(source: Source, losses: str | None, index: str | None, groups: 
     """
     if losses is None:
         return False
-    others = set(source.columns) - {losses, index, groups, "", "__index_level_0__"}
+    known = {losses, index, groups, "", "__index_level_0__"}
+    others = set(source.columns) - (known - set(DEFAULTS["--labels"]))  # groups may be labels too
     return kind_of(source.path) == ".npy" or not others
 
 
