@@ -133,14 +133,12 @@ def expected_proba(
     rows: AuditRows, detector: Any, promise: dict[str, Any] | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Return P(wrong) of each row, and the cautious one; to promise a precision, by a summary."""
-    wrong = rows.noise_proba
+    wrong, kept = rows.noise_proba, 1.0
     if promise is not None:
         doubtful = are_among(rows.given, promise["unlearned_classes"])
         doubtful |= promise["separable"] is False
-        wrong = np.where(doubtful, 0.0, wrong)
-        right = 1.0 - promise["like_mistakes"]
-        return wrong * right, cautious_proba(detector, rows.losses, wrong) * right
-    return wrong, cautious_proba(detector, rows.losses, wrong)
+        wrong, kept = np.where(doubtful, 0.0, wrong), 1.0 - promise["like_mistakes"]
+    return kept * wrong, kept * cautious_proba(detector, rows.losses, wrong)
 
 
 def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from lossnoise._validation import to_numpy
 from lossnoise._warnings import warn
 from lossnoise.exceptions import LayoutWarning
 from lossnoise.training._distributed import gather_rows
+from lossnoise.training._seen import UNSEEN
 
-UNSEEN = -1  # the label of a sample that has not come, or has none
 MOSTLY = 0.5  # of the samples, by outputs that are hardly logits
 FEWEST = 20  # samples by which that can be told
 

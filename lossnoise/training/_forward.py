@@ -98,7 +98,7 @@ class Evaluation(NamedTuple):
     accuracy : float
         The share whose highest logit is their label.
     loss : float
-        Their mean cross-entropy, in nats; NaN where logits are.
+        Their mean cross-entropy, in nats; NaN where logits are, or a label is out of range.
     """
 
     accuracy: float

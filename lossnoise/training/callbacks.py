@@ -109,15 +109,9 @@ def describe(record: dict[str, Any], num_epochs: int) -> str:
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
-MEASURED = (
-    "train_loss",
-    "val_loss",
-    "val_accuracy",
-    "noise_rate",
-)  # what the trainer has in each record
-
-
+# What the trainer has in each record: of a validation set, and besides.
 OF_VALIDATION = ("val_loss", "val_accuracy")
+MEASURED = ("train_loss", *OF_VALIDATION, "noise_rate")
 
 
 class _Monitor(Callback):
