@@ -1,7 +1,7 @@
 """The review file: what a cell looks like in it, and how it comes back from a spreadsheet.
 
-A row is found again by its key, ``row-<fingerprint>-<position>``, which no spreadsheet changes; the
-other cells are for people.
+A row is found again by its key, ``row-<fingerprint>-<suggestion>-<position>``, which no spreadsheet
+changes; the other cells are for people.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from lossnoise._files import atomic_open
 from lossnoise._labels import one_dimensional
+from lossnoise._names import loosely, number_of
 from lossnoise._validation import invalid_data
 from lossnoise.audit._inputs import as_cells
 from lossnoise.exceptions import InvalidDataError
@@ -34,7 +35,7 @@ ISSUE_COLUMNS = (
     "label_score",
     "row_key",
 )
-REVIEW, KEY = "review", "row_key"
+GIVEN, SUGGESTED, REVIEW, KEY = "given_label", "suggested_label", "review", "row_key"
 
 # A spreadsheet runs a cell that begins so as a formula; the apostrophe itself, so that a cell
 # that begins with one comes back as well. https://owasp.org/www-community/attacks/CSV_Injection
@@ -57,7 +58,11 @@ class ReviewFile(NamedTuple):
 
 
 class ReviewRow(NamedTuple):
-    """What a review file says of one row; the last two are empty where it has no such column."""
+    """What a review file says of one row.
+
+    The given and the suggested label are empty where it has no such column; `is_edited` tells
+    whether somebody wrote another suggestion.
+    """
 
     file: ReviewFile
     line: int
@@ -65,6 +70,7 @@ class ReviewRow(NamedTuple):
     review: str
     given: str = ""
     suggested: str = ""
+    is_edited: bool = False
 
     @property
     def place(self) -> str:
@@ -125,9 +131,16 @@ def _coded(text: str) -> bytes:
     return len(raw).to_bytes(4, "little") + raw
 
 
-def row_key(mark: str, position: int) -> str:
-    """Return the key of a row of the labels with this fingerprint."""
-    return f"row-{mark}-{position}"
+def row_key(mark: str, position: int, suggested: str) -> str:
+    """Return the key of a row of the labels with this fingerprint, and of what is suggested."""
+    return f"row-{mark}-{_suggestion_mark(suggested)}-{position}"
+
+
+def _suggestion_mark(text: str) -> str:
+    """Return what changes when a suggestion does, but not when a spreadsheet spells it anew."""
+    number = number_of(text)
+    spelt = str(loosely(text) if number is None else float(number))  # 7 and 7.0 are the same
+    return blake2b(spelt.encode(), digest_size=2).hexdigest()
 
 
 def write_issues(
@@ -162,11 +175,12 @@ def _write_rows(
     writer = csv.writer(file)
     writer.writerow([harmless(header), *ISSUE_COLUMNS])
     for row in rows:
-        known = row._asdict() | {"review": "", "row_key": row_key(mark, row.position)}
+        known = row._asdict() | {"review": ""}
         for label in ("given_label", "suggested_label") if names else ():
             known[label] = names.get(known[label], known[label])
         if row.suggested_confidence is None and row.suggested_label is None:
             known["suggested_label"] = ""  # nothing suggested, where None may be a label
+        known["row_key"] = row_key(mark, row.position, writable(known["suggested_label"]))
         numbers = {"suggested_confidence", "loss", "label_score"}
         cells = (known[name] for name in ("index", *ISSUE_COLUMNS))
         named = zip(("index", *ISSUE_COLUMNS), cells, strict=True)
@@ -187,9 +201,10 @@ def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
         key = row.get(KEY, "").strip()
         if not any(cell.strip() for cell in cells):
             continue  # spreadsheets leave empty lines
-        position = _position(file, line, key, mark)
-        texts = (restore(row.get(name, "")) for name in (REVIEW, "given_label", "suggested_label"))
-        yield ReviewRow(file, line, position, *texts)
+        position, suggestion = _read_key(file, line, key, mark)
+        texts = [restore(row.get(name, "")) for name in (REVIEW, GIVEN, SUGGESTED)]
+        is_edited = SUGGESTED in row and suggestion != _suggestion_mark(texts[-1])
+        yield ReviewRow(file, line, position, *texts, is_edited)
 
 
 def read_mark(file: ReviewFile) -> str:
@@ -214,17 +229,17 @@ def count_reviews(file: ReviewFile) -> int:
     return sum(1 for _, row in rows if dict(zip(header, row, strict=False)).get(REVIEW, "").strip())
 
 
-def _position(file: ReviewFile, line: int, key: str, mark: str) -> int:
-    kind, _, rest = key.partition("-")
-    found, _, number = rest.partition("-")
-    if kind != "row" or not (number.isascii() and number.isdigit()):
+def _read_key(file: ReviewFile, line: int, key: str, mark: str) -> tuple[int, str]:
+    """Return the position of a row, and what tells its suggestion from another."""
+    kind, found, suggestion, number = (*key.split("-", 3), "", "", "")[:4]
+    if kind != "row" or not (number.isascii() and number.isdigit() and suggestion):
         expected = f"a file of AuditReport.to_csv, with its {KEY!r} column as it was"
         raise file.refuse(expected, f"{key!r} in line {line} of {file.path.name}")
     if found != mark:
         expected = "a review of the labels that were audited"
         got = f"one of other labels, or of these in another order (line {line} of {file.path.name})"
         raise file.refuse(expected, got)
-    return int(number)
+    return int(number), suggestion
 
 
 def _read_cells(file: ReviewFile) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:

@@ -96,7 +96,8 @@ def review_file(
     names = numbered_names(source, list(set(labels.tolist())))
     known = {*labels.tolist()}
     if not names:  # else their numbers are known, and these texts are names
-        known |= _others("suggested", rows, labels)
+        kept = [row for row in rows if not row.is_edited]
+        known |= _others("suggested", kept, labels)
     given = _as_audited(rows, labels, known, names, file)
     done = review_labels(
         tables,

@@ -17,7 +17,7 @@ from lossnoise.audit._cards import Inputs, Shown, Viewer, open_inputs, show_inpu
 from lossnoise.audit._charts import HEIGHT, MAX_CLASSES, WIDTH, draw_losses, draw_matrix
 from lossnoise.audit._classes import declared_classes
 from lossnoise.audit._conflicts import find_conflicts
-from lossnoise.audit._csv import harmless, row_key
+from lossnoise.audit._csv import harmless, row_key, writable
 from lossnoise.audit._inputs import as_cells
 from lossnoise.audit._review import LabelTexts
 from lossnoise.audit._rows import Row
@@ -135,7 +135,7 @@ def page_data(report: AuditReport, cards: Sequence[Card]) -> dict[str, Any]:
     mark = report.fingerprint
     rows = [
         {
-            "key": row_key(mark, card.row.position),
+            "key": _key(mark, card),
             "index": harmless(card.row.index),
             "find": str(card.row.index),
             "given": places[card.row.given_label],
@@ -151,6 +151,11 @@ def page_data(report: AuditReport, cards: Sequence[Card]) -> dict[str, Any]:
     texts = LabelTexts(labels, report._names, allow_new=False)
     choices = [_choice(label, report.show_label(label), texts) for label in labels]
     return {"mark": mark, "header": header + columns, "labels": choices, "rows": rows}
+
+
+def _key(mark: str, card: Card) -> str:
+    suggested = "" if card.suggested is None else writable(card.row.suggested_label)
+    return row_key(mark, card.row.position, suggested)
 
 
 def known_labels(report: AuditReport) -> list[Any]:

@@ -104,6 +104,7 @@ def review_labels(
         reviewed = [row for row in rows if row.review.strip()]
         _check_audited(reviewed, index_of)
         kept = check_given(rows, cells, texts)
+        _check_suggested(rows, texts)
         texts.check_known(reviewed)
         for row in reviewed:
             label = texts.label_of(row, kept=kept)
@@ -126,6 +127,18 @@ def _check_audited(rows: Iterable[ReviewRow], audited: Container[int]) -> None:
         if row.position not in audited:
             got = f"row {row.position} in {row.place}, which was not audited"
             raise row.file.refuse("a review of rows that were audited", got)
+
+
+def _check_suggested(rows: Iterable[ReviewRow], texts: LabelTexts) -> None:
+    """Refuse labels that were written over the suggested ones, where they would count for nothing.
+
+    A text that is no label may be what a spreadsheet has made of the suggestion.
+    """
+    for row in rows:
+        if row.is_edited and not row.review.strip() and texts.find(row.suggested):
+            got = f"{row.suggested!r} in place of another suggested label ({row.place})"
+            advice = "write it into the column 'review', and nothing into others"
+            raise row.file.refuse("a review whose other columns are as they were", got, advice)
 
 
 def check_given(rows: Sequence[ReviewRow], labels: Sequence[Any], texts: LabelTexts) -> bool:

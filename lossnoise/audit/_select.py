@@ -14,7 +14,7 @@ from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
 from lossnoise._losses import LOWEST
 from lossnoise._names import loosely, match_names, name_of, number_of
-from lossnoise._validation import FEW_DIGITS, ROUNDED, ROW_SUM_TOLERANCE, nearest_name
+from lossnoise._validation import ROW_SUM_TOLERANCE, miss_one, nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
 
@@ -354,12 +354,11 @@ def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> Floa
     for i, name in enumerate(names):
         part = np.s_[:, i : i + 1] if len(names) > 1 else np.s_[:]
         _check(source, name, table[part], inside[part], start, advice)
-    off = np.abs(table.sum(axis=1) - 1.0) > ROW_SUM_TOLERANCE
+    off = miss_one(table)
     if off.any():
         row = int(off.argmax())
         total = f"sum to {table[row].sum():.6g} in row {start + row} (from 0)"
-        rounded = np.abs(table.sum(axis=1) - 1.0).max() < FEW_DIGITS
-        advice = ROUNDED if rounded else "--pred-probs must name all classes"
+        advice = "--pred-probs must name all classes"
         raise bad_file(source.path, f"the probabilities {total}, not to 1: {advice}")
     return table
 

@@ -84,7 +84,7 @@ def inject_noise(
         For "asymmetric". Targets may be classes that do not occur in `labels`.
     matrix : array-like of shape (C, C), optional
         For "matrix": :math:`T_{ij} = p(\text{given} = j \mid \text{true} = i)`, rows and columns
-        in the order of the classes; rows sum to 1 (within 1e-3, and are then scaled). A data
+        in the order of the classes; rows sum to 1 (within rounding, and are then scaled). A data
         frame that has the names of the classes in another order is refused.
         Integer labels below C may leave classes out.
     features : array-like of shape (n, ...), optional

@@ -109,8 +109,8 @@ def test_cards_have_labels_probability_loss_and_id(page_of):
     card = "97.0 % likely wrong index r7 loss 2.3 Suggested b 90.0 % Given a Other …"
     assert card in page.text
     assert [row["key"] for row in page.data["rows"]] == [
-        f"row-{report.fingerprint}-0",
-        f"row-{report.fingerprint}-1",
+        f"row-{report.fingerprint}-7a5b-0",
+        f"row-{report.fingerprint}-1e1b-1",
     ]
 
 

@@ -391,8 +391,8 @@ def test_csv_leaves_unknown_cells_empty_and_names_the_index(tmp_path):
     report.to_csv(tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text("utf-8-sig").splitlines() == [
         "day," + ",".join(FILE_COLUMNS),
-        f"2024-05-02,1,,,,,0.75,True,1,,row-{report.fingerprint}-1",
-        f"2024-05-01,0,,,,,0.25,False,2,,row-{report.fingerprint}-0",
+        f"2024-05-02,1,,,,,0.75,True,1,,row-{report.fingerprint}-b1fe-1",
+        f"2024-05-01,0,,,,,0.25,False,2,,row-{report.fingerprint}-b1fe-0",
     ]
 
 
