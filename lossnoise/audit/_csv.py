@@ -202,9 +202,11 @@ def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
         if not any(cell.strip() for cell in cells):
             continue  # spreadsheets leave empty lines
         position, suggestion = _read_key(file, line, key, mark)
-        texts = [restore(row.get(name, "")) for name in (REVIEW, GIVEN, SUGGESTED)]
-        is_edited = SUGGESTED in row and suggestion != _suggestion_mark(texts[-1])
-        yield ReviewRow(file, line, position, *texts, is_edited)
+        review, given, suggested = (
+            restore(row.get(name, "")) for name in (REVIEW, GIVEN, SUGGESTED)
+        )
+        is_edited = SUGGESTED in row and suggestion != _suggestion_mark(suggested)
+        yield ReviewRow(file, line, position, review, given, suggested, is_edited)
 
 
 def read_mark(file: ReviewFile) -> str:
