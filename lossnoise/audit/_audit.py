@@ -37,7 +37,7 @@ from lossnoise.audit._inputs import (
     read_sources,
     take_labels,
 )
-from lossnoise.audit._mistakes import SecondChoices
+from lossnoise.audit._mistakes import OwnClass
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._summary import THRESHOLD
@@ -239,9 +239,7 @@ def judge(
         fitted = _fit(finder, losses, sources.groups, by_probs=columns is not None)
         wrong, evidence = _detect(fitted, losses, single, sources, columns)
         if columns is not None:
-            sizes = np.bincount(columns.codes, minlength=len(columns.classes))
-            second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD, sizes)
-            like_mistakes = second.like_mistakes
+            like_mistakes = _like_mistakes(columns, wrong > THRESHOLD)
     found = suggestions(columns, single, finder)
     known = (labels, given, ids, wrong, single, *found, classes, sources.groups, like_mistakes)
     rows = AuditRows(*known)
@@ -276,6 +274,14 @@ def _detect(
     if fitted.loss_scale == "cross-entropy":
         evidence = evidence.of_losses(single, single[wrong > THRESHOLD])
     return wrong, evidence
+
+
+def _like_mistakes(columns: Columns, issues: NDArray[np.bool_]) -> float:
+    """Return which share of the issues may be mistakes of the model."""
+    own = OwnClass(len(columns.classes))
+    own.add(columns)
+    highest = float(columns.given[issues].max(initial=0.0))
+    return own.places(columns, issues, highest).like_mistakes
 
 
 def _wrong_by_losses(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:

@@ -65,6 +65,11 @@ class Columns:
         """Return the model's first choice: the most probable column of each row."""
         return np.asarray(self.probs.argmax(axis=1))
 
+    @property
+    def given(self) -> FloatArray:
+        """Return the probability of each given label."""
+        return np.asarray(self.probs[np.arange(len(self.codes)), self.codes])
+
     @cached_property
     def choices(self) -> Choices:
         """Return how these and the given labels go together."""
@@ -297,7 +302,7 @@ def warn_of_order(
 
 def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
     """Warn where losses do not rise as the probability of the given label falls."""
-    probs = columns.probs[np.arange(len(losses)), columns.codes]
+    probs = columns.given
     first, second = (
         np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (losses, -probs)
     )

@@ -1,7 +1,8 @@
-"""Wrong labels and mistakes of the model: which label it is tells them apart, at least by number.
+"""Wrong labels and mistakes of the model: how unlikely they are tells them apart, by number.
 
-Where a model is wrong, the right label, which is the given one, is mostly its second choice. A
-label that was drawn at random is that about as often as any other class, or any of its frequency.
+A label that was drawn at random for a row of some class is as unlikely to the model as it is in any
+other row of that class. Where a model errs it still gives the right label, which is the given one,
+more than it gives it in rows of the class that it takes them for, and more often next to that one.
 """
 
 from __future__ import annotations
@@ -12,81 +13,123 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lossnoise.audit._classes import Columns
+
 FEWEST = 10  # issues by which that can be told
 CERTAINLY = 1.64  # standard deviations: at one side, 95 % of what chance gives
 
+# Rows that are kept of a class, where there are so many numbers in all, and labels that are looked
+# at of one block: more would tell no more.
+MOST_ROWS, FEWEST_ROWS, NUMBERS, MOST_CLASSES = 512, 16, 1 << 22, 1000
+ENOUGH = 4096
 
-class SecondChoices(NamedTuple):
-    """How often the labels that look wrong are the second choice of the model.
+
+class Places(NamedTuple):
+    """Where labels that look wrong stand among other rows of the class that the model takes.
 
     Attributes
     ----------
-    issues, classes : int
-        Number of these labels, and of the classes that occur.
-    second : float
-        How many are the second most probable class; of k equally probable ones each is 1 / k.
-    expected : float
-        How many would be if they were all mistakes of the model, by its own probabilities.
-    by_chance : float
-        How many would be if they were drawn at random from the other classes, all alike or by
-        their frequency, whichever is more.
+    counts : ndarray of shape (5, C), float64
+        By the first choice of the model: how many there are; how many of them are less likely than
+        in half of the rows whose label is this choice; how many are its second choice; and how many
+        would be if they had been drawn at random for such rows, or if all were mistakes of the
+        model, by its own probabilities.
+    rows : ndarray of shape (C,), float64
+        Of how many such rows that is known.
     """
 
-    issues: int = 0
-    classes: int = 0
-    second: float = 0.0
-    expected: float = 0.0
-    by_chance: float = 0.0
+    counts: NDArray[np.float64]
+    rows: NDArray[np.float64]
 
-    @classmethod
-    def of(
-        cls,
-        probs: NDArray[np.float64],
-        codes: NDArray[np.intp],
-        issues: NDArray[np.bool_],
-        sizes: NDArray[np.int64],
-    ) -> SecondChoices:
-        """Count the issues among rows of probabilities and the columns of their labels.
-
-        `sizes` is how many of all labels each class has.
-        """
-        rows, classes = probs[issues], int(np.count_nonzero(sizes))
-        if not len(rows) or classes < 3:
-            return cls(classes=classes)
-        given = rows[np.arange(len(rows)), codes[issues]][:, None]
-        alike = (rows == given).sum(axis=1)
-        second = float(((rows > given).sum(axis=1) == 1) @ (1.0 / alike))
-        place = np.argpartition(rows, -2, axis=1)[:, -2:]
-        runner_up, highest = np.take_along_axis(rows, place, axis=1).T
-        rest = np.maximum(1.0 - highest, np.finfo(np.float64).tiny)
-        expected = float(np.minimum(runner_up / rest, 1.0).sum())
-        others = np.maximum(sizes.sum() - sizes[place[:, 1]], 1)
-        by_chance = np.maximum(sizes[place[:, 0]] / others, 1.0 / (classes - 1))
-        return cls(len(rows), classes, second, expected, float(by_chance.sum()))
-
-    def plus(self, other: SecondChoices) -> SecondChoices:
-        """Return the counts of other rows as well."""
-        return SecondChoices(
-            self.issues + other.issues,
-            other.classes,
-            self.second + other.second,
-            self.expected + other.expected,
-            self.by_chance + other.by_chance,
-        )
+    def plus(self, other: Places) -> Places:
+        """Return the counts of other labels as well, among the same rows."""
+        return Places(self.counts + other.counts, self.rows)
 
     @property
     def like_mistakes(self) -> float:
         """Return which share of the issues may well be mistakes of the model, in [0, 1].
 
-        Of s second choices, q would be if all were mistakes and c if none were: the share is
-        (s - c) / (q - c), with s as low as chance may have made it. Two classes have no other
-        second choice, and say nothing.
+        By low and by second ones, whichever says more, and less than chance may have made it in the
+        issues and in the rows that they are among.
         """
-        if self.issues < FEWEST or self.classes < 3:
+        issues = float(self.counts[0].sum())
+        if issues < FEWEST:
             return 0.0
-        chance, found = self.by_chance / self.issues, self.second / self.issues
-        found -= CERTAINLY * math.sqrt(found * (1.0 - found) / self.issues)
-        if found <= chance:
-            return 0.0
-        most = max(self.expected / self.issues, found)
-        return (found - chance) / (most - chance)
+        low, second, if_random, if_mistaken = self.counts[1:].sum(axis=1) / issues
+        shares = self.counts[0] / issues
+        of_rows = 0.25 * (shares**2 / np.maximum(self.rows, 1.0)).sum()
+        low += CERTAINLY * math.sqrt(low * (1.0 - low) / issues + of_rows)
+        second -= CERTAINLY * math.sqrt(second * (1.0 - second) / issues + of_rows)
+        by_second = 0.0
+        if second > if_random:
+            by_second = (second - if_random) / (max(if_mistaken, second) - if_random)
+        return float(max(1.0 - 2.0 * low, by_second, 0.0))
+
+
+class OwnClass:
+    """Rows whose label is the first choice of the model: some of each class, evenly."""
+
+    def __init__(self, classes: int) -> None:
+        most = max(FEWEST_ROWS, min(MOST_ROWS, NUMBERS // max(classes, 1) ** 2))
+        self._most = most if classes <= MOST_CLASSES else 0
+        self._rows = [np.zeros((0, classes)) for _ in range(classes)]
+        self._seen, self._step = [0] * classes, [1] * classes
+
+    def add(self, columns: Columns) -> None:
+        """Keep some of these rows."""
+        at = np.flatnonzero(columns.first == columns.codes) if self._most else np.zeros(0, np.intp)
+        for k, rows in _by_class(columns.codes[at]):
+            self._keep(k, columns.probs, at[rows])
+
+    def _keep(self, k: int, probs: NDArray[np.float64], at: NDArray[np.intp]) -> None:
+        """Keep every so many rows of a class, whatever the pieces that they come in."""
+        seen, step = self._seen[k], self._step[k]
+        self._seen[k] += len(at)
+        while -(-self._seen[k] // self._step[k]) > self._most:
+            self._step[k] *= 2
+        new = probs[at[-seen % self._step[k] :: self._step[k]]]
+        self._rows[k] = np.concatenate([self._rows[k][:: self._step[k] // step], new])
+
+    def places(self, columns: Columns, issues: NDArray[np.bool_], highest: float) -> Places:
+        """Return where the labels that look wrong stand.
+
+        `highest` is the probability up to which a label may look wrong: rows that give it more
+        are none that it could be drawn for and look so.
+        """
+        rows = np.array([len(kept) for kept in self._rows], dtype=np.float64)
+        counts = np.zeros((5, len(rows)))
+        at = np.flatnonzero(issues & (columns.first != columns.codes))
+        at = at[:: max(1, -(-len(at) // ENOUGH))]
+        for k, some in _by_class(columns.first[at]):
+            codes = columns.codes[at[some]]
+            given = columns.probs[at[some], codes]
+            others = self._rows[k][:, codes]
+            fits = others <= highest
+            known = fits.any(axis=0)
+            below, alike = (others < given).sum(axis=0), (others == given).sum(axis=0)
+            half = 0.5 * fits.sum(axis=0)
+            low = np.clip((half - below + 0.5) / (alike + 1.0), 0.0, 1.0)  # equals: in any order
+            second, share = _second_choices(columns.probs[at[some]], k)
+            of_rows = (_second_choices(self._rows[k], k)[0][:, None] == codes) & fits
+            by_chance = of_rows.sum(axis=0) / np.maximum(2.0 * half, 1.0)
+            found = np.stack([known, low, second == codes, by_chance, share])
+            counts[:, k] = found[:, known].sum(axis=1)
+        return Places(counts, rows)
+
+
+def _second_choices(
+    probs: NDArray[np.float64], first: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the most probable class after the first, and its share of what the first leaves."""
+    others = probs.copy()
+    others[:, first] = -1.0
+    second = others.argmax(axis=1)
+    rest = np.maximum(1.0 - probs[:, first], np.finfo(np.float64).tiny)
+    return second, np.minimum(others[np.arange(len(second)), second] / rest, 1.0)
+
+
+def _by_class(classes: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
+    """Return the places of each class, in their order."""
+    order = np.argsort(classes, kind="stable")
+    found, starts = np.unique(classes[order], return_index=True)
+    return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else []

@@ -160,7 +160,7 @@ class AuditReport:
         `groups`, by ``group``); ``given_to_suggested`` (a list of dicts with ``given``,
         ``suggested`` and ``count`` over the issues, most first); ``unlearned_classes`` (most of
         whose labels are issues) and ``like_mistakes`` (the share of the issues that may be the
-        model's, by how often their label is its second choice), which count as right for
+        model's, by how unlikely they are to it beside others), which count as right for
         ``cautious_precision``; ``verdict`` in words; ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)

@@ -53,7 +53,7 @@ class AuditRows(NamedTuple):
     groups : ndarray of shape (n,) or None
         To which group each row belongs, such as who gave the label.
     like_mistakes : float
-        Share of the issues that may be mistakes of the model (`SecondChoices`).
+        Share of the issues that may be mistakes of the model (`Places`).
     """
 
     labels: Any

@@ -31,7 +31,7 @@ from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, unlearned_classes
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
-from lossnoise.audit._mistakes import SecondChoices
+from lossnoise.audit._mistakes import OwnClass, Places
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk, ColumnNames
@@ -212,11 +212,11 @@ def audit_stream(
             histogram.fill(chunk.losses)
         elif chunk.probs is not None:
             width = chunk.probs.shape[1]
-    classes, choices = None, Choices()
+    classes, choices, own = None, Choices(), OwnClass(width)
     if width:
         names = classes_of(census.classes, width)
         classes = Classes(names.labels)
-        choices = _count_from_probs(histogram, chunks(), classes)
+        choices = _count_from_probs(histogram, own, chunks(), classes)
         if names.doubt:
             warn_of_order(classes.labels, choices.table, names.doubt)
     with warnings.catch_warnings():
@@ -224,9 +224,10 @@ def audit_stream(
         if classes is not None:  # these losses are cross-entropy, whatever they look like
             warnings.simplefilter("ignore", LossScaleWarning)
         fitted = finder.fit_histogram(histogram)
-    columns = [] if classes is None else classes.labels.tolist()
-    sizes = np.array([census.sizes[label] for label in columns], dtype=np.int64)
-    sums = Sums(fitted, LossHistogram(), sizes)
+    lowest = np.where(
+        suspicions(fitted, histogram.bins()[0]) > THRESHOLD, histogram.bins()[0], np.inf
+    )
+    sums = Sums(fitted, LossHistogram(), own, float(np.exp(-lowest.min())))
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
     figures = sums.figures(census)
     evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
@@ -254,10 +255,12 @@ def audit_stream(
     )
 
 
-def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes) -> Choices:
+def _count_from_probs(
+    histogram: Any, own: OwnClass, chunks: Iterable[Chunk], classes: Classes
+) -> Choices:
     """Fill a histogram with the losses of probabilities, and say by how much they missed 1.
 
-    Returns what labels and first choices are together.
+    Some rows are kept for comparison (`own`). Returns what labels and first choices are together.
     """
     off, choices = 0.0, Choices()
     for chunk in chunks:
@@ -265,6 +268,7 @@ def _count_from_probs(histogram: Any, chunks: Iterable[Chunk], classes: Classes)
         off = max(off, distance_from_one(columns.probs))
         columns = columns.scaled()
         histogram.fill(losses_from_probs(columns.probs, columns.codes))
+        own.add(columns)
         choices = choices.plus(columns.choices)
     warn_of_scaling(off)
     return choices
@@ -296,8 +300,7 @@ def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Ju
     suspicion = suspicions(fitted, losses)
     sums.suspicion += float(suspicion.sum())
     wrong = wrong_in_rows(suspicion, columns)
-    second = SecondChoices.of(columns.probs, columns.codes, wrong > THRESHOLD, sums.sizes)
-    sums.second_choices = sums.second_choices.plus(second)
+    sums.add_places(columns, wrong > THRESHOLD)
     return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
 
 
@@ -322,7 +325,7 @@ class Sums:
     """What the summary needs of all rows, and the chart: the losses of the issues are counted."""
 
     def __init__(
-        self, detector: Any, losses_of_issues: LossHistogram, sizes: NDArray[np.int64]
+        self, detector: Any, losses_of_issues: LossHistogram, own: OwnClass, highest: float
     ) -> None:
         self._detector = detector
         self.losses_of_issues = losses_of_issues
@@ -332,8 +335,8 @@ class Sums:
         self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
         self._contradicted = 0
-        self.second_choices = SecondChoices()
-        self.sizes = sizes
+        self._own, self._highest = own, highest
+        self._places: Places | None = None
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:
@@ -355,13 +358,18 @@ class Sums:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
 
+    def add_places(self, columns: Columns, issues: NDArray[np.bool_]) -> None:
+        """Add where more issues stand among rows of the model's classes."""
+        more = self._own.places(columns, issues, self._highest)
+        self._places = more if self._places is None else self._places.plus(more)
+
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""
         n, issues = census.sizes.total(), int(self._issues.total())
         classes, pairs = list(self._classes(census)), rank_pairs(self._pairs)
         unlearned = unlearned_classes(classes, pairs)
         lost = set(unlearned)
-        like_mistakes = self.second_choices.like_mistakes
+        like_mistakes = 0.0 if self._places is None else self._places.like_mistakes
         known = sum(total for label, total in self._cautious.items() if label not in lost)
         cautious = known * (1.0 - like_mistakes)
         return Figures(

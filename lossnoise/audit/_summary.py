@@ -229,8 +229,8 @@ def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
         ending += f" Most labels of {listed(unlearned, names)} are among them: right ones "
         ending += "too, if the model has not learned to tell them."
     if summary["like_mistakes"] > FEW_MISTAKES:
-        ending += " Many have the label that the model takes for the second most likely, as it is "
-        ending += "where a model errs, and where people confuse two classes."
+        ending += " Many of these labels are less unlikely to the model than labels at random "
+        ending += "would be: as where it errs, and where people err in doubtful rows."
     return f"{_rows(summary)}; {ending}"
 
 

@@ -1,22 +1,21 @@
-"""Labels that look wrong and are the second choice of the model, as they are where it errs."""
-
-import warnings
+"""Labels that look wrong, and are less unlikely to the model than labels at random would be."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 from lossnoise import audit, cross_val_losses
+from lossnoise.audit._classes import Columns
 from lossnoise.audit._file_audit import Limits, audit_file
-from lossnoise.audit._mistakes import SecondChoices
+from lossnoise.audit._mistakes import MOST_CLASSES, MOST_ROWS, OwnClass, Places
 from lossnoise.exceptions import UnattainableThresholdWarning
 from lossnoise.noise import inject_noise
 
-SENTENCE = "Many have the label that the model takes for the second most likely, as it is where"
+SENTENCE = "Many of these labels are less unlikely to the model than labels at random would be"
 
 
 @pytest.fixture(scope="module")
@@ -66,82 +65,145 @@ def test_a_file_in_pieces_counts_the_same(naive, tmp_path):
     assert pieces["noise_rate_interval"] == pytest.approx(whole["noise_rate_interval"], abs=0.01)
 
 
-def counted(probs, codes, sizes):
-    """The same, label by label."""
-    second = expected = by_chance = 0.0
-    for row, code in zip(probs.tolist(), codes.tolist(), strict=True):
-        if sum(p > row[code] for p in row) == 1:
-            second += 1.0 / row.count(row[code])
-        (_, first), (p, runner_up) = sorted(((p, k) for k, p in enumerate(row)), reverse=True)[:2]
-        expected += min(1.0, p / (1.0 - row[first])) if row[first] < 1.0 else 0.0
-        others = sum(sizes) - sizes[first]
-        by_chance += max(sizes[runner_up] / others, 1.0 / (len(sizes) - 1))
-    return SecondChoices(len(codes), probs.shape[1], second, expected, by_chance)
+def places(probs, codes, issues, highest=1.0):
+    columns = Columns(np.arange(probs.shape[1]), codes, probs)
+    own = OwnClass(probs.shape[1])
+    own.add(columns)
+    return own.places(columns, issues, highest)
 
 
-def test_second_choices_are_counted_with_ties():
+def counted(probs, codes, issues, highest):
+    """The same, label by label: of labels that are equal, each may be the lower one."""
+
+    def second_of(row):
+        return max((k for k in range(len(row)) if k != row.argmax()), key=lambda k: row[k])
+
+    n, first = np.zeros((5, probs.shape[1])), probs.argmax(axis=1)
+    for at in np.flatnonzero(issues & (first != codes)):
+        k, code, row = first[at], codes[at], probs[at]
+        fits = probs[(first == k) & (codes == k)]
+        fits = fits[fits[:, code] <= highest]
+        if not len(fits):
+            continue
+        below, alike = (int(f(fits[:, code], row[code]).sum()) for f in (np.less, np.equal))
+        low = (len(fits) / 2 - below + 0.5) / (alike + 1)
+        second = second_of(row)
+        by_chance = np.mean([second_of(fit) == code for fit in fits])
+        if_mistaken = row[second] / (1.0 - row[k]) if row[k] < 1.0 else 0.0
+        n[:, k] += 1.0, min(max(low, 0.0), 1.0), second == code, by_chance, if_mistaken
+    return n
+
+
+@pytest.mark.parametrize("highest", [0.0, 0.25, 1.0])
+def test_labels_are_counted_with_ties(highest):
     rng = np.random.default_rng(0)
-    probs = rng.multinomial(4, np.ones(5) / 5, size=300) / 4  # of four votes
-    codes, issues = rng.integers(5, size=300), rng.random(300) < 0.5
-    sizes = np.full(5, 60)
-    found = SecondChoices.of(probs, codes, issues, sizes)
-    assert found == pytest.approx(counted(probs[issues], codes[issues], sizes.tolist()))
-    parts = [SecondChoices.of(probs[k::2], codes[k::2], issues[k::2], sizes) for k in range(2)]
-    assert SecondChoices().plus(parts[0]).plus(parts[1]) == pytest.approx(found)
-    nothing = SecondChoices.of(probs, codes, np.zeros(300, dtype=bool), sizes)
-    assert nothing == (0, 5, 0.0, 0.0, 0.0)
+    probs = rng.multinomial(4, np.ones(5) / 5, size=600) / 4  # of four votes
+    codes = np.where(rng.random(600) < 0.5, probs.argmax(axis=1), rng.integers(5, size=600))
+    issues = rng.random(600) < 0.5
+    issues &= probs[np.arange(600), codes] <= highest
+    found = places(probs, codes, issues, highest)
+    assert found.counts[0].sum() > 10
+    assert found.counts == pytest.approx(counted(probs, codes, issues, highest))
+    nothing = places(probs, codes, np.zeros(600, dtype=bool))
+    assert nothing.counts.sum() == nothing.like_mistakes == 0.0
 
 
-def test_chance_goes_by_the_frequency_of_the_classes():
+def test_rows_are_kept_evenly_whatever_the_pieces():
     rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.ones(4), size=200)
-    codes, issues, sizes = rng.integers(4, size=200), np.ones(200, dtype=bool), [500, 300, 150, 50]
-    found = SecondChoices.of(probs, codes, issues, np.array(sizes))
-    assert found == pytest.approx(counted(probs, codes, sizes))
+    n = 5 * MOST_ROWS
+    probs = rng.dirichlet(np.ones(3), size=n)
+    columns = Columns(np.arange(3), probs.argmax(axis=1), probs)
+    whole, pieces = OwnClass(3), OwnClass(3)
+    whole.add(columns)
+    for at in np.split(np.arange(n), [1, 7, 300, 2001]):
+        pieces.add(Columns(columns.classes, columns.codes[at], probs[at]))
+    for k in range(3):
+        mine = probs[columns.codes == k]
+        step = round(len(mine) / len(whole._rows[k]))
+        assert step & (step - 1) == 0  # a power of two
+        assert MOST_ROWS / 2 <= len(whole._rows[k]) <= MOST_ROWS
+        assert whole._rows[k] == pytest.approx(mine[::step])
+        assert pieces._rows[k] == pytest.approx(mine[::step])
 
 
-@pytest.mark.parametrize("noise", ["frequency", "columns"])
-def test_labels_drawn_at_random_are_no_mistakes_whatever_the_classes(noise):
-    """By the frequency of the classes; or beside many columns that no label has."""
+def test_too_many_classes_say_nothing():
+    n = MOST_CLASSES + 1
+    probs = np.eye(n)[:, [*range(1, n), 0]] * 0.9 + 0.1 / n
+    found = places(probs, np.arange(n), np.ones(n, dtype=bool))
+    assert found.counts.sum() == found.like_mistakes == 0.0
+
+
+def redrawn(kind, truth, logits, rng):
+    """Return labels of which a fifth was drawn anew, and what the model says."""
+    classes = logits.shape[1]
+    drawn = {
+        "uniform": lambda: (truth + rng.integers(1, classes, len(truth))) % classes,
+        "pair": lambda: (truth + 1) % classes,
+        "frequency": lambda: rng.permutation(truth),
+        "doubtful": lambda: (
+            logits + rng.gumbel(size=logits.shape) - 100 * np.eye(classes)[truth]
+        ).argmax(axis=1),
+    }[kind]()
+    return np.where(rng.random(len(truth)) < 0.2, drawn, truth)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "pair", "frequency", "doubtful"])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_noise_by_chance_or_class_is_no_mistake(kind, classes):
     rng = np.random.default_rng(0)
-    shares = [0.6, 0.2, 0.1, 0.05, 0.05] if noise == "frequency" else np.full(5, 0.2)
-    truth = rng.choice(5, size=4000, p=shares)
-    redrawn = np.where(rng.random(4000) < 0.2, rng.choice(5, size=4000, p=shares), truth)
-    width = 5 if noise == "frequency" else 100
-    logits = rng.normal(size=(4000, width)) + 6.0 * np.eye(width)[truth]
-    logits[:, :5] += 2.0
-    options = {} if noise == "frequency" else {"class_names": list(range(width))}
-    found = audit(redrawn, logits=logits, **options).summary
-    assert found["num_issues"] > 300
-    assert found["like_mistakes"] < 0.1
+    shares = np.arange(1, classes + 1) / np.arange(1, classes + 1).sum()
+    truth = rng.choice(classes, size=6000, p=shares)
+    logits = rng.normal(size=(6000, classes)) + 6.0 * np.eye(classes)[truth]
+    found = audit(redrawn(kind, truth, logits, rng), logits=logits).summary
+    assert found["num_issues"] > 500
+    if kind == "doubtful" and classes > 2:  # of two classes the other one is at random
+        assert found["like_mistakes"] > 0.3
+    else:
+        assert found["like_mistakes"] < 0.05
+
+
+@pytest.mark.parametrize("rare", [0.05, 0.1])
+def test_a_rare_class_that_is_hard_is_not_promised_to_be_wrong(rare):
+    """Right labels, of which a linear model misses many."""
+    inputs, labels = make_classification(
+        4000,
+        15,
+        n_informative=6,
+        n_redundant=3,
+        weights=[1 - rare],
+        flip_y=0,
+        class_sep=1.2,
+        random_state=11,
+    )
+    model = LogisticRegression()
+    _, probs = cross_val_losses(model, inputs, labels, return_proba=True, random_state=0)
+    report = audit(labels, pred_probs=probs)
+    found = report.summary
+    if found["separable"]:
+        assert found["like_mistakes"] > 0.5
+        assert found["cautious_precision"] < 0.3
+        assert found["noise_rate_interval"][0] < 0.005
 
 
 @pytest.mark.parametrize(
-    ("counts", "low", "high"),
+    ("counts", "rows", "least", "most"),
     [
-        (SecondChoices(1000, 10, 700.0, 700.0, 111.1), 0.9, 1.0),  # all like mistakes
-        (SecondChoices(1000, 10, 900.0, 700.0, 111.1), 1.0, 1.0),
-        (SecondChoices(1000, 10, 111.0, 700.0, 111.1), 0.0, 0.0),  # as by chance
-        (SecondChoices(1000, 10, 400.0, 700.0, 111.1), 0.4, 0.5),  # half and half
-        (SecondChoices(1000, 10, 125.0, 700.0, 111.1), 0.0, 0.0),  # within what chance gives
-        (SecondChoices(1000, 2, 1000.0, 1000.0, 1000.0), 0.0, 0.0),  # there is no other
-        (SecondChoices(9, 10, 9.0, 9.0, 1.0), 0.0, 0.0),  # too few to tell
-        (SecondChoices(1000, 10, 1000.0, 0.0, 111.1), 1.0, 1.0),
-        (SecondChoices(0, 10, 0.0, 0.0, 0.0), 0.0, 0.0),
+        ((1000, 0, 111, 111, 700), 512, 0.9, 1.0),  # none is low: all like mistakes
+        ((1000, 500, 111, 111, 700), 512, 0.0, 0.0),  # as by chance
+        ((1000, 480, 130, 111, 700), 512, 0.0, 0.0),  # within what chance gives
+        ((1000, 250, 111, 111, 700), 512, 0.4, 0.5),  # half and half
+        ((1000, 500, 400, 111, 700), 512, 0.35, 0.5),  # by second ones
+        ((1000, 500, 900, 111, 700), 512, 1.0, 1.0),
+        ((1000, 250, 111, 111, 700), 5, 0.0, 0.0),  # among few rows
+        ((1000, 500, 1000, 1000, 1000), 512, 0.0, 0.0),  # of two classes there is no other
+        ((1000, 500, 1000, 111, 0), 512, 1.0, 1.0),
+        ((9, 0, 9, 1, 9), 512, 0.0, 0.0),  # too few to tell
+        ((0, 0, 0, 0, 0), 0, 0.0, 0.0),
     ],
 )
-def test_the_share_of_mistakes(counts, low, high):
-    assert low <= counts.like_mistakes <= high
-
-
-def test_two_classes_say_nothing_of_mistakes():
-    rng = np.random.default_rng(0)
-    labels = np.arange(2000) % 2
-    sure = rng.beta(12, 1, 2000)
-    probs = np.column_stack(
-        [np.where(labels == 0, sure, 1 - sure), np.where(labels, sure, 1 - sure)]
-    )
-    given = np.where(rng.random(2000) < 0.1, 1 - labels, labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert audit(given, pred_probs=probs).summary["like_mistakes"] == 0.0
+def test_the_share_of_mistakes(counts, rows, least, most):
+    counts = Places(np.array([np.zeros(5), counts]).T, np.array([512.0, rows]))
+    assert least <= counts.like_mistakes <= most
+    twice = counts.plus(counts)
+    assert (twice.counts == 2.0 * counts.counts).all()
+    assert (twice.rows == counts.rows).all()
