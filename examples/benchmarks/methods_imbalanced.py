@@ -101,7 +101,7 @@ def train_one(name: str, noise: float, seed: int, epochs: int) -> dict[str, Any]
     trainer = NoisyLabelTrainer(
         network, correction=method.make(), epochs=epochs, random_state=seed
     ).fit(data)
-    shown, answers = pictures.test.tensors
+    shown, answers = pictures.test.tensors[0], pictures.test.tensors[1].numpy()
     predicted = trainer.predict(shown)
     found = {
         "accuracy": accuracy_score(answers, predicted),

@@ -265,7 +265,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         return (self._predict_wrong(X, groups)[:, 0] > 0.5).astype(np.int64)
 
     def decision_function(self, X: ArrayLike, groups: ArrayLike | None = None) -> FloatArray:
-        """Return P(wrong) - 1/2, which scorers such as "roc_auc" and "average_precision" rank by.
+        """Return P(wrong) - 1/2, by which "roc_auc" and other scorers of scikit-learn >= 1.9 rank.
 
         Parameters
         ----------
