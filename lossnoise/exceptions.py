@@ -109,7 +109,7 @@ class CheckpointWarning(LossNoiseWarning):
 
 
 class ScheduleWarning(LossNoiseWarning):
-    """A run ends before its method begins, or long before its learning-rate schedule."""
+    """A run ends before its method begins, long before its schedule does, or by a NaN."""
 
 
 class InterruptedWarning(LossNoiseWarning):

@@ -17,7 +17,13 @@ from lossnoise.audit._inputs import as_cells
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
 COLLAPSED, AGREED, CERTAIN, ZEROS = "collapsed", "agreed", "certain", "zeros"
 UNLEARNED, BY_CHANCE = "unlearned", "by_chance"
+OTHER_CLASSES, ONE_CLASS = "other_classes", "one_class"
 REASONS = {
+    OTHER_CLASSES: (
+        "for many of the labels that look wrong the trained model suggests classes that no label "
+        "has, as one with more outputs than there are classes may do whatever the labels are"
+    ),
+    ONE_CLASS: "all labels are of one class, so that the model had nothing to tell it from",
     COLLAPSED: "the trained model predicts few of the classes",
     AGREED: (
         "the model itself gives most of the labels that look wrong by its losses, as if they "

@@ -224,10 +224,7 @@ def audit_stream(
         if classes is not None:  # these losses are cross-entropy, whatever they look like
             warnings.simplefilter("ignore", LossScaleWarning)
         fitted = finder.fit_histogram(histogram)
-    lowest = np.where(
-        suspicions(fitted, histogram.bins()[0]) > THRESHOLD, histogram.bins()[0], np.inf
-    )
-    sums = Sums(fitted, LossHistogram(), own, float(np.exp(-lowest.min())))
+    sums = Sums(fitted, LossHistogram(), own, _highest_of_issues(fitted, histogram))
     worst = _judge_all(chunks(), fitted, classes, kept, sums)
     figures = sums.figures(census)
     evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
@@ -253,6 +250,12 @@ def audit_stream(
         fingerprint=census.fingerprint,
         counted=(histogram, sums.losses_of_issues),
     )
+
+
+def _highest_of_issues(fitted: Any, histogram: LossHistogram) -> float:
+    """Return the highest probability of a label that may look wrong; 0 where none does."""
+    losses = histogram.bins()[0]
+    return float(np.exp(-losses[suspicions(fitted, losses) > THRESHOLD].min(initial=np.inf)))
 
 
 def _count_from_probs(

@@ -10,8 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 from lossnoise._labels import has_collapsed
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import audit
-from lossnoise.audit._doubts import COLLAPSED, Evidence, doubt_of
+from lossnoise.audit._doubts import COLLAPSED, ONE_CLASS, OTHER_CLASSES, Evidence, doubt_of
 from lossnoise.audit._report import AuditReport
+from lossnoise.audit._summary import THRESHOLD
+
+MANY = 0.1  # of the labels that look wrong: so many classes that no label has are no chance
 
 
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
@@ -36,9 +39,15 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     )
     detector = report.detector = getattr(trainer, "detector_", None)
     report._settings |= {"source": "trainer", "detector": repr(detector)}
+    predicted, classes = pred_probs.argmax(axis=1), np.unique(trainer.labels_)
+    issues = predicted[trainer.noise_proba_ > THRESHOLD]
     doubt = ""
-    if has_collapsed(pred_probs.argmax(axis=1), trainer.labels_):
+    if len(classes) == 1:
+        doubt = ONE_CLASS
+    elif has_collapsed(predicted, trainer.labels_):
         doubt = COLLAPSED
+    elif len(issues) and np.mean(~np.isin(issues, classes)) > MANY:
+        doubt = OTHER_CLASSES
     elif detector is not None:
         doubt = doubt_of(report._figures, detector, Evidence())
     if doubt:  # the verdict says it; the trainer has warned, where it could know

@@ -97,10 +97,12 @@ def sweep(
     num_samples = loader.dataset.num_samples  # type: ignore[attr-defined]  # an indexed loader
     seen = torch.bincount(order, minlength=num_samples)
     if len(seen) != num_samples or not bool((seen == 1).all()):
+        never, often = int((seen == 0).sum()), int((seen > 1).sum())
+        shared = ": each worker process must yield its own share of a stream, by get_worker_info()"
         raise InvalidDataError(
             f"A pass over the dataset of NoisyLabelTrainer must meet each of its {num_samples} "
-            f"samples once. Got {int((seen == 0).sum())} of them never and "
-            f"{int((seen > 1).sum())} more than once instead."
+            f"samples once. Got {never} of them never and {often} more than once instead"
+            f"{shared if often and loader.num_workers > 1 else ''}."
         )
     ordered = torch.empty_like(results)
     ordered[order] = results

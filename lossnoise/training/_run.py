@@ -53,6 +53,7 @@ Data = Dataset[Any] | DataLoader[Any]
 
 # The trainer's attributes that `found` gives, and those that its files keep.
 RESULTS = ("losses_", "noise_proba_", "labels_", "suggested_labels_")
+FEW_OTHERS, SHARE_OF_OTHERS = 5, 0.01  # samples of classes that no label has, which may be chance
 NO_RESULTS = (
     "This %(name)s has no complete results: they come when fit ends, before the on_train_end of "
     "its callbacks."
@@ -127,9 +128,10 @@ class TrainingRun:
         )
         self._check_resumed(self._seen.collect)
         self._watch_labels()
+        rate = self.engine.learning_rate
         self.engine.step_schedules()
         self._take_losses(train_loss)
-        record = self._record(epoch, train_loss)
+        record = self._record(epoch, train_loss) | {"learning_rate": rate}
         self.correction.end_epoch(self.context)
         return record | {"seconds": time.perf_counter() - begun}
 
@@ -153,6 +155,7 @@ class TrainingRun:
         self._told.clear()  # what is true of the trained model is said again
         self._fit(judged[:, 0].astype(np.float32))
         warn_of_collapse(predicted, given)
+        warn_of_outputs(self.engine.models[0], self.context.num_classes, predicted, given)
         self.correction.end_run(predicted, given)
         if not (self.detector.separable_ or "all equal" in self._told):
             advice = (
@@ -227,7 +230,7 @@ class TrainingRun:
             raise diverged(epoch, None, self._sweep_loader)
         if self.correction.needs_detector and not seen.all():
             losses, seen = self._sweep_losses(), np.ones_like(seen)
-        elif epoch == 1 and not self._seen.is_complete():
+        elif epoch == 1 and (self.train_data.is_stream or not self._seen.is_complete()):
             self._check_finite(self._sweep_losses())  # what the end needs is asked for now
         self._check_finite(losses)
         if seen.all():
@@ -365,6 +368,35 @@ def warn_of_collapse(predicted: NDArray[np.int64], given: NDArray[np.int64]) -> 
             f"have {usual:.1f}: its losses and noise_proba_ say nothing about single labels. A "
             "lower learning rate, larger batches or a longer warmup may help.",
             CollapseWarning,
+        )
+
+
+def warn_of_outputs(
+    model: nn.Module, num_classes: int, predicted: NDArray[np.int64], given: NDArray[np.int64]
+) -> None:
+    """Warn where a model has outputs for classes that no label has, and they are no logits or harm.
+
+    Samples for which it predicts such classes look as if their labels were wrong.
+    """
+    classes = np.unique(given)
+    outputs = f"it has {num_classes} outputs, and the labels are of {len(classes)} classes"
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    idle = sum(p.grad is None for p in parameters)
+    if num_classes > len(classes) and 0 < idle < len(parameters):
+        warn(
+            f"{idle} of {len(parameters)} parameters of the model have learned nothing, and "
+            f"{outputs}: what it returns first may not be the logits, but features. Return the "
+            "logits alone, or first of a tuple, or as 'logits' of a dict.",
+            LayoutWarning,
+        )
+    others = np.count_nonzero(~np.isin(predicted, classes))
+    if others > max(FEW_OTHERS, SHARE_OF_OTHERS * len(predicted)):
+        warn(
+            f"The trained model predicts classes that no label has for {others} of "
+            f"{len(predicted)} samples: {outputs}. Labels of these samples look wrong, right or "
+            "not. Give the model as many outputs as there are classes; methods that suppose equal "
+            "classes want class_prior='labels' where some are missing.",
+            LayoutWarning,
         )
 
 

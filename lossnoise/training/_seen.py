@@ -26,8 +26,18 @@ class RunningLosses:
         self._times.zero_()
 
     def record(self, indices: Tensor, losses: Tensor) -> None:
-        """Keep the losses of a batch."""
-        self._losses[indices] = losses
+        """Keep the losses of a batch.
+
+        Raises
+        ------
+        InvalidDataError
+            There is not one loss for each sample, such as their mean.
+        """
+        if losses.shape != indices.shape:
+            expected = f"one loss for each of the {len(indices)} samples of the batch"
+            got = f"a tensor of shape {tuple(losses.shape)}"
+            raise invalid_data("context.record", "losses", expected, got, "give no means or sums")
+        self._losses[indices] = losses.detach()
         self._times.index_fill_(0, indices, 1.0)  # to assign a number waits for the device
 
     def collect(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from lossnoise._warnings import warn
-from lossnoise.exceptions import DistributedError, InterruptedWarning, NonFiniteLossError
+from lossnoise.exceptions import (
+    DistributedError,
+    InterruptedWarning,
+    NonFiniteLossError,
+    ScheduleWarning,
+)
 from lossnoise.training._checks import check_length
 from lossnoise.training._distributed import (
     gather_objects,
@@ -46,19 +51,16 @@ def train_epochs(
 ) -> None:
     """Train from the first epoch, or from the newest checkpoint, to the last."""
     saving, first = None, 1
+    states: list[dict[str, Any]] = []  # of callbacks
     if checkpoints is not None:
         if rank_and_size()[0] == 0:
             open_folder(checkpoints.folder)
         saving = _Saving(checkpoints, settings_of(trainer, run), set())
-        first = _resume(trainer, run, saving) if resume else 1
+        if resume:
+            first, states = _resume(trainer, run, saving)
     for schedule in run.engine.schedulers:
         check_length(schedule, trainer.epochs, done=first - 1)
-    trainer.stop_requested_ = False
-    progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
-    callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
-    for callback in callbacks:
-        callback.on_train_begin(trainer)
-    _agree_to_stop(trainer)
+    callbacks = _begin(trainer, states)
     try:
         for epoch in range(first, trainer.epochs + 1):
             if trainer.stop_requested_:
@@ -73,6 +75,19 @@ def train_epochs(
     _publish(trainer, run)
     for callback in callbacks:
         callback.on_train_end(trainer)
+    _warn_of_warmup(trainer, run)
+
+
+def _begin(trainer: NoisyLabelTrainer, states: list[dict[str, Any]]) -> list[Callback]:
+    """Have all callbacks begin, and go on from their states; return them."""
+    trainer.stop_requested_ = False
+    progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
+    callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
+    for callback in callbacks:
+        callback.on_train_begin(trainer)
+    _resume_callbacks(trainer.callbacks, states)
+    _agree_to_stop(trainer)
+    return callbacks
 
 
 def _run_epoch(
@@ -136,8 +151,10 @@ def _check_weights(run: TrainingRun, epoch: int) -> None:
             )
 
 
-def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, saving: _Saving) -> int:
-    """Take up the newest checkpoint; return the epoch to go on with."""
+def _resume(
+    trainer: NoisyLabelTrainer, run: TrainingRun, saving: _Saving
+) -> tuple[int, list[dict[str, Any]]]:
+    """Take up the newest checkpoint; return the epoch to go on with, and states of callbacks."""
     folder = saving.checkpoints.folder
     state = load_newest_checkpoint(folder)
     epochs = gather_objects(0 if state is None else state["epoch"])
@@ -147,18 +164,20 @@ def _resume(trainer: NoisyLabelTrainer, run: TrainingRun, saving: _Saving) -> in
             f"{epochs}. All of them must see the folder into which the first one writes."
         )
     if state is None:
-        return 1
+        return 1, []
     check_same_settings(state["settings"], saving.settings, str(folder))
     saving.own.update(list_checkpoints(folder, state["epoch"]))
     run.load_state_dict(state["run"])
     trainer.history_ = state["history"]
-    _resume_callbacks(trainer.callbacks, state["callbacks"])
     _publish(trainer, run)
-    return int(state["epoch"]) + 1
+    return int(state["epoch"]) + 1, state["callbacks"]
 
 
 def _resume_callbacks(callbacks: Sequence[Callback], states: list[dict[str, Any]]) -> None:
-    """Give each callback the state of the first one of its class that no other has taken."""
+    """Give each callback the state of the first one of its class that no other has taken.
+
+    After each has begun, so that one that sets up its counts there has them again.
+    """
     left = list(states)
     for callback in callbacks:
         for entry in left:
@@ -166,6 +185,19 @@ def _resume_callbacks(callbacks: Sequence[Callback], states: list[dict[str, Any]
                 callback.load_state_dict(entry["state"])
                 left.remove(entry)
                 break
+
+
+def _warn_of_warmup(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
+    """Warn where a callback has ended a run for good before its method has begun."""
+    stopped = any(getattr(callback, "stopped_epoch_", None) for callback in trainer.callbacks)
+    warmup = getattr(run.correction, "warmup_epochs", lambda context: 0)(run.context)
+    if stopped and warmup >= run.context.epoch:
+        warn(
+            f"EarlyStopping ended the run after epoch {run.context.epoch}, before the warm-up of "
+            f"{type(run.correction).__name__} was over: it trained like its warm-up. Give "
+            "EarlyStopping a longer patience, or the method a shorter warmup.",
+            ScheduleWarning,
+        )
 
 
 def _warn_interrupted(epoch: int) -> None:

@@ -19,7 +19,8 @@ from lossnoise._validation import (
     invalid_parameter,
     nearest_name,
 )
-from lossnoise.exceptions import InvalidDataError
+from lossnoise._warnings import warn
+from lossnoise.exceptions import InvalidDataError, ScheduleWarning
 from lossnoise.training._distributed import rank_and_size
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Callback:
     """
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
-        """Run before the first epoch."""
+        """Run before the first epoch; in a resumed run `history_` has the epochs before."""
 
     def on_epoch_begin(self, trainer: NoisyLabelTrainer, epoch: int) -> None:
         """Run before epoch number `epoch`, counted from 1."""
@@ -60,7 +61,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned: in a resumed run, after `on_train_begin`."""
 
 
 class Progress(Callback):
@@ -117,9 +118,9 @@ MEASURED = ("train_loss", *OF_VALIDATION, "noise_rate")
 class _Monitor(Callback):
     """Follow one number of the history, and know its best epoch.
 
-    An epoch counts once: after a resume, those that the state of a checkpoint knows are passed
-    over, and those that it does not know are made up for. Where the weights begin afresh within
-    the run, epochs before that are forgotten.
+    In a resumed run the epochs before are made up for, as well as the history knows them, until
+    the state of the checkpoint says more. Where the weights begin afresh within the run, epochs
+    before that are forgotten.
     """
 
     best_epoch_: int | None = None
@@ -130,10 +131,9 @@ class _Monitor(Callback):
         self.mode = mode
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
-        """Check the parameters; begin anew unless the run was resumed."""
+        """Check the parameters, and begin anew."""
         self._check()
-        if not trainer.history_ or not hasattr(self, "_seen"):
-            self._forget()
+        self._forget()
         for record in trainer.history_:
             self._see(trainer, record)
 
@@ -149,12 +149,19 @@ class _Monitor(Callback):
             "best_epoch": self.best_epoch_,
             "best_value": self.best_value_,
             "seen": self._seen,
+            "settings": {"monitor": self.monitor, "mode": self.mode},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         if not state:
             return
+        for name, value in state["settings"].items():
+            if getattr(self, name) != value:
+                expected = f"{value!r}, as in the run that is resumed"
+                advice = "callbacks of one class are told apart by their order"
+                owner = type(self).__name__
+                raise invalid_parameter(owner, name, expected, getattr(self, name), advice)
         self.best_epoch_, self.best_value_ = state["best_epoch"], state["best_value"]
         self._seen = state["seen"]
 
@@ -256,6 +263,9 @@ class EarlyStopping(_Monitor):
     those to train on, the accuracy is lower by about the noise rate, but peaks at about the same
     epoch. A test set must not be used: its accuracy in the chosen epoch is optimistic.
 
+    Methods with a warm-up hardly improve at its end: the patience should be longer than it is.
+    A run that ends within it has not begun its method, and a `ScheduleWarning` says so.
+
     Examples
     --------
     >>> import torch
@@ -294,7 +304,7 @@ class EarlyStopping(_Monitor):
             self._waited = state["waited"]
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
-        """Check the parameters; begin anew unless the run was resumed."""
+        """Check the parameters, and begin anew."""
         self.stopped_epoch_: int | None = None
         super().on_train_begin(trainer)
         self._stop_if_due(trainer)  # resumed after it had stopped
@@ -308,6 +318,13 @@ class EarlyStopping(_Monitor):
         """Say why the run ended early, if it did."""
         if self.stopped_epoch_ is None or self.stopped_epoch_ >= trainer.epochs:
             return
+        if math.isnan(trainer.history_[-1][self.monitor]):
+            warn(
+                f"EarlyStopping ended the run after epoch {self.stopped_epoch_} of "
+                f"{trainer.epochs}: {self.monitor!r} is nan, which is no improvement. Look for "
+                "values that are not finite where it is measured.",
+                ScheduleWarning,
+            )
         best = "" if self.best_epoch_ is None else f", best in epoch {self.best_epoch_}"
         _say(
             trainer,
@@ -410,11 +427,14 @@ class BestModel(_Monitor):
         """
         state: dict[str, Any] | None = getattr(self, "best_state_", None)
         if state is None:
-            raise NotFittedError("BestModel has no model to restore: it has watched no epoch yet.")
+            raise NotFittedError(
+                "BestModel has no model to restore: it has watched no epoch yet. A clone of a "
+                "trainer has callbacks of its own, in its `callbacks`."
+            )
         trainer.model.load_state_dict(state)
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
-        """Check the parameters; begin anew unless the run was resumed."""
+        """Check the parameters, and begin anew."""
         self.__dict__.pop("chosen_on_", None)  # of an earlier run
         super().on_train_begin(trainer)
 

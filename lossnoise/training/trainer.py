@@ -99,7 +99,7 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         One entry an epoch: ``epoch``, ``train_loss`` (of the correction), ``val_loss`` (the mean
         cross-entropy) and ``val_accuracy`` (None without a validation set), ``noise_rate`` (the
         mean of P(label wrong)) and ``separable`` (whether the losses show two populations; None
-        without a mixture), ``seconds`` (of the whole epoch, sweep and fit included).
+        without a mixture), ``learning_rate``, ``seconds`` (of it all, sweep and fit included).
     losses_ : ndarray of shape (n_samples,), float32
         Cross-entropy of each training sample against its given label after the last epoch, in
         eval mode, in the order of the dataset.

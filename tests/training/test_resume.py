@@ -243,7 +243,7 @@ def test_a_run_that_was_stopped_early_stays_stopped(build, make_data, tmp_path):
 
 
 class Counter(Callback):
-    def __init__(self):
+    def on_train_begin(self, trainer):
         self.epochs = 0
 
     def on_epoch_end(self, trainer, record):

@@ -1,0 +1,228 @@
+"""What would cost a run, or its meaning: said at once, or at its end, and not left to be found."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from lossnoise.audit import AuditReport
+from lossnoise.corrections import CrossEntropy
+from lossnoise.corrections.losses import cross_entropy
+from lossnoise.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    LayoutWarning,
+    NoSeparableNoiseWarning,
+    ScheduleWarning,
+)
+from lossnoise.training import BestModel, Callback, EarlyStopping
+
+
+class Stop(Callback):
+    def on_epoch_end(self, trainer, record):
+        if record["epoch"] == 2:
+            trainer.request_stop()
+
+
+class Batches(Callback):
+    """Counts from the beginning of a run, as one that knows nothing of resuming does."""
+
+    def on_train_begin(self, trainer):
+        self.number = 0
+
+    def on_batch_end(self, trainer, batch, num_batches):
+        self.number += 1
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        self.number = state["number"]
+
+
+def two_blobs(num_samples=200, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num_samples) % 2
+    inputs = torch.randn(num_samples, 2, generator=generator) + 4.0 * labels[:, None]
+    return inputs, labels
+
+
+# -- callbacks -------------------------------------------------------------------------------------
+
+
+def test_a_callback_that_sets_up_its_count_at_the_beginning_goes_on(build, make_data, tmp_path):
+    settings = {"epochs": 5, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    build(callbacks=[Batches(), Stop()], **settings).fit(make_data())
+    batches = Batches()
+    build(callbacks=[batches], **settings).fit(make_data(), resume=True)
+    whole = Batches()
+    build(correction="cross-entropy", epochs=5, callbacks=[whole]).fit(make_data())
+    assert batches.number == whole.number
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, BestModel])
+def test_what_was_watched_is_watched_again(build, make_data, tmp_path, kind):
+    settings = {"epochs": 3, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    build(callbacks=[kind("train_loss"), Stop()], **settings).fit(make_data(), make_data())
+    expected = (
+        f"The 'monitor' parameter of {kind.__name__} must be 'train_loss', as in the run that is "
+        "resumed. Got 'val_loss' instead: callbacks of one class are told apart by their order."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(expected)}$"):
+        build(callbacks=[kind("val_loss")], **settings).fit(make_data(), make_data(), resume=True)
+
+
+def test_a_run_that_stops_in_its_warm_up_says_so(build, make_data):
+    stopping = EarlyStopping("train_loss", patience=1, min_delta=100.0)
+    expected = (
+        "EarlyStopping ended the run after epoch 2, before the warm-up of MDyrH was over: it "
+        "trained like its warm-up. Give EarlyStopping a longer patience, or the method a shorter "
+        "warmup."
+    )
+    with pytest.warns(ScheduleWarning, match=f"^{re.escape(expected)}$"):
+        build(epochs=12, callbacks=[stopping]).fit(make_data())
+
+
+def test_the_learning_rate_is_in_the_history(build, make_data):
+    trainer = build(
+        correction="cross-entropy",
+        epochs=4,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5),
+    ).fit(make_data())
+    assert [record["learning_rate"] for record in trainer.history_] == [0.5, 0.5, 0.25, 0.25]
+
+
+# -- losses that a correction records --------------------------------------------------------------
+
+
+class RecordsMeans(CrossEntropy):
+    needs_detector = True
+
+    def loss(self, model, batch, context):
+        losses = cross_entropy(model(batch.inputs), batch.labels)
+        context.record(batch.indices, losses.mean())
+        return losses
+
+
+class RecordsWithGraph(CrossEntropy):
+    needs_detector = True
+
+    def loss(self, model, batch, context):
+        losses = cross_entropy(model(batch.inputs), batch.labels)
+        context.record(batch.indices, losses)
+        return losses
+
+
+def test_the_mean_of_a_batch_is_no_loss_of_its_samples(build, make_data):
+    expected = (
+        "The 'losses' parameter of context.record must be one loss for each of the 16 samples of "
+        "the batch. Got a tensor of shape () instead: give no means or sums."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(expected)}$"):
+        build(correction=RecordsMeans()).fit(make_data())
+
+
+def test_losses_need_not_be_detached(build, make_data):
+    trainer = build(correction=RecordsWithGraph(), epochs=1).fit(make_data())
+    assert np.isfinite(trainer.loss_history_).all()
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+class Stream(IterableDataset):
+    def __init__(self, num_samples=60):
+        self.inputs, self.labels = two_blobs(num_samples)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __iter__(self):
+        for i in range(len(self)):
+            yield i, (self.inputs[i], self.labels[i])
+
+
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset:UserWarning")
+def test_a_stream_that_every_worker_yields_whole_is_refused_after_an_epoch(build):
+    epochs = []
+
+    class Count(Callback):
+        def on_epoch_end(self, trainer, record):
+            epochs.append(record["epoch"])
+
+    loader = DataLoader(Stream(), batch_size=16, num_workers=2)
+    expected = "60 more than once instead: each worker process must yield its own share"
+    with pytest.raises(InvalidDataError, match=expected):
+        build(correction="cross-entropy", epochs=9, callbacks=[Count()]).fit(loader)
+    assert epochs == []
+
+
+# -- outputs that no label has ---------------------------------------------------------------------
+
+
+def test_predictions_of_classes_that_no_label_has_are_told(build):
+    inputs, labels = two_blobs()
+    net = nn.Linear(2, 8)
+    with torch.no_grad():  # the third class for some of the second
+        net.weight[:] = net.bias[:] = 0.0
+        net.weight[1], net.bias[1] = torch.ones(2), -4.0
+        net.weight[5, 0], net.bias[5] = 20.0, -90.0
+    data = TensorDataset(inputs, labels)
+    none = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
+    expected = (
+        r"The trained model predicts classes that no label has for \d+ of 200 samples: it has 8 "
+        r"outputs, and the labels are of 2 classes\."
+    )
+    with pytest.warns(LayoutWarning, match=expected):
+        trainer = build(net, correction="cross-entropy", epochs=1, **none).fit(data)
+    trainer.noise_proba_[:] = 0.9
+    report = AuditReport.from_trainer(trainer, data)
+    assert not report.summary["separable"]
+    assert "suggests classes that no label has" in report.summary["verdict"]
+
+
+def test_outputs_that_are_never_predicted_are_not_told(build):
+    trainer = build(nn.Linear(2, 8), correction="cross-entropy", epochs=5)
+    with pytest.warns(NoSeparableNoiseWarning):
+        trainer.fit(TensorDataset(*two_blobs()))
+
+
+class FeaturesFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(2, 12), nn.Linear(12, 2)
+
+    def forward(self, inputs):
+        features = self.body(inputs)
+        return features, self.head(features)
+
+
+def test_features_before_the_logits_are_told(build):
+    expected = (
+        "2 of 4 parameters of the model have learned nothing, and it has 12 outputs, and the "
+        "labels are of 2 classes: what it returns first may not be the logits, but features."
+    )
+    with (
+        pytest.warns(LayoutWarning, match=re.escape(expected)),
+        pytest.warns(NoSeparableNoiseWarning),
+    ):
+        build(FeaturesFirst(), correction="cross-entropy", epochs=3).fit(
+            TensorDataset(*two_blobs())
+        )
+
+
+def test_labels_of_one_class_tell_nothing(build):
+    inputs, _ = two_blobs()
+    data = TensorDataset(inputs, torch.zeros(200, dtype=torch.int64))
+    trainer = build(nn.Linear(2, 3), correction="cross-entropy", epochs=3)
+    with pytest.warns(NoSeparableNoiseWarning):
+        trainer.fit(data)
+    trainer.noise_proba_[:100] = 0.9
+    report = AuditReport.from_trainer(trainer, data)
+    assert report.summary["separable"] is False
+    assert "all labels are of one class" in report.summary["verdict"]
+    assert report.summary["cautious_precision"] is None
