@@ -108,7 +108,7 @@ def test_reviews_are_not_written_over(table, tmp_path, capsys):
     capsys.readouterr()
     assert main(command) == 2
     advice = "apply them with `lossnoise review`, or write to another file"
-    expected = f"{issues}: holds 2 reviews that would be lost: {advice}"
+    expected = f"{issues}: holds 2 reviews or notes that would be lost: {advice}"
     assert capsys.readouterr() == ("", f"lossnoise: error: {expected}\n")
 
 

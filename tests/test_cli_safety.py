@@ -108,7 +108,7 @@ def test_a_review_is_not_written_over_however_a_spreadsheet_saved_it(
     text = "\n".join([header, ",".join(cells), *rest])
     (folder / "issues.csv").write_text(text, encoding=encoding)
     found = refused(capsys, "rows.csv", option, "issues.csv")
-    assert found.startswith("issues.csv: holds 1 reviews that would be lost: ")
+    assert found.startswith("issues.csv: holds 1 reviews or notes that would be lost: ")
 
 
 def test_the_index_keeps_the_name_of_its_column(folder):

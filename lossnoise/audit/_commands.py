@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lossnoise._validation import require_extra
 from lossnoise._warnings import warn
-from lossnoise.audit._csv import ReviewFile, count_reviews
+from lossnoise.audit._csv import ReviewFile, count_written
 from lossnoise.audit._file_audit import FileAudit, Limits, audit_file
 from lossnoise.audit._file_review import review_file
 from lossnoise.audit._files import bad_file
@@ -200,6 +200,6 @@ def _check_outputs(read: list[Path], written: list[Path]) -> None:
 
 def _check_reviews(path: Path) -> None:
     """Refuse to write over what a person filled in."""
-    if path.is_file() and (reviewed := count_reviews(ReviewFile("audit", "--csv", path))):
+    if path.is_file() and (written := count_written(ReviewFile("audit", "--csv", path))):
         advice = "apply them with `lossnoise review`, or write to another file"
-        raise bad_file(path, f"holds {reviewed:,} reviews that would be lost: {advice}")
+        raise bad_file(path, f"holds {written:,} reviews or notes that would be lost: {advice}")

@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,6 +37,7 @@ ISSUE_COLUMNS = (
     "row_key",
 )
 GIVEN, SUGGESTED, REVIEW, KEY = "given_label", "suggested_label", "review", "row_key"
+COLUMNS_READ = (GIVEN, SUGGESTED, REVIEW, KEY)
 
 # A spreadsheet runs a cell that begins so as a formula; the apostrophe itself, so that a cell
 # that begins with one comes back as well. https://owasp.org/www-community/attacks/CSV_Injection
@@ -61,7 +63,8 @@ class ReviewRow(NamedTuple):
     """What a review file says of one row.
 
     The given and the suggested label are empty where it has no such column; `is_edited` tells
-    whether somebody wrote another suggestion.
+    whether somebody wrote another suggestion, and `is_bare` whether there is such a column, but
+    nothing in its cell for the given label.
     """
 
     file: ReviewFile
@@ -71,6 +74,7 @@ class ReviewRow(NamedTuple):
     given: str = ""
     suggested: str = ""
     is_edited: bool = False
+    is_bare: bool = False
 
     @property
     def place(self) -> str:
@@ -159,11 +163,11 @@ def write_issues(
     Raises
     ------
     InvalidDataError
-        Somebody has filled in the file that stands there, and `overwrite` is not set.
+        Somebody has written into the file that stands there, and `overwrite` is not set.
     """
-    if not overwrite and target.path.is_file() and (reviewed := count_reviews(target)):
+    if not overwrite and target.path.is_file() and (written := count_written(target)):
         expected = "a file that nobody has filled in, unless overwrite=True"
-        got = f"{target.path.name} with {reviewed:,} reviews that would be lost"
+        got = f"{target.path.name} with {written:,} reviews or notes that would be lost"
         raise target.refuse(expected, got, "apply them with apply_review, or write another file")
     with atomic_open(os.path.realpath(target.path), newline="", encoding="utf-8-sig") as file:
         _write_rows(file, header, rows, mark, names)
@@ -206,7 +210,8 @@ def read_review(file: ReviewFile, mark: str) -> Iterator[ReviewRow]:
             restore(row.get(name, "")) for name in (REVIEW, GIVEN, SUGGESTED)
         )
         is_edited = SUGGESTED in row and suggestion != _suggestion_mark(suggested)
-        yield ReviewRow(file, line, position, review, given, suggested, is_edited)
+        is_bare = GIVEN in row and not given.strip()
+        yield ReviewRow(file, line, position, review, given, suggested, is_edited, is_bare)
 
 
 def read_mark(file: ReviewFile) -> str:
@@ -219,29 +224,51 @@ def read_mark(file: ReviewFile) -> str:
     return ""
 
 
-def count_reviews(file: ReviewFile) -> int:
-    """Return how many rows of a file hold a review, whatever else is wrong with it."""
+def count_written(file: ReviewFile) -> int:
+    """Return how many rows of a file somebody wrote into, whatever else is wrong with it."""
     try:
         text = _decode(file)
     except InvalidDataError:  # a spreadsheet may save other than UTF-8
         text = file.path.read_bytes().decode("latin-1")
     header, rows = _parse(text)
-    if not {REVIEW, KEY} <= set(header):
-        return 0
-    return sum(1 for _, row in rows if dict(zip(header, row, strict=False)).get(REVIEW, "").strip())
+    return sum(_is_written(header, cells) for _, cells in rows) if KEY in header else 0
+
+
+def _is_written(header: list[str], cells: list[str]) -> bool:
+    """Tell whether somebody wrote into a row: a review, a note, or another suggestion."""
+    kept = {*ISSUE_COLUMNS} - {REVIEW}
+    named = enumerate(zip_longest(header, cells, fillvalue=""))  # notes may stand under no name
+    if any(
+        cell.strip() and name not in kept and (i or name == REVIEW)  # the first is the index
+        for i, (name, cell) in named
+    ):
+        return True
+    row = dict(zip(header, cells, strict=False))
+    kind, _, suggestion, number = _split_key(row.get(KEY, "").strip())
+    if kind != "row" or not number:
+        return any(cell.strip() for cell in cells)  # a line that was written by hand
+    suggested = restore(row.get(SUGGESTED, ""))
+    return bool(suggested.strip()) and suggestion != _suggestion_mark(suggested)
 
 
 def _read_key(file: ReviewFile, line: int, key: str, mark: str) -> tuple[int, str]:
     """Return the position of a row, and what tells its suggestion from another."""
-    kind, found, suggestion, number = (*key.split("-", 3), "", "", "")[:4]
+    kind, found, suggestion, number = _split_key(key)
     if kind != "row" or not (number.isascii() and number.isdigit() and suggestion):
         expected = f"a file of AuditReport.to_csv, with its {KEY!r} column as it was"
         raise file.refuse(expected, f"{key!r} in line {line} of {file.path.name}")
     if found != mark:
         expected = "a review of the labels that were audited"
         got = f"one of other labels, or of these in another order (line {line} of {file.path.name})"
-        raise file.refuse(expected, got)
+        advice = "apply it to those labels, unchanged and in their order, or audit again"
+        raise file.refuse(expected, got, advice)
     return int(number), suggestion
+
+
+def _split_key(key: str) -> tuple[str, str, str, str]:
+    """Return the kind of a key, the marks of the labels and of the suggestion, the position."""
+    kind, found, suggestion, number = (*key.split("-", 3), "", "", "")[:4]
+    return kind, found, suggestion, number
 
 
 def _read_cells(file: ReviewFile) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -250,6 +277,10 @@ def _read_cells(file: ReviewFile) -> tuple[list[str], Iterator[tuple[int, list[s
     if REVIEW not in header or KEY not in header:
         expected = f"a file of AuditReport.to_csv, with the columns {REVIEW!r} and {KEY!r}"
         raise file.refuse(expected, f"{file.path.name} with the columns {header}")
+    if twice := [name for name in COLUMNS_READ if header.count(name) > 1]:
+        expected = f"a file of AuditReport.to_csv, with one column {twice[0]!r}"
+        got = f"{file.path.name} with {header.count(twice[0])} of them"
+        raise file.refuse(expected, got, "keep the one that counts, and give others another name")
     return header, rows
 
 
@@ -258,7 +289,19 @@ def _parse(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     separator, names = read_header(file)
     reader = csv.reader(file, delimiter=separator)
     next(reader, None)
-    return [restore(name).strip() for name in names], ((reader.line_num, row) for row in reader)
+    return _own_names(names), ((reader.line_num, row) for row in reader)
+
+
+def _own_names(header: list[str]) -> list[str]:
+    """Return the names of columns; those that are read in the case that they were written in.
+
+    The index, before the given labels, may be called as any of them.
+    """
+    names = [restore(name).strip() for name in header]
+    names = [name.casefold() if name.casefold() in COLUMNS_READ else name for name in names]
+    if names[1:2] == [GIVEN] and names[0] in names[1:]:
+        names[0] = "index"
+    return names
 
 
 def read_header(file: IO[str]) -> tuple[str, list[str]]:

@@ -289,7 +289,7 @@ class AuditReport:
         Parameters
         ----------
         path : str or path-like
-            Where to write; a file there is replaced, unless somebody has filled in reviews.
+            Where to write; a file there is replaced, unless somebody has written into it.
         budget : int, optional
             Number of rows, worst first; by default all.
         overwrite : bool, default=False
@@ -298,7 +298,7 @@ class AuditReport:
         Raises
         ------
         InvalidDataError
-            The file holds reviews.
+            The file holds reviews or notes.
         """
         target = ReviewFile("AuditReport.to_csv", "path", Path(path))
         if budget is not None:

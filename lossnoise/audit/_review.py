@@ -145,14 +145,18 @@ def check_given(rows: Sequence[ReviewRow], labels: Sequence[Any], texts: LabelTe
     """Return whether the given labels in a file are still spelt as they were written.
 
     A given label that is another one than that of its row, by its key, was moved, and is refused;
-    one that is none of them, such as a date of a spreadsheet, tells nothing of its row.
+    one that is none of them, such as a date of a spreadsheet, tells nothing of its row. None at
+    all is refused: what took it away, as pandas does "None", took reviews with it.
     """
     kept = True
     for row in rows:
-        if not row.given or row.position >= len(labels):
+        if not (row.given or row.is_bare) or row.position >= len(labels):
             continue
         label = labels[row.position]
         if label in texts.exactly(row.given):
+            continue
+        if row.is_bare:
+            _check_bare(row, texts.shown(label))
             continue
         kept = False
         found = texts.exactly(row.given) | texts.roughly(row.given)
@@ -162,6 +166,14 @@ def check_given(rows: Sequence[ReviewRow], labels: Sequence[Any], texts: LabelTe
             advice = "sort all columns together, and write into the column 'review' only"
             raise row.file.refuse(expected, got, advice)
     return kept
+
+
+def _check_bare(row: ReviewRow, label: str) -> None:
+    """Refuse a row whose given label is gone, unless nobody can see it either."""
+    if label.strip():
+        got = f"an empty cell in place of {label!r} in {row.place}"
+        advice = "pandas empties cells such as 'NA', also reviews: read with keep_default_na=False"
+        raise row.file.refuse("a review whose given labels are still there", got, advice)
 
 
 class LabelTexts:
@@ -176,10 +188,15 @@ class LabelTexts:
         self._loose: dict[Any, set[Any]] = {}
         self._allow_new = allow_new
         self._new: set[str] = set()
+        self._names = names
         for label in {*known, *names}:
             for text in map(writable, {str(as_text(label)), names.get(label, str(label))}):
                 self._exact.setdefault(text, set()).add(label)
                 self._loose.setdefault(loosely(text), set()).add(label)
+
+    def shown(self, label: Any) -> str:
+        """Return what stands in a file for a label."""
+        return self._names.get(label, as_text(label))
 
     def exactly(self, text: str) -> set[Any]:
         """Return the labels that are written so."""

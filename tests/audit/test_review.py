@@ -315,7 +315,8 @@ def test_a_review_of_other_labels_is_refused(report, tmp_path, others):
         audit(others, noise_proba=[0.5] * len(others)).apply_review(tmp_path / "a.csv")
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.apply_review must be a review of the labels that were "
-        "audited. Got one of other labels, or of these in another order (line 2 of a.csv) instead."
+        "audited. Got one of other labels, or of these in another order (line 2 of a.csv) instead: "
+        "apply it to those labels, unchanged and in their order, or audit again."
     )
 
 

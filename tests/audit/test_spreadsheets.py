@@ -122,8 +122,8 @@ def test_what_somebody_filled_in_is_not_written_over(tmp_path):
         report.to_csv(str(path))
     assert str(caught.value) == (
         "The 'path' parameter of AuditReport.to_csv must be a file that nobody has filled in, "
-        "unless overwrite=True. Got a.csv with 2 reviews that would be lost instead: apply them "
-        "with apply_review, or write another file."
+        "unless overwrite=True. Got a.csv with 2 reviews or notes that would be lost "
+        "instead: apply them with apply_review, or write another file."
     )
     assert path.read_bytes() == before
     report.to_csv(path, overwrite=True)
