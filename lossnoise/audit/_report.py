@@ -161,7 +161,8 @@ class AuditReport:
         ``suggested`` and ``count`` over the issues, most first); ``unlearned_classes`` (most of
         whose labels are issues) and ``like_mistakes`` (the share of the issues that may be the
         model's, by how unlikely they are to it beside others), which count as right for
-        ``cautious_precision``; ``verdict`` in words; ``versions``; ``settings``.
+        ``cautious_precision``; ``agreement`` (the share of labels that the model gives itself, if
+        known); ``verdict`` in words; ``versions``; ``settings``.
         """
         found = complete_summary(self._figures, self.detector, self._settings, self._names)
         return found | {"dropped": len(self._all_labels) - len(self._positions)}

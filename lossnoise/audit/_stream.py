@@ -337,7 +337,7 @@ class Sums:
         self._pairs: Counter[tuple[Any, Any]] = Counter()
         self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
-        self._contradicted = 0
+        self._contradicted: int | None = None
         self._own, self._highest = own, highest
         self._places: Places | None = None
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
@@ -356,7 +356,8 @@ class Sums:
                 counter[label] += total
         self.losses_of_issues.fill(rows.losses[issues])
         self._wrong_in_issues += float(wrong.sum())
-        self._contradicted += count_contradicted(rows.confidence, rows.label_score)
+        if (more := count_contradicted(rows.confidence, rows.label_score)) is not None:
+            self._contradicted = (self._contradicted or 0) + more
         if rows.suggested is not None:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))

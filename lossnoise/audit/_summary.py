@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # A label is an issue where it is more likely wrong than right.
 THRESHOLD = 0.5
 FEW_MISTAKES = 0.1  # of the issues: hardly worth a sentence
+HARDLY = 0.8  # of the labels: a model that gives fewer is wrong often, or the labels are
+TRAINER = "trainer"  # the source of losses and probabilities of the labels that were learned
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
@@ -35,11 +37,11 @@ _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
 class Figures(NamedTuple):
     """What is counted over the rows, in memory or in pieces of a file.
 
-    `contradicted` is the number of labels that are not the model's first choice, 0 if not known.
+    `contradicted` is the number of labels that are not the model's first choice, None if not known.
     """
 
     n: int
-    contradicted: int
+    contradicted: int | None
     noise_rate: float
     num_issues: int
     expected_precision: float | None
@@ -94,8 +96,9 @@ def complete_summary(
         if AGREED in settings:  # a model learns any labels
             interval = 0.0, 1.0
         elif doubts:  # what the model contradicts may be wrong, whatever its losses
-            interval = 0.0, max(interval[1], figures.contradicted / figures.n)
+            interval = 0.0, max(interval[1], (figures.contradicted or 0) / figures.n)
     tells = separable is not False
+    against = figures.contradicted
     found: dict[str, Any] = {
         "n": figures.n,
         "dropped": 0,
@@ -111,6 +114,7 @@ def complete_summary(
         "given_to_suggested": figures.given_to_suggested,
         "unlearned_classes": figures.unlearned,
         "like_mistakes": figures.like_mistakes,
+        "agreement": None if against is None else 1.0 - against / figures.n,
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": dict(settings),
     }
@@ -150,9 +154,9 @@ def interval_of(detector: Any, noise_rate: float, separable: bool) -> tuple[floa
     return max(0.0, min(low + shift, noise_rate)), min(1.0, max(high + shift, noise_rate))
 
 
-def count_contradicted(confidence: FloatArray | None, label_score: FloatArray) -> int:
+def count_contradicted(confidence: FloatArray | None, label_score: FloatArray) -> int | None:
     """Return how many labels are less probable than the most probable other class."""
-    return 0 if confidence is None else int(np.count_nonzero(confidence > label_score))
+    return None if confidence is None else int(np.count_nonzero(confidence > label_score))
 
 
 def per_value(
@@ -196,6 +200,10 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     low, high = (100.0 * end for end in summary["noise_rate_interval"])
     if summary["separable"]:
         interval = f"(90 % interval: {low:.1f} to {high:.1f} %)"
+        if summary["settings"].get("source") == TRAINER:
+            interval = (
+                f"({low:.1f} to {high:.1f} % by its losses, and more if it learned wrong ones)"
+            )
         about = f"About {rate:.1f} % of the labels are probably wrong {interval}."
         return f"{about} {_flagged(summary, names)}"
     few = ", as is usual with so few rows" if summary["n"] < FEW_ROWS else ""
@@ -205,7 +213,7 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
         why = reason_of(known[0], summary["unlearned_classes"], names)
     cannot = (
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
-        f"up to {high:.1f} % could be wrong."
+        f"up to {high:.1f} % could be wrong, and more if the wrong ones follow the inputs."
     )
     if not summary["num_issues"]:
         return f"{cannot} Rows are ranked by their loss."
@@ -222,7 +230,8 @@ def _unsure(summary: dict[str, Any]) -> str:
 
 def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if not summary["num_issues"]:
-        return f"{_rows(summary)}."
+        none = "no label is more likely wrong than right" if summary["noise_rate"] else ""
+        return f"{_rows(summary)}{': ' * bool(none)}{none}. The rows are ranked, worst first."
     precision = precision_range(summary)
     ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
     if unlearned := summary["unlearned_classes"]:
@@ -231,6 +240,8 @@ def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if summary["like_mistakes"] > FEW_MISTAKES:
         ending += " Many of these labels are less unlikely to the model than labels at random "
         ending += "would be: as where it errs, and where people err in doubtful rows."
+    if (agreement := summary["agreement"]) is not None and agreement < HARDLY:
+        ending += f" The model itself gives {100.0 * agreement:.0f} % of all labels."
     return f"{_rows(summary)}; {ending}"
 
 

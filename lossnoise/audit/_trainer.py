@@ -12,7 +12,7 @@ from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import audit
 from lossnoise.audit._doubts import COLLAPSED, ONE_CLASS, OTHER_CLASSES, Evidence, doubt_of
 from lossnoise.audit._report import AuditReport
-from lossnoise.audit._summary import THRESHOLD
+from lossnoise.audit._summary import THRESHOLD, TRAINER
 
 MANY = 0.1  # of the labels that look wrong: so many classes that no label has are no chance
 
@@ -38,7 +38,7 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         **options,
     )
     detector = report.detector = getattr(trainer, "detector_", None)
-    report._settings |= {"source": "trainer", "detector": repr(detector)}
+    report._settings |= {"source": TRAINER, "detector": repr(detector)}
     predicted, classes = pred_probs.argmax(axis=1), np.unique(trainer.labels_)
     issues = predicted[trainer.noise_proba_ > THRESHOLD]
     doubt = ""

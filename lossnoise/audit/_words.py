@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossnoise.audit._summary import precision_range
+from lossnoise.audit._summary import TRAINER, precision_range
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -88,5 +88,7 @@ def _rate(summary: dict[str, Any]) -> tuple[str, str, str]:
         return name, percent(summary["noise_rate"]), "by the given probabilities"
     low, high = map(percent, interval)
     if summary["separable"]:
-        return name, percent(summary["noise_rate"]), f"90{SPACE}% interval: {low} to {high}"
-    return name, "unknown", f"up to {high} could be wrong"
+        trained = summary["settings"].get("source") == TRAINER
+        kind = "by its losses" if trained else f"90{SPACE}% interval"
+        return name, percent(summary["noise_rate"]), f"{kind}: {low} to {high}"
+    return name, "unknown", f"up to {high} could be wrong, or more"

@@ -275,7 +275,8 @@ def test_losses_that_cannot_tell_are_never_called_clean():
     high = 100.0 * report.summary["noise_rate_interval"][1]
     assert report.summary["verdict"] == (
         "Cannot tell from these losses: they look like one population, as is usual with so few "
-        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong. "
+        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong, "
+        "and more if the wrong ones follow the inputs. "
         "Rows are ranked by their loss."
     )
     assert (

@@ -195,6 +195,7 @@ def test_summary_is_plain():
         "given_to_suggested": [],
         "unlearned_classes": [],
         "like_mistakes": 0.0,
+        "agreement": None,
         "settings": {
             "detector": "BetaMixtureNoiseDetector()",
             "source": "noise_proba",
@@ -251,7 +252,8 @@ def test_no_precision_is_promised_where_losses_cannot_tell():
     assert count > 1
     assert summary["verdict"] == (
         "Cannot tell from these losses: they look like one population, as is usual with so few "
-        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong. "
+        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong, "
+        "and more if the wrong ones follow the inputs. "
         f"{count} of 150 rows are flagged: if labels are wrong, most likely these, but all may be "
         "errors of the model."
     )

@@ -1,0 +1,57 @@
+"""What the verdict says beside the rate: of losses of training, of models that are often wrong."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lossnoise import NoisyLabelTrainer, audit
+from lossnoise.audit import AuditReport
+
+
+def two_blobs(num_samples, wrong):
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_samples) % 2
+    inputs = rng.normal(size=(num_samples, 2)) + 6.0 * labels[:, None]
+    given = np.where(rng.random(num_samples) < wrong, 1 - labels, labels)
+    return torch.as_tensor(inputs, dtype=torch.float32), torch.as_tensor(given)
+
+
+def test_losses_of_training_have_no_interval_of_90_percent(tmp_path):
+    """Labels that the network has learned look right, and no interval knows of them."""
+    data = TensorDataset(*two_blobs(1000, 0.2))
+    trainer = NoisyLabelTrainer(nn.Linear(2, 2), correction="mixup", epochs=5, random_state=0)
+    report = AuditReport.from_trainer(trainer.fit(data), data)
+    assert report.summary["separable"]
+    low, high = (100.0 * end for end in report.summary["noise_rate_interval"])
+    expected = f"({low:.1f} to {high:.1f} % by its losses, and more if it learned wrong ones)"
+    assert expected in report.summary["verdict"]
+    report.to_html(tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "by its losses:" in page
+    assert "interval" not in page.split("</h1>")[1].split("<h2>")[0]
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(0.1, False), (0.3, True)])
+def test_a_model_that_contradicts_many_labels_is_told(wrong, said):
+    inputs, given = two_blobs(2000, wrong)
+    sure = 1.0 / (1.0 + np.exp(18.0 - 3.0 * inputs.numpy().sum(axis=1)))
+    report = audit(given.numpy(), pred_probs=np.column_stack([1.0 - sure, sure]))
+    agreement = report.summary["agreement"]
+    assert agreement == pytest.approx((sure.round() == given.numpy()).mean())
+    sentence = f"The model itself gives {100.0 * agreement:.0f} % of all labels."
+    assert (sentence in report.summary["verdict"]) is said
+
+
+def test_rows_are_ranked_where_none_is_flagged():
+    report = audit([0, 1, 2, 0], noise_proba=[0.1, 0.2, 0.3, 0.4])
+    assert report.summary["verdict"] == (
+        "By the given probabilities, 25.0 % of the labels are wrong. 0 of 4 rows are flagged: no "
+        "label is more likely wrong than right. The rows are ranked, worst first."
+    )
+    assert (
+        audit([0, 1], noise_proba=[0.0, 0.0])
+        .summary["verdict"]
+        .endswith("0 of 2 rows are flagged. The rows are ranked, worst first.")
+    )
