@@ -229,7 +229,11 @@ def check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: str) -
     """
     for name, value in new.items():
         if name in old and old[name] != value:
+            longer = (
+                ": phases and schedule go by the length of a run. To train on, fit a trainer again "
+                "that has its weights, in another folder"
+            )
             raise InvalidDataError(
                 f"The checkpoint in {folder} was made with {name} = {old[name]!r}, and cannot be "
-                f"resumed with {value!r}."
+                f"resumed with {value!r}{longer if name == 'epochs' else ''}."
             )

@@ -94,9 +94,9 @@ def test_resuming_needs_the_same_settings(build, make_data, tmp_path, name, valu
     ).fit(make_data())
     message = (
         f"The checkpoint in {tmp_path} was made with {shown} = {was}, and cannot be resumed "
-        f"with {now}."
+        f"with {now}"
     )
-    with pytest.raises(InvalidDataError, match=exactly(message)):
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}[.:]"):
         build(checkpoint_dir=tmp_path, **{name: value}).fit(make_data(), resume=True)
 
 

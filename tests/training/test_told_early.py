@@ -96,6 +96,17 @@ def test_the_learning_rate_is_in_the_history(build, make_data):
     assert [record["learning_rate"] for record in trainer.history_] == [0.5, 0.5, 0.25, 0.25]
 
 
+def test_a_run_is_resumed_with_its_own_length_and_what_it_froze(build, make_data, tmp_path):
+    settings = {"checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    build(epochs=2, **settings).fit(make_data())
+    with pytest.raises(InvalidDataError, match=r"with 9: phases and .* To train on, fit a trainer"):
+        build(epochs=9, **settings).fit(make_data(), resume=True)
+    frozen = build(epochs=2, **settings)
+    next(frozen.model.parameters()).requires_grad_(False)
+    with pytest.raises(InvalidDataError, match=r"frozen parameters = \[\], .* with \[0\]"):
+        frozen.fit(make_data(), resume=True)
+
+
 # -- losses that a correction records --------------------------------------------------------------
 
 
