@@ -77,7 +77,9 @@ class OwnClass:
 
     def add(self, columns: Columns) -> None:
         """Keep some of these rows."""
-        at = np.flatnonzero(columns.first == columns.codes) if self._most else np.zeros(0, np.intp)
+        if not self._most:
+            return
+        at = np.flatnonzero(columns.first == columns.codes)
         for k, rows in _by_class(columns.codes[at]):
             self._keep(k, columns.probs, at[rows])
 
@@ -98,6 +100,8 @@ class OwnClass:
         """
         rows = np.array([len(kept) for kept in self._rows], dtype=np.float64)
         counts = np.zeros((5, len(rows)))
+        if not rows.any():
+            return Places(counts, rows)
         at = np.flatnonzero(issues & (columns.first != columns.codes))
         at = at[:: max(1, -(-len(at) // ENOUGH))]
         for k, some in _by_class(columns.first[at]):
@@ -130,6 +134,6 @@ def _second_choices(
 
 def _by_class(classes: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
     """Return the places of each class, in their order."""
-    order = np.argsort(classes, kind="stable")
+    order = np.argsort(classes.astype(np.uint16), kind="stable")  # few, which numpy sorts faster
     found, starts = np.unique(classes[order], return_index=True)
     return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else []
