@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -156,6 +157,20 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     position = np.empty(len(values), dtype=np.intp)
     position[order] = np.arange(len(values))
     return object_array([values[i] for i in order]), position[codes]
+
+
+def check_sorted(owner: str, name: str, classes: np.ndarray, expected: str) -> None:
+    """Refuse classes without one order: nothing would tell which column is whose."""
+    try:
+        ordered = classes.dtype.kind != "O" or all(a < b for a, b in pairwise(classes))
+    except TypeError:
+        ordered = False
+    if not ordered:
+        types = ", ".join(sorted({type(label).__name__ for label in classes}))
+        advice = ""
+        if any(label is None for label in classes):
+            advice = "None is a label of its own in a list or an array: leave out rows without one"
+        raise invalid_data(owner, name, expected, f"labels of type {types}", advice)
 
 
 def counting_labels(classes: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ __all__ = [
     "CollapseWarning",
     "CheckpointWarning",
     "DistributedError",
+    "EqualRowsWarning",
     "InterruptedWarning",
     "InvalidDataError",
     "InvalidParameterError",
@@ -87,6 +88,10 @@ class SmallBatchWarning(LossNoiseWarning):
 
 class SmallClassWarning(LossNoiseWarning):
     """A class has too few rows to be learnt from some and predicted in others, or no clean one."""
+
+
+class EqualRowsWarning(LossNoiseWarning):
+    """Many rows are predicted by a model that learns from equal ones, and repeats their labels."""
 
 
 class ClassPriorWarning(LossNoiseWarning):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from lossnoise._labels import (
     as_list,
+    check_sorted,
     counted_classes,
     counting_labels,
     encode_labels,
@@ -38,7 +38,6 @@ BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
-SYMBOL = 3  # letters of a label at most in which upper and lower case count
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 
@@ -155,7 +154,11 @@ def match_columns(
     if class_names is not None:
         _check_width(probs, len(class_names), "one column for each of the {} class names")
         return Columns(*_match_names(classes, codes, class_names), probs)
-    _check_sorted(classes)
+    expected = (
+        "of one type that can be sorted where 'pred_probs' is given: its columns are in the "
+        "order of the sorted labels, or of 'class_names'"
+    )
+    check_sorted(OWNER, "labels", classes, expected)
     _check_header(header, classes.tolist())
     if probs.shape[1] != len(classes) or len(classes) < 2:
         expected = (
@@ -321,20 +324,20 @@ def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
 def warn_of_spellings(labels: Iterable[Any]) -> None:
     """Warn where labels differ by case or spaces only: they are classes of their own.
 
-    Letters, and symbols of a few, such as those of elements and genotypes, differ on purpose.
+    Those of letters, elements or genotypes do so on purpose: the warning leaves that open.
     """
     alike: dict[str, list[str]] = {}
     for label in labels:
         if isinstance(label, str):
-            text = " ".join(label.split())
-            alike.setdefault(text.lower() if len(text) > SYMBOL else text, []).append(label)
+            alike.setdefault(" ".join(label.split()).lower(), []).append(label)
     found = [sorted(spellings) for spellings in alike.values() if len(spellings) > 1]
     if found:
         shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in found[:3])
         warn(
             f"Some labels differ by case or spaces only, and count as different classes: {shown}"
-            f"{'; ...' if len(found) > 3 else ''}. Write them alike, such as by pandas' "
-            "labels.str.strip().str.lower(), before they are audited.",
+            f"{'; ...' if len(found) > 3 else ''}. Unless they differ on purpose, as symbols do, "
+            "write them alike, such as by pandas' labels.str.strip().str.lower(), before they are "
+            "audited.",
             NewLabelWarning,
         )
 
@@ -382,21 +385,3 @@ def _names_of_header(names: list[Any], classes: np.ndarray) -> list[Any] | None:
 def _check_header(names: list[Any], wanted: list[Any]) -> None:
     """Refuse columns that are the labels by name, loosely at least, in another order."""
     check_order(OWNER, "pred_probs", "column", names, wanted)
-
-
-def _check_sorted(classes: np.ndarray) -> None:
-    """Refuse classes without one order: nothing would tell which column is whose."""
-    try:
-        ordered = classes.dtype.kind != "O" or all(a < b for a, b in pairwise(classes))
-    except TypeError:
-        ordered = False
-    if not ordered:
-        expected = (
-            "of one type that can be sorted where 'pred_probs' is given: its columns are in the "
-            "order of the sorted labels, or of 'class_names'"
-        )
-        types = ", ".join(sorted({type(label).__name__ for label in classes}))
-        advice = ""
-        if any(label is None for label in classes):
-            advice = "None is a label of its own in a list or an array: leave out rows without one"
-        raise invalid_data(OWNER, "labels", expected, f"labels of type {types}", advice)

@@ -21,6 +21,7 @@ from lossnoise.cross_val._classifier import (
     check_classifier,
     read_rows,
 )
+from lossnoise.cross_val._copies import warn_of_copies
 from lossnoise.cross_val._folds import Fold, Rows, make_folds
 from lossnoise.cross_val._labels import (
     OWNER,
@@ -125,16 +126,18 @@ def cross_val_losses(
         are predicted; or a loader of one, in order or with ``shuffle=True``, whose batches are
         made anew from the rows of each fold, by its collate function.
     y : array-like of shape (n,), optional
-        Labels as given, of any hashable type; NaN is refused. Only a torch dataset may do
-        without: its own are used, which `y` replaces where given.
+        Labels as given, of any one hashable type that can be sorted, or a pandas categorical; NaN
+        is refused. Only a torch dataset may do without: its own are used, which `y` replaces where
+        given.
     cv : int, splitter or iterable, default=5
         Number of folds, of `StratifiedKFold` with ``shuffle=True`` and `random_state`, or of
         `StratifiedGroupKFold` where `groups` are given; or a splitter of scikit-learn; or pairs
         (train, test) of positions. Every row must be predicted once, by a model that has not seen
         it.
     groups : array-like of shape (n,), optional
-        What each row belongs to, of any hashable type: near copies, such as the pictures of one
-        video, have one group. No model may have seen another row of the group that it predicts.
+        What each row belongs to, of any hashable type: copies, and near copies, such as the
+        pictures of one video, have one group. No model may have seen another row of the group that
+        it predicts.
     return_proba : bool, default=False
         Whether to return the predicted probabilities too.
     checkpoint_dir : str or path-like, optional
@@ -164,14 +167,18 @@ def cross_val_losses(
         The estimator has no ``predict_proba``, or a parameter has a value that it cannot have.
         `checkpoint_dir` holds folds of another call.
     InvalidDataError
-        Lengths differ, labels are missing or all the same, or the folds do not predict each row
-        once from others, or divide a group.
+        Lengths differ, labels are missing, all the same or without an order, or the folds do not
+        predict each row once from others, or divide a group.
 
     Warns
     -----
     SmallClassWarning
         A class has so few rows that a model had to predict it without having seen it: the loss
         is then the largest there is, 27.6.
+    EqualRowsWarning
+        Many rows (10, and 1 % of all) are equal in `X` to others that their model learns from, and
+        there are no `groups`: wrong labels that were copied with their rows look right. Datasets
+        are not compared, other than a TensorDataset.
     CheckpointWarning
         A file in `checkpoint_dir` is damaged; the fold is computed anew.
 
@@ -181,8 +188,8 @@ def cross_val_losses(
 
     Notes
     -----
-    A classifier learns the labels as they are, or, where scikit-learn has no such labels (None,
-    tuples, mixed types, fractions), their positions among the classes. A network learns integers
+    A classifier learns the labels as they are, or, where scikit-learn has no such labels (tuples,
+    bytes, fractions), their positions among the classes. A network learns integers
     from 0 as they are, and of other labels the positions. Where the rows to learn from have one
     label only, nothing is learnt: it gets the probability 1.
 
@@ -211,6 +218,8 @@ def cross_val_losses(
     folds = make_folds(cv, learner.rows, labels, groups, seed)
     if saved.active:
         saved.begin(_describe_call(learner, labels, folds, seed))
+    if groups is None:
+        warn_of_copies(X, folds)
     pred_probs = _predict_folds(learner, labels, folds, seed, saved, verbose=verbose)
     losses = losses_from_probs(pred_probs, labels.codes)
     return (losses, pred_probs) if return_proba else losses

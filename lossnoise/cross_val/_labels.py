@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._labels import counting_labels, encode_labels, label_array, one_dimensional
+from lossnoise._labels import (
+    check_sorted,
+    counting_labels,
+    encode_labels,
+    label_array,
+    one_dimensional,
+)
 from lossnoise._validation import invalid_data, invalid_parameter
 
 OWNER = "cross_val_losses"
@@ -46,7 +52,14 @@ def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
     if len(given) != num_rows:
         expected = f"of length {num_rows}, one label per row of 'X'"
         raise invalid_data(OWNER, "y", expected, f"length {len(given)}")
-    classes, codes = _categories(y) or encode_labels(given)
+    declared = _categories(y)
+    classes, codes = declared or encode_labels(given)
+    if declared is None:
+        expected = (
+            "of one type that can be sorted, as the columns of probabilities are, or a pandas "
+            "categorical"
+        )
+        check_sorted(OWNER, "y", classes, expected)
     if len(np.unique(codes)) < 2:
         got = f"{classes[codes[:1]].tolist()[0]!r} in all {num_rows} rows"
         raise invalid_data(OWNER, "y", "labels of at least two classes", got)

@@ -101,6 +101,17 @@ def test_parameters_that_cannot_be_used(given, error):
             "in row 2, instead: leave these rows out of 'X' and 'y'.",
         ),
         (
+            {"y": [1, "1", 1, "1"]},
+            f"{Y}of one type that can be sorted, as the columns of probabilities are, or a pandas "
+            "categorical. Got labels of type int, str instead.",
+        ),
+        (
+            {"y": ["a", None, "b", None]},
+            f"{Y}of one type that can be sorted, as the columns of probabilities are, or a pandas "
+            "categorical. Got labels of type NoneType, str instead: None is a label of its own in "
+            "a list or an array: leave out rows without one.",
+        ),
+        (
             {"y": np.eye(4)},
             f"{Y}a non-empty 1-D array or list of labels. Got an array of shape (4, 4) instead.",
         ),

@@ -1,0 +1,46 @@
+"""Labels that differ by case or spaces only, whatever their length."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lossnoise import audit
+from lossnoise.audit._classes import warn_of_spellings
+from lossnoise.exceptions import NewLabelWarning
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("Cat", "cat"), ("Yes", "yes"), ("n", "N"), ("no", "no "), (" a", "a"), ("a b", "A  B")],
+)
+def test_short_labels_are_told_too(pair):
+    first, second = sorted(pair)
+    with pytest.warns(NewLabelWarning, match=f"classes: {first!r} and {second!r}. Unless they dif"):
+        warn_of_spellings(["dog", *pair, 3, None])
+
+
+def test_other_labels_are_no_spellings():
+    warn_of_spellings(["cat", "car", "c at", "ca", 1, "1", b"CAT", None])
+
+
+def test_an_audit_tells_of_three_letters():
+    labels = np.array(["Cat", "cat", "dog"])[np.arange(600) % 3]
+    losses = np.random.default_rng(0).gamma(1.0, 0.1, 600)
+    losses[:60] += 4.0
+    with pytest.warns(NewLabelWarning, match="'Cat' and 'cat'"):
+        audit(labels, losses=losses)
+
+
+@pytest.mark.parametrize("review", ["Cat", "CAT", " cat"])
+def test_a_new_label_that_differs_by_case_is_the_known_one(tmp_path, review):
+    report = audit(["cat", "no", "dog"], noise_proba=[0.1, 0.9, 0.2])
+    report.to_csv(tmp_path / "a.csv")
+    sheet = pd.read_csv(tmp_path / "a.csv", dtype=str, keep_default_na=False)
+    sheet.loc[0, "review"] = review
+    sheet.to_csv(tmp_path / "a.csv", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = report.apply_review(tmp_path / "a.csv", allow_new=True).labels
+    assert found.tolist() == ["cat", "cat", "dog"]
