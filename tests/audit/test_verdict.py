@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import GaussianNB
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -54,4 +57,20 @@ def test_rows_are_ranked_where_none_is_flagged():
         audit([0, 1], noise_proba=[0.0, 0.0])
         .summary["verdict"]
         .endswith("0 of 2 rows are flagged. The rows are ranked, worst first.")
+    )
+
+
+def test_no_precision_is_promised_where_losses_cannot_tell():
+    """A model errs on some flowers; nothing says how many of the flagged labels are wrong."""
+    flowers, labels = load_iris(return_X_y=True)
+    probs = cross_val_predict(GaussianNB(), flowers, labels, method="predict_proba")
+    summary = audit(labels, pred_probs=probs).summary
+    count, high = summary["num_issues"], 100.0 * summary["noise_rate_interval"][1]
+    assert count > 1
+    assert summary["verdict"] == (
+        "Cannot tell from these losses: they look like one population, as is usual with so few "
+        f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong, "
+        "and more if the wrong ones follow the inputs. "
+        f"{count} of 150 rows are flagged: if labels are wrong, most likely these, but all may be "
+        "errors of the model."
     )
