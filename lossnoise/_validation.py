@@ -183,12 +183,13 @@ def check_probability_rows(owner: str, name: str, values: Any) -> np.ndarray:
 def miss_one(table: np.ndarray) -> np.ndarray:
     """Return which rows miss a sum of 1 by more than rounding: to 1e-3, or to two or three digits.
 
-    A table whose numbers all have so few digits may miss it by half of the last one in each column.
+    A row whose numbers all have so few digits may miss it by half of the last one in each column.
     """
     off = np.abs(table.sum(axis=1) - 1.0)
-    allowed = ROW_SUM_TOLERANCE
-    for unit in (0.001, 0.01) if (off > allowed).any() else ():
-        steps = table / unit
-        if np.allclose(steps, np.rint(steps), rtol=0.0, atol=1e-4):
-            allowed = max(allowed, min(FEW_DIGITS, 0.5 * unit * table.shape[1]))
-    return np.asarray(off > allowed + 1e-6)  # of float32 too
+    missed = ~(off <= ROW_SUM_TOLERANCE + 1e-6)  # of float32 too; and NaN
+    for unit in (0.001, 0.01) if missed.any() else ():
+        steps = table[missed] / unit
+        rounded = (np.abs(steps - np.rint(steps)) < 1e-4).all(axis=1)
+        allowed = min(FEW_DIGITS, 0.5 * unit * table.shape[1]) + 1e-6
+        missed[missed] = ~(rounded & (off[missed] <= allowed))
+    return np.asarray(missed)

@@ -237,9 +237,11 @@ def count_written(file: ReviewFile) -> int:
 def _is_written(header: list[str], cells: list[str]) -> bool:
     """Tell whether somebody wrote into a row: a review, a note, or another suggestion."""
     kept = {*ISSUE_COLUMNS} - {REVIEW}
+    index = header.index(GIVEN) - 1 if GIVEN in header else 0
+    first = 0 if not header[0] else index  # pandas puts its own index before
     named = enumerate(zip_longest(header, cells, fillvalue=""))  # notes may stand under no name
     if any(
-        cell.strip() and name not in kept and (i or name == REVIEW)  # the first is the index
+        cell.strip() and name not in kept and (name == REVIEW or i not in (first, index))
         for i, (name, cell) in named
     ):
         return True

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from lossnoise._labels import missing_values, one_dimensional
 from lossnoise._pandas import check_aligned, is_pandas
 from lossnoise._validation import (
-    ROW_SUM_TOLERANCE,
     check_choice,
     invalid_data,
     invalid_parameter,
+    miss_one,
     read_array,
     to_numpy,
 )
@@ -186,8 +186,7 @@ def _refuse_probabilities(logits: FloatArray | None) -> None:
     """Raise where logits are probabilities: another softmax makes nearly equal ones of them."""
     if logits is None or not logits.size or logits.shape[1] < 2:
         return
-    off = np.abs(logits.sum(axis=1) - 1.0)
-    if logits.min() >= 0.0 and off.max() <= ROW_SUM_TOLERANCE:
+    if logits.min() >= 0.0 and not miss_one(logits).any():
         got = "rows from 0 on that sum to 1"
         advice = "probabilities are passed as pred_probs"
         raise invalid_data(OWNER, "logits", "numbers whose softmax is taken", got, advice)

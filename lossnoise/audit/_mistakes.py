@@ -18,10 +18,10 @@ from lossnoise.audit._classes import Columns
 FEWEST = 10  # issues by which that can be told
 CERTAINLY = 1.64  # standard deviations: at one side, 95 % of what chance gives
 
-# Rows that are kept of a class, where there are so many numbers in all, and labels that are looked
-# at of one block: more would tell no more.
-MOST_ROWS, FEWEST_ROWS, NUMBERS, MOST_CLASSES = 512, 16, 1 << 22, 1000
-ENOUGH = 4096
+# Rows that are kept of a class, at most and at least, or none where these are too many numbers in
+# all; how many a label has to be compared with; and labels that are looked at of one block.
+MOST_ROWS, LEAST_ROWS, NUMBERS = 512, 8, 1 << 23
+FEWEST_FITS, ENOUGH = 5, 4096
 
 
 class Places(NamedTuple):
@@ -29,21 +29,18 @@ class Places(NamedTuple):
 
     Attributes
     ----------
-    counts : ndarray of shape (5, C), float64
+    counts : ndarray of shape (6, C), float64
         By the first choice of the model: how many there are; how many of them are less likely than
         in half of the rows whose label is this choice; how many are its second choice; and how many
         would be if they had been drawn at random for such rows, or if all were mistakes of the
-        model, by its own probabilities.
-    rows : ndarray of shape (C,), float64
-        Of how many such rows that is known.
+        model, by its own probabilities; and the sum of 1 / the number of these rows.
     """
 
     counts: NDArray[np.float64]
-    rows: NDArray[np.float64]
 
     def plus(self, other: Places) -> Places:
-        """Return the counts of other labels as well, among the same rows."""
-        return Places(self.counts + other.counts, self.rows)
+        """Return the counts of other labels as well."""
+        return Places(self.counts + other.counts)
 
     @property
     def like_mistakes(self) -> float:
@@ -55,9 +52,8 @@ class Places(NamedTuple):
         issues = float(self.counts[0].sum())
         if issues < FEWEST:
             return 0.0
-        low, second, if_random, if_mistaken = self.counts[1:].sum(axis=1) / issues
-        shares = self.counts[0] / issues
-        of_rows = 0.25 * (shares**2 / np.maximum(self.rows, 1.0)).sum()
+        low, second, if_random, if_mistaken = self.counts[1:5].sum(axis=1) / issues
+        of_rows = 0.25 * float(self.counts[0] @ self.counts[5]) / issues**2
         low += CERTAINLY * math.sqrt(low * (1.0 - low) / issues + of_rows)
         second -= CERTAINLY * math.sqrt(second * (1.0 - second) / issues + of_rows)
         by_second = 0.0
@@ -70,8 +66,8 @@ class OwnClass:
     """Rows whose label is the first choice of the model: some of each class, evenly."""
 
     def __init__(self, classes: int) -> None:
-        most = max(FEWEST_ROWS, min(MOST_ROWS, NUMBERS // max(classes, 1) ** 2))
-        self._most = most if classes <= MOST_CLASSES else 0
+        most = NUMBERS // max(classes, 1) ** 2
+        self._most = min(MOST_ROWS, most) if most >= LEAST_ROWS else 0
         self._rows = [np.zeros((0, classes)) for _ in range(classes)]
         self._seen, self._step = [0] * classes, [1] * classes
 
@@ -98,27 +94,45 @@ class OwnClass:
         `highest` is the probability up to which a label may look wrong: rows that give it more
         are none that it could be drawn for and look so.
         """
-        rows = np.array([len(kept) for kept in self._rows], dtype=np.float64)
-        counts = np.zeros((5, len(rows)))
-        if not rows.any():
-            return Places(counts, rows)
+        counts = np.zeros((6, len(self._rows)))
         at = np.flatnonzero(issues & (columns.first != columns.codes))
         at = at[:: max(1, -(-len(at) // ENOUGH))]
         for k, some in _by_class(columns.first[at]):
-            codes = columns.codes[at[some]]
-            given = columns.probs[at[some], codes]
-            others = self._rows[k][:, codes]
-            fits = others <= highest
-            known = fits.any(axis=0)
-            below, alike = (others < given).sum(axis=0), (others == given).sum(axis=0)
-            half = 0.5 * fits.sum(axis=0)
-            low = np.clip((half - below + 0.5) / (alike + 1.0), 0.0, 1.0)  # equals: in any order
-            second, share = _second_choices(columns.probs[at[some]], k)
-            of_rows = (_second_choices(self._rows[k], k)[0][:, None] == codes) & fits
-            by_chance = of_rows.sum(axis=0) / np.maximum(2.0 * half, 1.0)
-            found = np.stack([known, low, second == codes, by_chance, share])
-            counts[:, k] = found[:, known].sum(axis=1)
-        return Places(counts, rows)
+            codes, probs = columns.codes[at[some]], columns.probs[at[some]]
+            second, share = _second_choices(probs, k)
+            fits, low, by_chance = self._beside(
+                k, codes, probs[np.arange(len(codes)), codes], highest
+            )
+            found = np.stack(
+                [
+                    np.ones_like(low),
+                    low,
+                    second == codes,
+                    by_chance,
+                    share,
+                    1.0 / np.maximum(fits, 1.0),
+                ]
+            )
+            counts[:, k] = found[:, fits >= FEWEST_FITS].sum(axis=1)
+        return Places(counts)
+
+    def _beside(
+        self, k: int, codes: NDArray[np.intp], given: NDArray[np.float64], highest: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return by how many rows of class k labels are judged, who is low, and second by chance.
+
+        Of too many classes no rows are known: neither low nor high, and second as any other.
+        """
+        if not self._most:
+            same = np.ones(len(codes))
+            return np.inf * same, 0.5 * same, same / (len(self._rows) - 1)
+        others = self._rows[k][:, codes]
+        are_fit = others <= highest
+        fits = are_fit.sum(axis=0).astype(np.float64)
+        below, alike = (others < given).sum(axis=0), (others == given).sum(axis=0)
+        low = np.clip((0.5 * fits - below + 0.5) / (alike + 1.0), 0.0, 1.0)  # equals: in any order
+        seconds = (_second_choices(self._rows[k], k)[0][:, None] == codes) & are_fit
+        return fits, low, seconds.sum(axis=0) / np.maximum(fits, 1.0)
 
 
 def _second_choices(
@@ -134,6 +148,7 @@ def _second_choices(
 
 def _by_class(classes: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
     """Return the places of each class, in their order."""
-    order = np.argsort(classes.astype(np.uint16), kind="stable")  # few, which numpy sorts faster
+    small = np.min_scalar_type(int(classes.max(initial=0)))  # which numpy sorts faster
+    order = np.argsort(classes.astype(small), kind="stable")
     found, starts = np.unique(classes[order], return_index=True)
     return list(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else []

@@ -135,7 +135,8 @@ def _check_suggested(rows: Iterable[ReviewRow], texts: LabelTexts) -> None:
     A text that is no label may be what a spreadsheet has made of the suggestion.
     """
     for row in rows:
-        if row.is_edited and not row.review.strip() and texts.find(row.suggested):
+        is_text = bool(row.suggested.strip())  # to clear the cell says nothing
+        if row.is_edited and is_text and not row.review.strip() and texts.find(row.suggested):
             got = f"{row.suggested!r} in place of another suggested label ({row.place})"
             advice = "write it into the column 'review', and nothing into others"
             raise row.file.refuse("a review whose other columns are as they were", got, advice)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lossnoise._validation import check_choice, check_real, invalid_parameter, to_numpy
+from lossnoise._validation import check_choice, check_real, invalid_parameter, miss_one, to_numpy
 from lossnoise._warnings import warn
 from lossnoise.corrections.base import EpochContext
 from lossnoise.corrections.losses import class_prior_divergence
@@ -102,6 +102,6 @@ def read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:
         raise invalid_parameter(owner, "class_prior", expected, prior) from None
     if array.shape != (context.num_classes,) or not np.isfinite(array).all() or (array < 0.0).any():
         raise invalid_parameter(owner, "class_prior", expected, prior)
-    if abs(array.sum() - 1.0) > 1e-3:
+    if miss_one(array[None]).any():
         raise invalid_parameter(owner, "class_prior", expected, prior)
     return torch.as_tensor(array / array.sum(), dtype=torch.float32, device=context.device)

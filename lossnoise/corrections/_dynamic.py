@@ -92,11 +92,7 @@ class DynamicBootstrap(Correction):
         owner = type(self).__name__
         self._usual_spread, self._collapses, self._pause, self._least = None, 0, 0, 0
         self._warmed_up, self._told = None, False
-        before = 1  # there is no mixture yet
-        if self.warmup != "auto":
-            warmup = resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
-            before = max(before, warmup + self._dynamic_epochs(context))
-        warn_of_schedule(owner, before, context.num_epochs)
+        warn_of_schedule(owner, self.epochs_before(context), context.num_epochs)
         check_choice(owner, "sweep", self.sweep, {"running", "epoch"})
         if self.compat is not None:
             check_choice(owner, "compat", self.compat, {"published"})
@@ -195,7 +191,12 @@ class DynamicBootstrap(Correction):
         """Return the number of the last warm-up epoch; of no fixed length, the present one."""
         if self.warmup == "auto":
             return context.epoch if self._warmed_up is None else self._warmed_up
-        return resolve_epochs(type(self).__name__, "warmup", self.warmup, context.num_epochs)
+        owner = type(self).__name__
+        return resolve_epochs(owner, "warmup", self.warmup, context.num_epochs, "'auto', ")
+
+    def epochs_before(self, context: EpochContext) -> int:
+        """Return the epochs before the first that bootstraps; in the first there is no mixture."""
+        return max(1, self.warmup_epochs(context) + self._dynamic_epochs(context))
 
     def _dynamic_epochs(self, context: EpochContext) -> int:
         """Return the epochs between the warm-up and the first that bootstraps."""

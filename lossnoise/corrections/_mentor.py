@@ -73,7 +73,7 @@ class MentorNet(WeightingCorrection):
         check_real(owner, "decay", self.decay, 0.0, 1.0, closed="left")
         for name in ("warmup", "dropout_until"):
             self._epochs(name, context)
-        warn_of_schedule(owner, self._epochs("warmup", context), context.num_epochs)
+        warn_of_schedule(owner, self.epochs_before(context), context.num_epochs)
         rates = self.dropout
         proper = isinstance(rates, (tuple, list)) and len(rates) == 2
         if not proper or not all(isinstance(r, (float, int)) and 0.0 <= r < 1.0 for r in rates):
@@ -111,6 +111,10 @@ class MentorNet(WeightingCorrection):
         rate = self.dropout[0] if early else self.dropout[1]
         draws = torch.rand(size, generator=context.generator, device=context.device)
         return (draws >= rate).float()
+
+    def epochs_before(self, context: EpochContext) -> int:
+        """Return the epochs of the warm-up."""
+        return self._epochs("warmup", context)
 
     def _epochs(self, name: str, context: EpochContext) -> int:
         return resolve_epochs(type(self).__name__, name, getattr(self, name), context.num_epochs)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
+from lossnoise._validation import invalid_data, invalid_parameter, miss_one, to_numpy
 from lossnoise._warnings import warn
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy
@@ -139,7 +139,7 @@ def read_transition(owner: str, transition: Any, context: EpochContext) -> Tenso
     if array.shape != (n, n):
         raise invalid_data(owner, "transition", expected, f"an array of shape {array.shape}")
     sums = array.sum(axis=1)
-    proper = (array >= 0.0).all(axis=1) & (np.abs(sums - 1.0) <= 1e-3)
+    proper = (array >= 0.0).all(axis=1) & ~miss_one(array)
     if not proper.all():
         row = int(proper.argmin())
         lowest = array[row].min()

@@ -210,6 +210,10 @@ class Correction(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ship
         the accuracy recorded.
         """
 
+    def epochs_before(self, context: EpochContext) -> int:
+        """Return after how many epochs the method begins: 0 where it has no warm-up."""
+        return 0
+
     def end_run(self, predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
         """Look at the classes that the trained model predicts, of all samples in their order.
 

@@ -132,7 +132,7 @@ class CoTeachingPlus(Correction):
             check_real(owner, "noise_rate", self.noise_rate, 0.0, 1.0, closed="left")
         for name in ("warmup", "ramp"):
             self._epochs(name, context)
-        warn_of_schedule(owner, self._epochs("warmup", context), context.num_epochs)
+        warn_of_schedule(owner, self.epochs_before(context), context.num_epochs)
         self._check_networks(owner, *context.engine.models)
 
     def loss(self, model: nn.Module, batch: Batch, context: EpochContext) -> Tensor:
@@ -184,6 +184,10 @@ class CoTeachingPlus(Correction):
         if context.epoch > self._epochs("warmup", context):
             return find_disagreement(first, second)
         return torch.ones(len(first), dtype=torch.bool, device=first.device)
+
+    def epochs_before(self, context: EpochContext) -> int:
+        """Return the epochs of the warm-up."""
+        return self._epochs("warmup", context)
 
     def _epochs(self, name: str, context: EpochContext) -> int:
         value = getattr(self, name)

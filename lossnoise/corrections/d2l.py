@@ -208,7 +208,9 @@ class D2L(Correction):
         check_int(owner, "neighbors", self.neighbors, 2)
         check_features_at(owner, self.features_at, context.engine.model)
         self._untried = True
-        warn_of_schedule(owner, self._first_rise(context), context.num_epochs, "startup or window")
+        warn_of_schedule(
+            owner, self.epochs_before(context), context.num_epochs, "startup or window"
+        )
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Begin to keep the inputs of the last batches."""
@@ -261,7 +263,7 @@ class D2L(Correction):
 
         Not in the last epoch: nothing comes after it, and its accuracy is recorded already.
         """
-        first = self._first_rise(context)
+        first = self.epochs_before(context)
         is_late = first <= context.epoch < context.num_epochs
         if is_late and self._snapshot and is_turning_point(known, self._window_epochs(context)):
             context.engine.rollback(self._snapshot)
@@ -286,7 +288,7 @@ class D2L(Correction):
         added, number = context.all_mean(total).tolist()
         return float(added / number) if number else math.nan
 
-    def _first_rise(self, context: EpochContext) -> int:
+    def epochs_before(self, context: EpochContext) -> int:
         """Return the first epoch that a rise is looked for in."""
         return max(self._startup_epochs(context), self._window_epochs(context)) + 1
 

@@ -187,7 +187,7 @@ class OpenSet(Correction):
         """Check the parameters; begin afresh."""
         owner = type(self).__name__
         self._score, self._looks = None, 0
-        warn_of_schedule(owner, self._epochs("warmup", self.warmup, context), context.num_epochs)
+        warn_of_schedule(owner, self.epochs_before(context), context.num_epochs)
         self._epochs("every", self.every, context)
         _check_neighbors(owner, self.neighbors)
         check_real(owner, "contrast", self.contrast, 0.0, math.inf, closed="left")
@@ -253,6 +253,10 @@ class OpenSet(Correction):
         self._looks += 1
         before = proba if self._score is None else self._score
         self._score = before + (proba - before) / self._looks
+
+    def epochs_before(self, context: EpochContext) -> int:
+        """Return the epochs of the warm-up."""
+        return self._epochs("warmup", self.warmup, context)
 
     def _epochs(self, name: str, value: float, context: EpochContext) -> int:
         return max(1, resolve_epochs(type(self).__name__, name, value, context.num_epochs))

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _num_samples
 
 from lossnoise._fingerprint import fingerprint
-from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
+from lossnoise._validation import invalid_data, invalid_parameter, miss_one, to_numpy
 from lossnoise.cross_val._folds import Rows, seeded_splitter
 from lossnoise.cross_val._labels import OWNER
 
@@ -96,7 +96,7 @@ def check_probabilities(values: Any, shape: tuple[int, int]) -> FloatArray:
         got = f"an array of shape {found.shape} where {shape} is due"
         raise invalid_data(OWNER, "estimator", expected, got)
     probs = found.astype(np.float64)
-    good = (probs >= 0.0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1.0) < 1e-3)
+    good = (probs >= 0.0).all(axis=1) & ~miss_one(probs)
     if not good.all():
         shown = np.array2string(probs[np.flatnonzero(~good)[0]], precision=4, threshold=10)
         expected = "a classifier whose predict_proba gives rows that sum to 1"

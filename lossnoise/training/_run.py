@@ -380,12 +380,10 @@ def warn_of_outputs(
     """
     classes = np.unique(given)
     outputs = f"it has {num_classes} outputs, and the labels are of {len(classes)} classes"
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    idle = sum(p.grad is None for p in parameters)
-    if num_classes > len(classes) and 0 < idle < len(parameters):
+    if num_classes > len(classes) and _has_idle_head(model, len(classes)):
         warn(
-            f"{idle} of {len(parameters)} parameters of the model have learned nothing, and "
-            f"{outputs}: what it returns first may not be the logits, but features. Return the "
+            f"A layer of the model with {len(classes)} outputs learned nothing in the last batch, "
+            f"and {outputs}: what it returns first may not be the logits, but features. Return the "
             "logits alone, or first of a tuple, or as 'logits' of a dict.",
             LayoutWarning,
         )
@@ -398,6 +396,13 @@ def warn_of_outputs(
             "classes want class_prior='labels' where some are missing.",
             LayoutWarning,
         )
+
+
+def _has_idle_head(model: nn.Module, num_classes: int) -> bool:
+    """Tell whether a layer with an output a class had no gradient, where others had."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    heads = [p for p in learning if p.ndim > 1 and len(p) == num_classes]
+    return any(p.grad is not None for p in learning) and any(p.grad is None for p in heads)
 
 
 def diverged(

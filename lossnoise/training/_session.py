@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +23,7 @@ from lossnoise.training._distributed import (
 )
 from lossnoise.training._run import TrainingRun
 from lossnoise.training._wiring import settings_of
-from lossnoise.training.callbacks import Callback, Progress
+from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
 from lossnoise.training.checkpoint import (
     Checkpoints,
     check_same_settings,
@@ -85,7 +84,7 @@ def _begin(trainer: NoisyLabelTrainer, states: list[dict[str, Any]]) -> list[Cal
     callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
     for callback in callbacks:
         callback.on_train_begin(trainer)
-    _resume_callbacks(trainer.callbacks, states)
+    _resume_callbacks(trainer, states)
     _agree_to_stop(trainer)
     return callbacks
 
@@ -132,7 +131,8 @@ def _save_if_due(
         "settings": saving.settings,
         "run": run.state_dict(),
         "callbacks": [
-            {"class": type(c).__name__, "state": c.state_dict()} for c in trainer.callbacks
+            {"class": type(c).__name__, "monitor": _monitored(c), "state": c.state_dict()}
+            for c in trainer.callbacks
         ],
     }
     if rank_and_size()[0] == 0:
@@ -173,27 +173,41 @@ def _resume(
     return int(state["epoch"]) + 1, state["callbacks"]
 
 
-def _resume_callbacks(callbacks: Sequence[Callback], states: list[dict[str, Any]]) -> None:
-    """Give each callback the state of the first one of its class that no other has taken.
+def _resume_callbacks(trainer: NoisyLabelTrainer, states: list[dict[str, Any]]) -> None:
+    """Give each callback the state of one of its class, before all of one that watched the same.
 
     After each has begun, so that one that sets up its counts there has them again.
     """
-    left = list(states)
-    for callback in callbacks:
-        for entry in left:
-            if entry["class"] == type(callback).__name__:
-                callback.load_state_dict(entry["state"])
-                left.remove(entry)
-                break
+    left, waiting = list(states), list(trainer.callbacks)
+    for is_same in (_watched_the_same, lambda entry, callback: True):
+        for callback in list(waiting):
+            kind = type(callback).__name__
+            for entry in left:
+                if entry["class"] == kind and is_same(entry, callback):
+                    callback.load_state_dict(entry["state"])
+                    left.remove(entry)
+                    waiting.remove(callback)
+                    break
+    for callback in trainer.callbacks if trainer.history_ else ():
+        callback.on_resume(trainer)
+
+
+def _watched_the_same(entry: dict[str, Any], callback: Callback) -> bool:
+    return bool(entry["monitor"] == _monitored(callback))
+
+
+def _monitored(callback: Callback) -> str | None:
+    monitor = getattr(callback, "monitor", None)
+    return monitor if isinstance(monitor, str) else None
 
 
 def _warn_of_warmup(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
     """Warn where a callback has ended a run for good before its method has begun."""
-    stopped = any(getattr(callback, "stopped_epoch_", None) for callback in trainer.callbacks)
-    warmup = getattr(run.correction, "warmup_epochs", lambda context: 0)(run.context)
-    if stopped and warmup >= run.context.epoch:
+    stopped = any(isinstance(c, EarlyStopping) and c.stopped_epoch_ for c in trainer.callbacks)
+    epoch = run.context.epoch
+    if stopped and epoch < trainer.epochs and run.correction.epochs_before(run.context) >= epoch:
         warn(
-            f"EarlyStopping ended the run after epoch {run.context.epoch}, before the warm-up of "
+            f"EarlyStopping ended the run after epoch {epoch}, before the warm-up of "
             f"{type(run.correction).__name__} was over: it trained like its warm-up. Give "
             "EarlyStopping a longer patience, or the method a shorter warmup.",
             ScheduleWarning,

@@ -162,9 +162,6 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
         "number of samples": run.context.num_samples,
         "number of classes": run.context.num_classes,
         "shapes of the parameters": [list(p.shape) for p in trainer.model.parameters()],
-        "frozen parameters": [
-            place for place, p in enumerate(trainer.model.parameters()) if not p.requires_grad
-        ],
         "modules of the correction": {
             name: fingerprint(_settings_of_module(part))
             for name, part in vars(make_correction(trainer.correction)).items()

@@ -44,6 +44,9 @@ class Callback:
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
         """Run before the first epoch; in a resumed run `history_` has the epochs before."""
 
+    def on_resume(self, trainer: NoisyLabelTrainer) -> None:
+        """Run in a resumed run, after `on_train_begin` and `load_state_dict`."""
+
     def on_epoch_begin(self, trainer: NoisyLabelTrainer, epoch: int) -> None:
         """Run before epoch number `epoch`, counted from 1."""
 
@@ -149,19 +152,17 @@ class _Monitor(Callback):
             "best_epoch": self.best_epoch_,
             "best_value": self.best_value_,
             "seen": self._seen,
-            "settings": {"monitor": self.monitor, "mode": self.mode},
+            "settings": {"monitor": self.monitor, "mode": self._mode()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         if not state:
             return
-        for name, value in state["settings"].items():
-            if getattr(self, name) != value:
-                expected = f"{value!r}, as in the run that is resumed"
-                advice = "callbacks of one class are told apart by their order"
-                owner = type(self).__name__
-                raise invalid_parameter(owner, name, expected, getattr(self, name), advice)
+        for name, now in {"monitor": self.monitor, "mode": self._mode()}.items():
+            if now != state["settings"][name]:
+                expected = f"{state['settings'][name]!r}, as in the run that is resumed"
+                raise invalid_parameter(type(self).__name__, name, expected, now)
         self.best_epoch_, self.best_value_ = state["best_epoch"], state["best_value"]
         self._seen = state["seen"]
 
@@ -208,8 +209,12 @@ class _Monitor(Callback):
         """Tell whether a value beats the best by more than `min_delta`; NaN never does."""
         if self.best_value_ is None:
             return not math.isnan(value)
-        rises = self.mode == "max" or (self.mode == "auto" and "accuracy" in self.monitor)
-        return (value - self.best_value_) * (1.0 if rises else -1.0) > min_delta
+        return (value - self.best_value_) * (1.0 if self._mode() == "max" else -1.0) > min_delta
+
+    def _mode(self) -> str:
+        """Return "max" or "min", whatever was said."""
+        by_name = "max" if "accuracy" in self.monitor else "min"
+        return by_name if self.mode == "auto" else self.mode
 
     def _compare(self, trainer: NoisyLabelTrainer, epoch: int, value: float) -> None:
         raise NotImplementedError  # a subclass says what follows from the value
@@ -307,7 +312,10 @@ class EarlyStopping(_Monitor):
         """Check the parameters, and begin anew."""
         self.stopped_epoch_: int | None = None
         super().on_train_begin(trainer)
-        self._stop_if_due(trainer)  # resumed after it had stopped
+
+    def on_resume(self, trainer: NoisyLabelTrainer) -> None:
+        """End a run that had ended before."""
+        self._stop_if_due(trainer)
 
     def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
         """Compare the epoch with the best one, and end the run where the patience is at an end."""

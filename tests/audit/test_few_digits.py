@@ -40,6 +40,15 @@ def test_more_digits_that_miss_one_are_refused(table):
         audit(codes, pred_probs=few)
 
 
+def test_each_row_is_judged_by_its_own_digits(table):
+    """So that the pieces of a file do not matter."""
+    codes, probs = table
+    few = probs.round(2)
+    few[0] = probs[0]
+    with pytest.warns(RenormalizedWarning, match="they were scaled"):
+        audit(codes, pred_probs=few)
+
+
 def test_a_row_that_misses_a_class_is_refused(table):
     codes, probs = table
     few = probs.round(2)

@@ -107,6 +107,27 @@ def test_what_a_person_wrote_is_not_written_over(tmp_path, change):
     report.to_csv(path)
 
 
+def test_a_file_that_pandas_wrote_again_holds_no_notes(tmp_path):
+    report, path = judged(), tmp_path / "a.csv"
+    report.to_csv(path)
+    pd.read_csv(path, keep_default_na=False).to_csv(path)  # with an index of its own
+    report.to_csv(path)
+    header, *cells = read(path)
+    write(path, [["note", *header], ["?", *cells[0]], *(["", *row] for row in cells[1:])])
+    with pytest.raises(InvalidDataError, match="1 reviews or notes that would be lost"):
+        report.to_csv(path)
+
+
+def test_a_suggestion_that_was_cleared_is_no_label(tmp_path):
+    report, path = judged(["", "b", "c"] * 4), tmp_path / "a.csv"
+    report.to_csv(path)
+    header, *cells = read(path)
+    for row in cells:
+        row[header.index("suggested_label")] = ""
+    write(path, [header, *cells])
+    assert report.apply_review(path).num_reviewed == 0
+
+
 def test_the_command_writes_over_no_notes_either(tmp_path, capsys):
     rows, path = tmp_path / "rows.csv", tmp_path / "a.csv"
     losses = np.r_[np.linspace(4.0, 5.0, 40), np.linspace(0.0, 0.5, 160)]

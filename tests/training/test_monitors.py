@@ -48,6 +48,8 @@ class Trainer(SimpleNamespace):
         callback.on_train_begin(self)
         if state is not None:
             callback.load_state_dict(state)
+        if self.history_:
+            callback.on_resume(self)
         for value in values:
             if self.stopped:
                 break

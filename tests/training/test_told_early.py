@@ -69,7 +69,7 @@ def test_what_was_watched_is_watched_again(build, make_data, tmp_path, kind):
     build(callbacks=[kind("train_loss"), Stop()], **settings).fit(make_data(), make_data())
     expected = (
         f"The 'monitor' parameter of {kind.__name__} must be 'train_loss', as in the run that is "
-        "resumed. Got 'val_loss' instead: callbacks of one class are told apart by their order."
+        "resumed. Got 'val_loss' instead."
     )
     with pytest.raises(InvalidParameterError, match=f"^{re.escape(expected)}$"):
         build(callbacks=[kind("val_loss")], **settings).fit(make_data(), make_data(), resume=True)
@@ -86,6 +86,44 @@ def test_a_run_that_stops_in_its_warm_up_says_so(build, make_data):
         build(epochs=12, callbacks=[stopping]).fit(make_data())
 
 
+@pytest.mark.parametrize("correction", ["co-teaching-plus", "mentornet-pd", "open-set", "d2l"])
+def test_methods_say_after_how_many_epochs_they_begin(build, make_data, correction):
+    stopping = EarlyStopping("train_loss", patience=1, min_delta=100.0)
+    with pytest.warns(ScheduleWarning, match="before the warm-up of .* was over"):
+        build(correction=correction, epochs=40, callbacks=[stopping]).fit(make_data())
+
+
+def test_a_correction_may_have_any_attributes(build, make_data):
+    class Mine(CrossEntropy):
+        warmup_epochs = 2
+
+    stopping = EarlyStopping("train_loss", patience=1, min_delta=100.0)
+    trainer = build(correction=Mine(), epochs=9, callbacks=[stopping]).fit(make_data())
+    assert len(trainer.history_) == 2
+
+
+def test_a_stop_goes_by_the_state_and_not_by_the_history(build, make_data, tmp_path):
+    """The history, read with other settings, would have ended the run."""
+    settings = {"epochs": 4, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    build(callbacks=[EarlyStopping("train_loss", patience=1), Stop()], **settings).fit(make_data())
+    stopping = EarlyStopping("train_loss", patience=2, min_delta=100.0)
+    trainer = build(callbacks=[stopping], **settings).fit(make_data(), resume=True)
+    assert len(trainer.history_) == 4
+
+
+def test_callbacks_take_the_state_of_the_one_that_watched_the_same(build, make_data, tmp_path):
+    data, val = make_data(), make_data(seed=1)
+    settings = {"epochs": 3, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    first = [EarlyStopping("val_loss", 9), EarlyStopping("train_loss", 9), Stop()]
+    build(callbacks=first, **settings).fit(data, val)
+    other = [EarlyStopping("val_accuracy", 9), EarlyStopping("train_loss", 9, mode="min")]
+    with pytest.raises(InvalidParameterError, match="must be 'val_loss', as in the run"):
+        build(callbacks=other, **settings).fit(data, val, resume=True)
+    resumed = build(callbacks=other[1:], **settings).fit(data, val, resume=True)
+    losses = [record["train_loss"] for record in resumed.history_]
+    assert other[1].best_value_ == min(losses)
+
+
 def test_the_learning_rate_is_in_the_history(build, make_data):
     trainer = build(
         correction="cross-entropy",
@@ -96,15 +134,11 @@ def test_the_learning_rate_is_in_the_history(build, make_data):
     assert [record["learning_rate"] for record in trainer.history_] == [0.5, 0.5, 0.25, 0.25]
 
 
-def test_a_run_is_resumed_with_its_own_length_and_what_it_froze(build, make_data, tmp_path):
+def test_a_run_is_resumed_with_its_own_length(build, make_data, tmp_path):
     settings = {"checkpoint_dir": tmp_path, "correction": "cross-entropy"}
     build(epochs=2, **settings).fit(make_data())
     with pytest.raises(InvalidDataError, match=r"with 9: phases and .* To train on, fit a trainer"):
         build(epochs=9, **settings).fit(make_data(), resume=True)
-    frozen = build(epochs=2, **settings)
-    next(frozen.model.parameters()).requires_grad_(False)
-    with pytest.raises(InvalidDataError, match=r"frozen parameters = \[\], .* with \[0\]"):
-        frozen.fit(make_data(), resume=True)
 
 
 # -- losses that a correction records --------------------------------------------------------------
@@ -214,8 +248,9 @@ class FeaturesFirst(nn.Module):
 
 def test_features_before_the_logits_are_told(build):
     expected = (
-        "2 of 4 parameters of the model have learned nothing, and it has 12 outputs, and the "
-        "labels are of 2 classes: what it returns first may not be the logits, but features."
+        "A layer of the model with 2 outputs learned nothing in the last batch, and it has 12 "
+        "outputs, and the labels are of 2 classes: what it returns first may not be the logits, "
+        "but features."
     )
     with (
         pytest.warns(LayoutWarning, match=re.escape(expected)),
@@ -224,6 +259,15 @@ def test_features_before_the_logits_are_told(build):
         build(FeaturesFirst(), correction="cross-entropy", epochs=3).fit(
             TensorDataset(*two_blobs())
         )
+
+
+def test_parameters_that_are_not_used_are_no_head(build):
+    net = nn.Linear(2, 12)
+    net.mask_token = nn.Parameter(torch.zeros(1, 2))
+    trainer = build(net, correction="cross-entropy", epochs=5)
+    with pytest.warns(NoSeparableNoiseWarning) as caught:
+        trainer.fit(TensorDataset(*two_blobs()))
+    assert len(caught) == 1
 
 
 def test_labels_of_one_class_tell_nothing(build):
