@@ -46,8 +46,7 @@ class Trainer(SimpleNamespace):
     def run(self, callback, values, name="val_accuracy", state=None):
         """Run epochs until there are no more values, or the callback asks to stop."""
         callback.on_train_begin(self)
-        if state is not None:
-            callback.load_state_dict(state)
+        callback.load_state_dict(state or {})
         if self.history_:
             callback.on_resume(self)
         for value in values:
