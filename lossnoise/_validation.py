@@ -189,7 +189,8 @@ def miss_one(table: np.ndarray) -> np.ndarray:
     missed = ~(off <= ROW_SUM_TOLERANCE + 1e-6)  # of float32 too; and NaN
     for unit in (0.001, 0.01) if missed.any() else ():
         steps = table[missed] / unit
-        rounded = (np.abs(steps - np.rint(steps)) < 1e-4).all(axis=1)
+        with np.errstate(invalid="ignore"):  # of what is infinite
+            rounded = (np.abs(steps - np.rint(steps)) < 1e-4).all(axis=1)
         allowed = min(FEW_DIGITS, 0.5 * unit * table.shape[1]) + 1e-6
         missed[missed] = ~(rounded & (off[missed] <= allowed))
     return np.asarray(missed)

@@ -149,7 +149,8 @@ def audit(
     >>> pred_probs = [[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]]
     >>> audit(["cat", "dog", "dog"], pred_probs=pred_probs, noise_proba=[0.1, 0.2, 0.9])
     AuditReport: By the given probabilities, 40.0 % of the labels are wrong. 1 of 3 rows is
-    flagged; 90 % of those should be label errors, fewer if the model is often wrong.
+    flagged; 90 % of those should be label errors, fewer if the model is often wrong. The
+    model itself gives 67 % of all labels.
     index  given_label  suggested_label      loss  p_noisy  rank
         2          dog              cat   2.99573      0.9     1
         1          dog              cat  0.223144      0.2     2

@@ -53,7 +53,9 @@ def test_history(build, make_data, correction, with_clean_set):
     for validation in (make_data(seed=1), None):
         trainer = build(correction=with_clean_set(correction)).fit(make_data(), validation)
         for epoch, record in enumerate(trainer.history_, 1):
-            keys = "epoch train_loss val_loss val_accuracy noise_rate separable seconds"
+            keys = (
+                "epoch train_loss val_loss val_accuracy noise_rate separable learning_rate seconds"
+            )
             assert list(record) == keys.split()
             assert record["epoch"] == epoch
             assert (record["noise_rate"] is not None) == needs_detector
