@@ -218,9 +218,9 @@ def read_mark(file: ReviewFile) -> str:
     """Return the fingerprint of the labels that a review file belongs to; empty without rows."""
     header, rows = _read_cells(file)
     for _, cells in rows:
-        kind, _, rest = dict(zip(header, cells, strict=False)).get(KEY, "").strip().partition("-")
+        kind, mark, *_ = _split_key(dict(zip(header, cells, strict=False)).get(KEY, "").strip())
         if kind == "row":
-            return rest.partition("-")[0]
+            return mark
     return ""
 
 

@@ -36,7 +36,7 @@ class Places(NamedTuple):
         model, by its own probabilities; and the sum of 1 / the number of these rows.
     """
 
-    counts: NDArray[np.float64]
+    counts: NDArray[np.float64] = np.zeros((6, 1))  # of none, whatever the classes
 
     def plus(self, other: Places) -> Places:
         """Return the counts of other labels as well."""

@@ -339,7 +339,7 @@ class Sums:
         self._wrong_in_issues = 0.0
         self._contradicted: int | None = None
         self._own, self._highest = own, highest
-        self._places: Places | None = None
+        self._places = Places()
         self._cautious: Counter[Any] = Counter()  # in the issues of each class
 
     def add(self, rows: Judged) -> None:
@@ -364,8 +364,7 @@ class Sums:
 
     def add_places(self, columns: Columns, issues: NDArray[np.bool_]) -> None:
         """Add where more issues stand among rows of the model's classes."""
-        more = self._own.places(columns, issues, self._highest)
-        self._places = more if self._places is None else self._places.plus(more)
+        self._places = self._places.plus(self._own.places(columns, issues, self._highest))
 
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""
@@ -373,7 +372,7 @@ class Sums:
         classes, pairs = list(self._classes(census)), rank_pairs(self._pairs)
         unlearned = unlearned_classes(classes, pairs)
         lost = set(unlearned)
-        like_mistakes = 0.0 if self._places is None else self._places.like_mistakes
+        like_mistakes = self._places.like_mistakes
         known = sum(total for label, total in self._cautious.items() if label not in lost)
         cautious = known * (1.0 - like_mistakes)
         return Figures(

@@ -230,8 +230,8 @@ def _unsure(summary: dict[str, Any]) -> str:
 
 def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if not summary["num_issues"]:
-        none = "no label is more likely wrong than right" if summary["noise_rate"] else ""
-        return f"{_rows(summary)}{': ' * bool(none)}{none}. The rows are ranked, worst first."
+        none = ": no label is more likely wrong than right" if summary["noise_rate"] else ""
+        return f"{_rows(summary)}{none}. The rows are ranked, worst first."
     precision = precision_range(summary)
     ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
     if unlearned := summary["unlearned_classes"]:

@@ -181,13 +181,12 @@ def _resume_callbacks(trainer: NoisyLabelTrainer, states: list[dict[str, Any]]) 
     left, waiting = list(states), list(trainer.callbacks)
     for is_same in (_watched_the_same, lambda entry, callback: True):
         for callback in list(waiting):
-            kind = type(callback).__name__
-            for entry in left:
-                if entry["class"] == kind and is_same(entry, callback):
-                    callback.load_state_dict(entry["state"])
-                    left.remove(entry)
-                    waiting.remove(callback)
-                    break
+            of_class = (entry for entry in left if entry["class"] == type(callback).__name__)
+            entry = next((entry for entry in of_class if is_same(entry, callback)), None)
+            if entry is not None:
+                callback.load_state_dict(entry["state"])
+                left = [other for other in left if other is not entry]
+                waiting.remove(callback)
     for callback in trainer.callbacks if trainer.history_ else ():
         callback.on_resume(trainer)
 

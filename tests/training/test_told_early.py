@@ -124,6 +124,17 @@ def test_callbacks_take_the_state_of_the_one_that_watched_the_same(build, make_d
     assert other[1].best_value_ == min(losses)
 
 
+def test_two_keepers_of_models_are_told_apart_in_any_order(build, make_data, tmp_path):
+    data, val = make_data(), make_data(seed=1)
+    settings = {"epochs": 3, "checkpoint_dir": tmp_path, "correction": "cross-entropy"}
+    first = [BestModel("val_loss"), BestModel("train_loss"), Stop()]
+    build(callbacks=first, **settings).fit(data, val)
+    keepers = {name: BestModel(name) for name in ("train_loss", "val_loss")}
+    resumed = build(callbacks=list(keepers.values()), **settings).fit(data, val, resume=True)
+    for name, keeper in keepers.items():
+        assert keeper.best_value_ == min(record[name] for record in resumed.history_)
+
+
 def test_the_learning_rate_is_in_the_history(build, make_data):
     trainer = build(
         correction="cross-entropy",
