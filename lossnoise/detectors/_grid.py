@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossnoise.detectors._scaling import EDGE, FloatArray, Scaling
+from lossnoise.detectors._threads import in_threads
 
 # Losses that are converted at a time. Bounds the extra memory, and stays in the cache.
 CHUNK = 1 << 15
@@ -38,16 +39,19 @@ def bin_losses(
     losses: NDArray[Any], counts: FloatArray | None, scaling: Scaling, n_bins: int
 ) -> FloatArray:
     """Return how many samples each node of the grid stands for, shape (n_bins + 1,)."""
-    whole, upper = np.zeros(n_bins + 1), np.zeros(n_bins + 1)
-    for part, cell, share in _cells(losses, scaling, n_bins):
-        if counts is None:
-            held, above = _count(cell, share, n_bins)
-            whole += held
-            upper += above
-        else:
-            whole += np.bincount(cell, counts[part], n_bins + 1)
-            upper += np.bincount(cell, share * counts[part], n_bins + 1)
-    grid = whole - upper
+
+    def count(stretch: slice) -> FloatArray:
+        both = np.zeros((2, n_bins + 1))  # all that is in a cell, and what goes to its upper node
+        for part, cell, share in _cells(losses, stretch, scaling, n_bins):
+            if counts is None:
+                both += _count(cell, share, n_bins)
+            else:
+                both[0] += np.bincount(cell, counts[part], n_bins + 1)
+                both[1] += np.bincount(cell, share * counts[part], n_bins + 1)
+        return both
+
+    whole, upper = np.sum(in_threads(count, len(losses)), axis=0)
+    grid: FloatArray = whole - upper
     grid[1:] += upper[:-1]
     return grid
 
@@ -63,23 +67,27 @@ def read_table(
     rise = np.diff(table, append=table[-1])
     overshoots = table[:-1] + rise[:-1] > table[1:]  # by rounding
     rise[:-1][overshoots] = np.nextafter(rise[:-1][overshoots], 0.0)
-    entries = np.empty(CHUNK)
-    for part, cell, share in _cells(losses, scaling, len(table) - 1):
-        entry = entries[: len(cell)]
-        share *= rise.take(cell, out=entry, mode="clip")  # which, unlike "raise", needs no copy
-        share += table.take(cell, out=entry, mode="clip")
-        if read.ndim == 1:
-            read[part] = share
-        else:  # both at once, as long as they are in the cache
-            read[part, 1] = share
-            np.subtract(1.0, share, out=read[part, 0])
+
+    def fill(stretch: slice) -> None:
+        entries = np.empty(CHUNK)
+        for part, cell, share in _cells(losses, stretch, scaling, len(table) - 1):
+            entry = entries[: len(cell)]
+            share *= rise.take(cell, out=entry, mode="clip")  # which, unlike "raise", needs no copy
+            share += table.take(cell, out=entry, mode="clip")
+            if read.ndim == 1:
+                read[part] = share
+            else:  # both at once, as long as they are in the cache
+                read[part, 1] = share
+                np.subtract(1.0, share, out=read[part, 0])
+
+    in_threads(fill, len(losses))
     return read
 
 
 def _cells(
-    losses: NDArray[Any], scaling: Scaling, n_bins: int
+    losses: NDArray[Any], stretch: slice, scaling: Scaling, n_bins: int
 ) -> Iterator[tuple[slice, NDArray[np.intp], FloatArray]]:
-    """Yield, chunk by chunk, the cell of each loss, and the share that goes to its upper node.
+    """Yield, chunk by chunk, the cell of each loss of a stretch, and its upper node's share.
 
     A loss at the end of the scale is in cell number `n_bins`, with nothing to share. The arrays
     are the same for all chunks: new ones would cost more than what is done with them.
@@ -87,8 +95,8 @@ def _cells(
     shares, cells = np.empty(CHUNK), np.empty(CHUNK, dtype=np.intp)
     wide = scaling.precision(losses)
     values = shares if wide is np.float64 else np.empty(CHUNK, dtype=wide)
-    for start in range(0, len(losses), CHUNK):
-        part = slice(start, min(start + CHUNK, len(losses)))
+    for start in range(stretch.start, stretch.stop, CHUNK):
+        part = slice(start, min(start + CHUNK, stretch.stop))
         share, cell = shares[: part.stop - start], cells[: part.stop - start]
         value = scaling.normalise(losses[part], out=values[: len(share)])
         np.multiply(value, n_bins, out=share, dtype=np.float64)

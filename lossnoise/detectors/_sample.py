@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from lossnoise.detectors._grid import bin_losses
 from lossnoise.detectors._histogram import LARGEST, NUM_BINS, SHIFT, LossHistogram, bin_edges
 from lossnoise.detectors._scaling import FloatArray, Scaling
+from lossnoise.detectors._threads import in_threads
 
 # Up to so many losses, order statistics use each of them, and beyond it bins of relative width
 # 2^-7: sorting would cost more than all the rest, and memory besides.
@@ -96,10 +97,16 @@ def count_losses(
     The bins begin at `origin`, where they are narrow: a number of the type of the losses that
     none of them is below.
     """
-    counts = np.zeros(NUM_BINS, dtype=np.int64)
-    for start in range(0, len(losses), CHUNK):
-        held = np.bincount(_distance_keys(losses[start : start + CHUNK], origin))
-        counts[: len(held)] += held
+
+    def count(stretch: slice) -> NDArray[np.int64]:
+        counts = np.zeros(NUM_BINS, dtype=np.int64)
+        for start in range(stretch.start, stretch.stop, CHUNK):
+            part = losses[start : min(start + CHUNK, stretch.stop)]
+            held = np.bincount(_distance_keys(part, origin))
+            counts[: len(held)] += held
+        return counts
+
+    counts = np.sum(in_threads(count, len(losses)), axis=0)
     keys = np.flatnonzero(counts)
     low, high = bin_edges(keys)
     middles = (low + high) / 2.0 + float(origin)
