@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lossnoise.corrections._labelled import check_labels, split_sample
 from lossnoise.corrections._logits import bare
-from lossnoise.corrections._modes import eval_mode
+from lossnoise.corrections._modes import ModesOf, eval_mode
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import broadcast_buffers, gather_rows, sum_over_ranks
@@ -130,14 +130,13 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
     Where the model as a whole is in train mode already, parts in eval mode are so on purpose,
     such as frozen BatchNorm, and stay so.
     """
-    modes = {module: module.training for module in model.modules()}
+    modes = ModesOf(model)
     if not model.training:
         model.train()
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        modes.restore()
 
 
 def device_batches(

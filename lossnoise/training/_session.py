@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lossnoise._warnings import warn
+from lossnoise.corrections._modes import ModesOf
 from lossnoise.exceptions import (
     DistributedError,
     InterruptedWarning,
@@ -59,7 +61,8 @@ def train_epochs(
             first, states = _resume(trainer, run, saving)
     for schedule in run.engine.schedulers:
         check_length(schedule, trainer.epochs, done=first - 1)
-    callbacks = _begin(trainer, states)
+    callbacks = _Hooks(trainer)
+    _begin(trainer, callbacks, states)
     try:
         for epoch in range(first, trainer.epochs + 1):
             if trainer.stop_requested_:
@@ -72,39 +75,48 @@ def train_epochs(
         _warn_interrupted(run.context.epoch)
     run.finish()
     _publish(trainer, run)
-    for callback in callbacks:
-        callback.on_train_end(trainer)
+    callbacks.call("on_train_end")
     _warn_of_warmup(trainer, run)
 
 
-def _begin(trainer: NoisyLabelTrainer, states: list[dict[str, Any]]) -> list[Callback]:
-    """Have all callbacks begin, and go on from their states; return them."""
+class _Hooks:
+    """The callbacks of a run, and the modes that the model was in before they were called.
+
+    One that leaves the whole model in eval mode has evaluated it, and did not mean to have it
+    trained so; of one that changes the mode of a part, the change stays.
+    """
+
+    def __init__(self, trainer: NoisyLabelTrainer) -> None:
+        self._trainer = trainer
+        progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
+        self._callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
+        self._modes = ModesOf(trainer.model)
+
+    def call(self, hook: str, *arguments: Any) -> None:
+        """Call a hook of each, such as "on_epoch_end"."""
+        for callback in self._callbacks:
+            getattr(callback, hook)(self._trainer, *arguments)
+        if not self._trainer.model.training:
+            self._modes.restore()
+        elif hook != "on_batch_end":  # too often to look at each module
+            self._modes = ModesOf(self._trainer.model)
+
+
+def _begin(trainer: NoisyLabelTrainer, callbacks: _Hooks, states: list[dict[str, Any]]) -> None:
+    """Have all callbacks begin, and go on from their states."""
     trainer.stop_requested_ = False
-    progress = [Progress()] if trainer.verbose and rank_and_size()[0] == 0 else []
-    callbacks = [*progress, *trainer.callbacks]  # what these write comes after the bar
-    for callback in callbacks:
-        callback.on_train_begin(trainer)
+    callbacks.call("on_train_begin")
     _resume_callbacks(trainer, states)
     _agree_to_stop(trainer)
-    return callbacks
 
 
-def _run_epoch(
-    trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, callbacks: list[Callback]
-) -> None:
+def _run_epoch(trainer: NoisyLabelTrainer, run: TrainingRun, epoch: int, callbacks: _Hooks) -> None:
     run.engine.begin_epoch(epoch)
-    for callback in callbacks:
-        callback.on_epoch_begin(trainer, epoch)
-
-    def on_batch_end(batch: int, num_batches: int) -> None:
-        for callback in callbacks:
-            callback.on_batch_end(trainer, batch, num_batches)
-
-    record = run.epoch(epoch, on_batch_end)
+    callbacks.call("on_epoch_begin", epoch)
+    record = run.epoch(epoch, partial(callbacks.call, "on_batch_end"))
     trainer.history_.append(record)
     _publish(trainer, run)
-    for callback in callbacks:
-        callback.on_epoch_end(trainer, record)
+    callbacks.call("on_epoch_end", record)
     _agree_to_stop(trainer)
 
 

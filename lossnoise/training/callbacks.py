@@ -31,7 +31,9 @@ class Callback:
     """Base of callbacks: every method does nothing until it is overridden.
 
     A callback may read the trainer's attributes and call ``trainer.request_stop()``, which ends
-    the run after the present epoch.
+    the run after the present epoch. One that leaves ``trainer.model`` in eval mode, as after an
+    evaluation of its own, has it put back; the mode of a part, such as a frozen backbone, stays
+    as a callback sets it.
 
     Examples
     --------

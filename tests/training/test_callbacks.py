@@ -5,7 +5,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from lossnoise import NoisyLabelTrainer
 from lossnoise.training import Callback
 from lossnoise.training.callbacks import Progress, describe
 
@@ -129,3 +131,60 @@ def test_a_callback_has_no_state_until_it_says_so():
     assert callback.state_dict() == {}
     callback.load_state_dict({"anything": 1})
     assert vars(callback) == {}
+
+
+class Modes(torch.nn.Linear):
+    """A layer that notes in which mode it learns."""
+
+    def __init__(self):
+        super().__init__(8, 3)
+        self.learned_in = []
+
+    def forward(self, inputs):
+        if torch.is_grad_enabled():
+            self.learned_in.append(self.training)
+        return super().forward(inputs)
+
+
+class Evaluating(Callback):
+    """Leave the model in eval mode after one of the hooks, as loops of one's own do."""
+
+    def __init__(self, hook):
+        setattr(self, hook, lambda trainer, *_: trainer.model.eval())
+
+
+HOOKS = ["on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end"]
+
+
+def fit_with(callbacks, model):
+    data = torch.utils.data.TensorDataset(torch.randn(64, 8), torch.arange(64) % 3)
+    trainer = NoisyLabelTrainer(
+        model, correction="cross-entropy", epochs=3, batch_size=16, callbacks=callbacks
+    )
+    return trainer.fit(data)
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_callback_that_evaluates_does_not_have_the_model_trained_in_eval_mode(hook):
+    layer, frozen = Modes(), torch.nn.BatchNorm1d(8)
+    model = torch.nn.Sequential(frozen, layer)
+    frozen.eval()
+    fit_with([Evaluating(hook)], model)
+    assert layer.learned_in == [True] * 12
+    assert model.training
+    assert not frozen.training
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
+def test_a_callback_may_change_the_mode_of_a_part():
+    class Freeze(Callback):
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.model[1].train(epoch != 2)
+
+        def on_epoch_end(self, trainer, record):
+            trainer.model.eval()
+
+    layer = Modes()
+    fit_with([Freeze()], torch.nn.Sequential(torch.nn.Dropout(), layer))
+    assert layer.learned_in == [True] * 4 + [False] * 4 + [True] * 4
