@@ -63,7 +63,7 @@ class LossNoiseWarning(UserWarning):
 
 
 class LossScaleWarning(LossNoiseWarning):
-    """Losses that were given as cross-entropy hardly are, or were counted too coarsely."""
+    """Losses that were given as cross-entropy hardly are, or were clipped, or counted coarsely."""
 
 
 class NoSeparableNoiseWarning(LossNoiseWarning):

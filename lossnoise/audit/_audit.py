@@ -119,7 +119,7 @@ def audit(
     Warns
     -----
     NoSeparableNoiseWarning
-        The given losses look like one population: they cannot tell right from wrong labels. Or the
+        The losses look like one population: they cannot tell right from wrong labels. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
         learned from these rows. Or nearly all its probabilities are 0 or 1, or only labels with 0
         look wrong and it counts few rows for each prediction. Or most of what looks wrong are all
@@ -210,6 +210,15 @@ def _tell_doubt(report: AuditReport, doubt: str) -> None:
         report._settings[doubt] = True
         why = reason_of(doubt, report._figures.unlearned, report._names)
         warn(f"Cannot tell right from wrong labels: {why}.", NoSeparableNoiseWarning)
+        return
+    by_probs = report._settings["source"] == "pred_probs"  # of losses it was said
+    if by_probs and not report.detector.separable_ and report._figures.num_issues:
+        warn(
+            "Cannot tell right from wrong labels from the losses of these probabilities: they look "
+            "like one population, which is no proof that the labels are right. All "
+            f"{report._figures.num_issues} rows that are flagged may be errors of the model.",
+            NoSeparableNoiseWarning,
+        )
 
 
 def judge(

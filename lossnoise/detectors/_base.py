@@ -34,7 +34,8 @@ from lossnoise.detectors._input import (
     read_losses,
     remember_vector,
     warn_of_bins,
-    warn_of_scale,
+    warn_of_floor,
+    warn_of_losses,
 )
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._results import FitResults
@@ -134,8 +135,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         NoSeparableNoiseWarning
             The losses look like one population: see `separable_`.
         LossScaleWarning
-            The losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities that
-            are.
+            The losses are hardly cross-entropy in nats, or hold more than it; were clipped; or are
+            flags, 0 or 1, or of probabilities that are.
         LayoutWarning
             A loss history has more epochs than samples, and may be transposed; or losses come in
             runs of equal ones, as means over batches do.
@@ -413,11 +414,11 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
     def _fit(self, sample: LossSample, settings: FitSettings) -> SampleFit:
         """Fit to a sample, and store what it says."""
         check_range(type(self).__name__, sample)
-        if settings.loss_scale == "cross-entropy":
-            warn_of_scale(sample)
+        warn_of_losses(sample, are_cross_entropy=settings.loss_scale == "cross-entropy")
         for name in FORGOTTEN:
             self.__dict__.pop(name, None)
         fit = fit_sample(sample, self._family, settings)
+        warn_of_floor(sample, fit)
         # The wrong component is the higher one because responsibilities never fall with the loss:
         # nothing has to be sorted, and rounding cannot swap equal means.
         mixture = fit.result.mixture

@@ -205,6 +205,9 @@ class LossMixtureDisplay:
 
         A density may be infinite at its border, and nine losses in ten may lie in one bar.
         """
+        if self.ax_.get_yscale() == "log":  # of an axis that was given
+            self.ax_.set_ylim(heights[heights > 0.0].min() / 2.0, 2.0 * heights.max())
+            return
         rest = heights[len(heights) // 8 :].max(initial=0.0)
         limit = min(heights.max(), TALLEST * rest) if rest > 0.0 else heights.max()
         self.ax_.set_ylim(0.0, 1.15 * limit)

@@ -70,7 +70,8 @@ class SampleFit(NamedTuple):
 
     ``probabilities`` says whether the losses are taken for logarithms of probabilities, and
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
-    same, or 0 where the losses do not show two populations.
+    same, at most 1/2 for labels that the model itself would give; or 0 where the losses do not
+    show two populations.
     """
 
     settings: FitSettings
@@ -92,7 +93,9 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     probabilities = are_probabilities(sample, settings)
     if probabilities and not are_contradicted(curve, scaling):
         separability = separability._replace(separable=False)
-    told = curve if separability.separable else Curve(grid, np.zeros_like(curve.proba))
+    told = Curve(grid, np.zeros_like(curve.proba))
+    if separability.separable:
+        told = doubted_only(curve, scaling) if probabilities else curve
     return SampleFit(settings, scaling, probabilities, result, separability, curve, told)
 
 
@@ -115,6 +118,22 @@ def are_contradicted(curve: Curve, scaling: Scaling) -> bool:
     wrong = curve.grid * curve.proba
     agreed = scaling.losses_at(nodes(len(wrong) - 1)) < FIRST_CHOICE
     return bool(2.0 * wrong[agreed].sum() <= wrong.sum())
+
+
+def doubted_only(curve: Curve, scaling: Scaling) -> Curve:
+    """Return a curve that calls no label wrong to which the model gives more than an even chance.
+
+    Such a label is the model's own first choice, whatever heap its loss is in.
+    """
+    agreed = scaling.losses_at(nodes(len(curve.grid) - 1)) < FIRST_CHOICE
+    below = np.append(True, agreed[:-1])  # and the next node: between the two, losses are read
+    return Curve(curve.grid, np.where(below, np.minimum(curve.proba, 0.5), curve.proba))
+
+
+def share_doubted(grid: FloatArray, scaling: Scaling) -> float:
+    """Return the share of labels to which the model gives less than an even chance."""
+    doubted = scaling.losses_at(nodes(len(grid) - 1)) > FIRST_CHOICE
+    return float(grid[doubted].sum() / grid.sum())
 
 
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:

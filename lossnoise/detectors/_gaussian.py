@@ -109,7 +109,8 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
     Attributes
     ----------
     noise_rate_ : float
-        Estimated share of wrong labels: the mean of P(wrong) over the fitted losses.
+        Estimated share of wrong labels: the mean of P(wrong) over the fitted losses. Of
+        cross-entropies below log 2 P(wrong) is at most 1/2: the model itself gives these labels.
     noise_rate_interval_ : tuple of two floats
         90 % interval for the share of wrong labels. Computed on first access, which takes about
         as long as a hundred fits to a thousand losses.
@@ -117,8 +118,9 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
         Whether the losses show two populations (and, where they are cross-entropies, not just
         labels that the model would itself give, less surely than others). Where they do not, they
         cannot tell right labels from wrong ones: P(wrong) and `noise_rate_` are then 0, a lower
-        bound, and the interval goes up to what would have gone unnoticed. It does not mean that
-        the labels are right.
+        bound, and the interval goes up to what would have gone unnoticed, or to the share of labels
+        to which the model gives less than an even chance. It does not mean that the labels are
+        right.
     threshold_ : float
         The loss at which P(wrong) is 1/2 (of float32 losses to within 1e-5); inf where it is
         never reached. With groups, that of the curve of all samples.

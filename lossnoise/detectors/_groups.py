@@ -16,6 +16,7 @@ from lossnoise.detectors._fit import (
     Part,
     SampleFit,
     are_contradicted,
+    doubted_only,
     fit_grid,
     separability_of,
 )
@@ -59,7 +60,8 @@ def fit_groups(
     """Fit a curve to each group: the components of all samples, with weights of its own.
 
     A group whose losses are of another kind gets components of its own. Where its losses alone do
-    not show two populations, these may divide right labels, and the lower of both curves counts.
+    not show two populations, these may divide right labels, and the lowest curve counts: of these,
+    of the components of all samples with its own weights, or with those of all.
     """
     names, codes = encode_labels(groups)
     are_counted, origin = np.bincount(codes).max() > EXACT, losses.min()
@@ -86,8 +88,11 @@ def _curve_of_group(
         told = separability_of(sample, settings).separable
         if pooled.probabilities:
             told = told and are_contradicted(Curve(grid, alone), pooled.scaling)
-        proba = alone if told else np.minimum(alone, proba)
-    return Curve(grid, proba if pooled.separability.separable else np.zeros_like(proba))
+        proba = alone if told else np.minimum(np.minimum(alone, proba), pooled.mixture_curve.proba)
+    if not pooled.separability.separable:
+        return Curve(grid, np.zeros_like(proba))
+    curve = Curve(grid, proba)
+    return doubted_only(curve, pooled.scaling) if pooled.probabilities else curve
 
 
 def _own_components(

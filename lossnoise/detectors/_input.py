@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +22,10 @@ from lossnoise._validation import (
     unmasked,
 )
 from lossnoise._warnings import warn
+from lossnoise.detectors._fit import SampleFit
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
-from lossnoise.detectors._sample import LossSample
+from lossnoise.detectors._sample import EXACT, LossSample
 from lossnoise.detectors._scaling import CEILING
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
@@ -37,6 +39,12 @@ USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 # -log(1e-12). Losses of a sum over tokens lie beyond it, and of one prediction hardly ever.
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
+
+UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
+
+# Losses that are the highest, and how many of those next below are different, where it was clipped.
+FEWEST_CLIPPED, SHARE_CLIPPED = 10, 0.002
+FEWEST_BELOW, MOST_DIFFERENT = 100, 0.9
 
 FIRST_ROWS = 1024  # that are looked at before all others
 FEWEST_BATCHES, SMALL_BATCH = 5, 4  # of as many samples that share a loss
@@ -287,7 +295,14 @@ def _batch_size(losses: NDArray[Any]) -> int:
     return size if size >= SMALL_BATCH and all_alike and len(losses) - starts[-1] <= size else 0
 
 
-def warn_of_scale(sample: LossSample) -> None:
+def warn_of_losses(sample: LossSample, *, are_cross_entropy: bool) -> None:
+    """Warn of losses that say little, whatever is fitted to them."""
+    if are_cross_entropy:
+        _warn_of_scale(sample)
+    _warn_of_clipping(sample)
+
+
+def _warn_of_scale(sample: LossSample) -> None:
     """Warn where losses are hardly cross-entropy in nats: another unit, or probabilities."""
     median = float(sample.percentiles([50.0])[0])
     beyond = _share_beyond(UNLIKELY, sample)
@@ -309,12 +324,49 @@ def warn_of_scale(sample: LossSample) -> None:
             "probabilities? Of the given labels, pass -log of them; of mistakes"
         )
     if problem:
-        warn(f"{problem}, where higher is worse, {OTHER_SCALE}.", LossScaleWarning)
+        logarithm = "; of perplexities, pass the logarithm" if sample.lows[0] >= 1.0 else ""
+        warn(f"{problem}, where higher is worse, {OTHER_SCALE}{logarithm}.", LossScaleWarning)
     if are_certain(sample.values, sample.weights):
         warn(
             "Nearly all losses are those of probabilities of 0 and 1, such as a fully grown tree "
             "or a single neighbour gives: every mistake of the model looks like a wrong label. "
             "Take a model that says how sure it is.",
+            LossScaleWarning,
+        )
+
+
+def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:
+    """Warn where a model is less sure of all labels than the wrong ones among them explain.
+
+    With a share r of wrong labels, one that has learned is sure of a right label by up to 1 - r.
+    """
+    floor, rate = float(sample.percentiles([1.0])[0]), fit.curve.rate
+    claims = fit.probabilities and fit.separability.separable
+    if claims and 1.0 - math.exp(-floor) - rate > UNSURE:
+        warn(
+            f"99 % of the losses are above {floor:.2g}, which is a probability of "
+            f"{math.exp(-floor):.0%}: {rate:.0%} wrong labels do not explain why the model is so "
+            "unsure of the others, and the rate cannot be relied upon. Losses that hold more than "
+            "cross-entropy, such as label smoothing or a regulariser, are so (pass -log p of each "
+            "given label), and perplexities (pass their logarithm), and those of a model that has "
+            "hardly learned.",
+            LossScaleWarning,
+        )
+
+
+def _warn_of_clipping(sample: LossSample) -> None:
+    """Warn where the highest loss is that of many samples, and others are hardly ever equal."""
+    losses = sample.losses[:: -(-len(sample.losses) // EXACT)]
+    top = losses.max()
+    clipped = int(np.count_nonzero(losses == top))
+    below = np.sort(losses[losses < top])[-FEWEST_BELOW:]
+    if sample.counts is not None or clipped < max(FEWEST_CLIPPED, SHARE_CLIPPED * len(losses)):
+        return
+    if float(top) < CEILING and len(np.unique(below)) > MOST_DIFFERENT * FEWEST_BELOW:
+        warn(
+            f"{clipped / len(losses):.2%} of the losses are the highest, {float(top):.4g}, and few "
+            "others are equal: they look clipped, and such a heap looks like wrong labels. Pass "
+            "them as they are, of probabilities of 1e-12 or more.",
             LossScaleWarning,
         )
 

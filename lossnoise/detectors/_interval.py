@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossnoise.detectors._fit import Curve, SampleFit, curve_of, resample
+from lossnoise.detectors._fit import Curve, SampleFit, curve_of, resample, share_doubted
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.detectors._settings import FitSettings
@@ -23,7 +23,8 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     It spans the rates that no hard examples give and twice as many, or as many as usual where none
     are supposed: how many right labels are hard is not known. And a margin: 1.64 bootstrap
     standard errors, and a part of what the mixture is not sure about. Where the losses do not
-    show two populations, it begins at 0, and its end is at least what would have been noticed.
+    show two populations, it begins at 0, and its end is at least what would have been noticed, and
+    the share of labels to which the model gives less than an even chance.
     """
     plain, settings = fit.mixture_curve, fit.settings
     others = (settings.without_hard(), settings.with_more_hard())
@@ -31,9 +32,11 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     unsure = Curve(plain.grid, np.minimum(plain.proba, 1.0 - plain.proba)).rate
     margin = TWO_SIDED_90 * _standard_error(plain.grid, family, settings) + UNSURE_SHARE * unsure
     low, high = min(variants) - margin, max(variants) + margin
-    if not fit.separability.separable:
-        low, high = 0.0, max(high, fit.separability.limit)
-    return max(0.0, low), min(1.0, high)
+    if fit.separability.separable:
+        shift = fit.curve.rate - plain.rate  # of what is reported, against the mixture
+        return max(0.0, low + shift), min(1.0, high + shift)
+    doubted = share_doubted(plain.grid, fit.scaling) if fit.probabilities else 0.0
+    return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
 
 
 def _standard_error(grid: FloatArray, family: Family, settings: FitSettings) -> float:

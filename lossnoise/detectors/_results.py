@@ -58,7 +58,7 @@ class FitResults:
             Expected share of wrong labels among those called wrong, at least. The lowest
             threshold that gives it even if twice as many samples are hard examples (with
             ``hard_fraction=0`` as many as by default); where there is none, the lowest that
-            gives it.
+            gives it as it is, and not below the losses that are then the surest.
         recall : float in (0, 1], optional
             Expected share of the wrong labels that are called wrong, at least. The highest
             threshold that gives it.

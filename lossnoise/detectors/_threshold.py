@@ -15,6 +15,8 @@ from lossnoise.detectors._grid import read_table
 from lossnoise.detectors._scaling import FloatArray, Scaling
 from lossnoise.exceptions import UnattainableThresholdWarning
 
+ROUNDING = 1e-3  # of an expected precision
+
 
 class Threshold(NamedTuple):
     """A cut, and what is to be expected of it.
@@ -147,11 +149,14 @@ def _precise(
 
     By the cautious probabilities; where no cut is, by the reported ones, but none below the cut
     where the cautious ones are at their most precise: who asks for more does not get a lower cut.
+    The highest losses often have one P(wrong), and rounding must not choose among them.
     """
     meets = cautious >= precision * counts
     if not meets.any():
+        shares = cautious / counts
+        most_precise = np.flatnonzero(shares >= shares.max() - ROUNDING)
         meets = wrong >= precision * counts
-        meets[int(np.argmax(cautious / counts)) + 1 :] = False
+        meets[int(most_precise[-1]) + 1 :] = False
     return np.asarray(meets)
 
 

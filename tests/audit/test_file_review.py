@@ -139,6 +139,7 @@ def test_a_suggested_class_that_does_not_occur_may_be_chosen(tmp_path):
     assert np.sum(np.load(output) == 2) == 3
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 def test_names_of_an_npz_file_are_reviewed_and_numbers_are_written(tmp_path):
     labels, names = np.arange(12) % 2, np.array(["cat", "dog", "owl"])
     path, issues, fixed = tmp_path / "a.npz", tmp_path / "issues.csv", tmp_path / "b.npz"

@@ -187,6 +187,7 @@ def test_noise_by_chance_or_class_is_no_mistake(kind, classes):
         assert found["like_mistakes"] < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 @pytest.mark.parametrize("rare", [0.05, 0.1])
 def test_a_rare_class_that_is_hard_is_not_promised_to_be_wrong(rare):
     """Right labels, of which a linear model misses many."""

@@ -184,6 +184,7 @@ def test_a_review_that_changed_the_spelling_itself_may_be_applied_again(tmp_path
     assert first.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 def test_numbers_that_a_spreadsheet_respelt_leave_words_alone(tmp_path):
     labels = ["cat", *["cat", "007", "008"] * 20]
     probs = np.full((61, 4), 0.01)

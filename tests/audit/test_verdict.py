@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 from lossnoise import NoisyLabelTrainer, audit
 from lossnoise.audit import AuditReport
+from lossnoise.exceptions import NoSeparableNoiseWarning
 
 
 def two_blobs(num_samples, wrong):
@@ -64,7 +65,8 @@ def test_no_precision_is_promised_where_losses_cannot_tell():
     """A model errs on some flowers; nothing says how many of the flagged labels are wrong."""
     flowers, labels = load_iris(return_X_y=True)
     probs = cross_val_predict(GaussianNB(), flowers, labels, method="predict_proba")
-    summary = audit(labels, pred_probs=probs).summary
+    with pytest.warns(NoSeparableNoiseWarning) as told:
+        summary = audit(labels, pred_probs=probs).summary
     count, high = summary["num_issues"], 100.0 * summary["noise_rate_interval"][1]
     assert count > 1
     assert summary["verdict"] == (
@@ -74,3 +76,8 @@ def test_no_precision_is_promised_where_losses_cannot_tell():
         f"{count} of 150 rows are flagged: if labels are wrong, most likely these, but all may be "
         "errors of the model."
     )
+    assert [str(warning.message) for warning in told] == [
+        "Cannot tell right from wrong labels from the losses of these probabilities: they look "
+        "like one population, which is no proof that the labels are right. All "
+        f"{count} rows that are flagged may be errors of the model."
+    ]

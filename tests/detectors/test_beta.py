@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from scipy.optimize import brentq
 
-from lossnoise import BetaMixtureNoiseDetector
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.detectors._beta import (
     BetaFamily,
     beta_features,
@@ -21,6 +21,7 @@ from lossnoise.detectors._beta import (
     one_sided,
 )
 from lossnoise.detectors._mixture import Mixture, wrong_proba
+from lossnoise.exceptions import NoSeparableNoiseWarning
 
 TEMPERATURE = 2.5
 CEILING = 15.9
@@ -340,3 +341,39 @@ def test_confident_mistakes_are_not_all_taken_for_wrong_labels():
     ours = BetaMixtureNoiseDetector().fit(losses).noise_rate_
     true = 2000 / len(losses)
     assert abs(ours - true) < abs(plain - true)
+
+
+# -- labels that the model itself gives ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_no_label_is_called_wrong_to_which_the_model_gives_most(streamed):
+    """Right labels of which it is less sure look like a part of the upper heap."""
+    rng = np.random.default_rng(0)
+    parts = [rng.gamma(1.0, 0.01, 3000), rng.uniform(0.35, 0.69, 500), rng.uniform(0.7, 1.6, 1500)]
+    losses = np.concatenate(parts)
+    detector = BetaMixtureNoiseDetector()
+    if streamed:
+        detector.fit_histogram(LossHistogram().fill(losses))
+    else:
+        detector.fit(losses)
+    own = losses < np.log(2.0)
+    proba = detector.predict_proba(losses)[:, 1]
+    assert (detector.posterior(losses)[own] > 0.5).sum() > 400
+    assert proba[own].max() <= 0.5
+    assert detector.threshold_ >= np.log(2.0) - 0.01
+    assert detector.predict(losses)[~own].all()
+    assert detector.noise_rate_ == pytest.approx(proba.mean(), abs=2e-3)
+    low, high = detector.noise_rate_interval_
+    assert low < detector.noise_rate_ < high < detector.posterior(losses).mean()
+    other = BetaMixtureNoiseDetector(loss_scale="any").fit(losses)  # no probabilities
+    assert (other.predict_proba(losses)[own, 1] > 0.5).any()
+
+
+def test_what_cannot_be_told_may_be_all_that_the_model_doubts():
+    losses = np.random.default_rng(0).exponential(0.5, 3000)
+    with pytest.warns(NoSeparableNoiseWarning):
+        detector = BetaMixtureNoiseDetector().fit(losses)
+    doubted = (losses > np.log(2.0)).mean()
+    assert detector.noise_rate_interval_[0] == 0.0
+    assert detector.noise_rate_interval_[1] >= doubted - 1e-3

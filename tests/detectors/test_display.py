@@ -195,3 +195,14 @@ def test_axes_must_be_one():
         )
         with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
             LossMixtureDisplay.from_predictions(losses, losses > 2.0, ax=ax)
+
+
+def test_a_logarithmic_axis_of_ones_own_keeps_its_scale():
+    figure, ax = plt.subplots()
+    ax.set_yscale("log")
+    LossMixtureDisplay.from_estimator(
+        BetaMixtureNoiseDetector().fit(two_groups()), two_groups(), ax=ax
+    )
+    low, high = ax.get_ylim()
+    assert 1e-5 < low < high < 1e3
+    plt.close(figure)

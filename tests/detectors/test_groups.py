@@ -204,3 +204,17 @@ def test_one_threshold_divides_large_groups_and_small_ones_alike(need):
     detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
     cut = detector.threshold_for(**need)
     assert cut.count == (losses >= cut.threshold).sum() > 0
+
+
+@pytest.mark.parametrize("size", [200, 1500])
+def test_a_hard_class_is_not_worse_off_for_a_curve_of_its_own(size):
+    """Its right labels have higher losses, and alone they do not show two populations."""
+    rng = np.random.default_rng(0)
+    wrong = rng.random(20_000 + size) < np.repeat([0.02, 0.1], [20_000, size])
+    right_losses = np.concatenate([rng.gamma(1.5, 0.15, 20_000), rng.gamma(1.5, 0.8, size)])
+    losses = np.where(wrong, rng.gamma(16.0, 0.25, 20_000 + size), right_losses)
+    hard = np.arange(20_000 + size) >= 20_000
+    pooled = BetaMixtureNoiseDetector().fit(losses)
+    grouped = BetaMixtureNoiseDetector().fit(losses, groups=hard)
+    own = grouped.predict_proba(losses, groups=hard)[hard, 1]
+    assert (own <= pooled.predict_proba(losses)[hard, 1] + 1e-12).all()

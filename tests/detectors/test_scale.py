@@ -25,3 +25,63 @@ def test_clipped_zeros_are_not(clip):
     losses = LOSSES.copy()
     losses[-100:] = -np.log(clip)
     BetaMixtureNoiseDetector().fit(losses)  # warnings are errors here
+
+
+# -- losses that hold more than cross-entropy, or less -------------------------------------------
+
+
+def smoothed(size, noise, seed=0):
+    """Return losses of a model of ten classes with label smoothing of .1, and its probabilities."""
+    rng = np.random.default_rng(seed)
+    own = 1.0 - 0.5 * rng.beta(1.0, 6.0, size)  # of the class that the model chooses
+    wrong = rng.random(size) < noise
+    given = np.where(wrong, (1.0 - own) / 9.0, own)
+    mean = -(np.log(own) + 9.0 * np.log((1.0 - own) / 9.0)) / 10.0
+    return -0.9 * np.log(given) + 0.1 * mean
+
+
+def test_label_smoothing_is_asked_about():
+    losses = smoothed(5000, 0.1)
+    with pytest.warns(LossScaleWarning, match=r"99 % of the losses are above 0\.\d+, which is"):
+        BetaMixtureNoiseDetector().fit(losses)
+    with pytest.warns(LossScaleWarning, match="label smoothing or a regulariser"):
+        BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
+
+
+def test_perplexities_are_asked_about():
+    with pytest.warns(LossScaleWarning, match="perplexities .pass their logarithm"):
+        BetaMixtureNoiseDetector().fit(np.exp(0.5 * LOSSES))
+    with pytest.warns(LossScaleWarning) as told:
+        BetaMixtureNoiseDetector().fit(np.exp(LOSSES))
+    assert any("; of perplexities, pass the logarithm" in str(one.message) for one in told)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.4, 0.6])
+def test_a_model_that_noise_keeps_from_being_sure_is_not(noise):
+    """It gives right labels 1 - noise at most, and all others the same."""
+    rng = np.random.default_rng(1)
+    sure = (1.0 - noise) * (1.0 - rng.beta(1.0, 9.0, 5000))
+    given = np.where(rng.random(5000) < noise, (1.0 - sure) / 9.0, sure)
+    detector = BetaMixtureNoiseDetector().fit(-np.log(given))  # warnings are errors here
+    assert detector.noise_rate_ == pytest.approx(noise, abs=0.05)
+
+
+@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
+@pytest.mark.parametrize("highest", [2.0, 4.0])
+def test_clipped_losses_are_asked_about(scale, highest):
+    message = f"of the losses are the highest, {highest:.4g}, and few others are equal"
+    with pytest.warns(LossScaleWarning, match=message):
+        BetaMixtureNoiseDetector(loss_scale=scale).fit(np.minimum(LOSSES, highest))
+
+
+def test_many_clipped_losses_are_asked_about():
+    losses = np.random.default_rng(2).permutation(np.tile(LOSSES, 200))
+    losses += np.random.default_rng(3).random(len(losses)) * 1e-3
+    with pytest.warns(LossScaleWarning, match="they look clipped"):
+        BetaMixtureNoiseDetector().fit(np.minimum(losses, 4.0))
+
+
+def test_votes_that_agree_are_not_clipped():
+    """The highest loss of a forest is that of many samples, and so are those below it."""
+    votes = np.random.default_rng(4).integers(1, 20, 400) / 20.0
+    BetaMixtureNoiseDetector().fit(np.concatenate([LOSSES[:700], -np.log(votes / 10.0)]))
