@@ -12,39 +12,76 @@ from lossnoise._validation import ROW_SUM_TOLERANCE
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import InvalidDataError
 
+WITHOUT_LABEL = "((a, b),) without labels or ((a, b), label)"
+SECOND_IS_LABEL = (
+    "the second part of a pair is taken for its label, and several inputs are one part, "
+    f"{WITHOUT_LABEL}"
+)
+
 
 def split_sample(
     sample: Any, *, needs_labels: bool = True, owner: str = "The datasets of NoisyLabelTrainer"
 ) -> tuple[Any, Tensor]:
     """Return inputs and labels of a collated batch: of a pair, or of a dict with the labels."""
-    inputs: Any = None
-    labels: Any = None
+    inputs, labels = _parts_of(sample, needs_labels)
+    first = next(iter_tensors(inputs), None)
+    if first is not None and not needs_labels:
+        if not is_mapping(sample) and _is_input(labels):
+            raise _refused(sample, owner, needs_labels, f": {SECOND_IS_LABEL}")
+        return inputs, _labels_or_none(labels, first)
+    if first is not None and isinstance(labels, Tensor) and labels.ndim == 1:
+        return inputs, labels
+    advice = _advice_on_inputs(sample, needs_labels) if first is None else _advice(labels)
+    raise _refused(sample, owner, needs_labels, advice)
+
+
+def _parts_of(sample: Any, needs_labels: bool) -> tuple[Any, Any]:
+    """Return inputs and labels, each of them None where there are none."""
     if is_mapping(sample):
         names = [name for name in LABEL_NAMES if name in sample.keys()]  # noqa: SIM118  # mapping-like
         inputs = {key: sample[key] for key in sample.keys() if key not in names}  # noqa: SIM118  # same
-        labels = sample[names[0]] if len(names) == 1 else None
-    elif isinstance(sample, (tuple, list)) and len(sample) == 2:
-        inputs, labels = sample
-    elif isinstance(sample, Tensor) and not needs_labels:
-        inputs = sample
-    elif isinstance(sample, (tuple, list)) and len(sample) == 1 and not needs_labels:
-        inputs = sample[0]
-    first = next(iter_tensors(inputs), None)
-    if first is not None and isinstance(labels, Tensor) and labels.ndim == 1:
-        return inputs, labels
-    if first is not None and not needs_labels:
-        return inputs, torch.zeros(len(first), dtype=torch.int64)
-    raise InvalidDataError(
-        f"{owner} must yield pairs (input, label), or dicts with one of "
-        f"{', '.join(map(repr, LABEL_NAMES))}, that collate to tensors and a vector of integer "
-        f"labels. Got a batch that is {_describe_batch(sample)} instead"
-        f"{_advice_on_inputs(sample) if first is None else _advice(labels)}."
+        return inputs, sample[names[0]] if len(names) == 1 else None
+    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        return sample[0], sample[1]
+    if isinstance(sample, Tensor) and not needs_labels:
+        return sample, None
+    if isinstance(sample, (tuple, list)) and len(sample) == 1 and not needs_labels:
+        return sample[0], None
+    return None, None
+
+
+def _is_input(labels: Any) -> bool:
+    """Tell whether what stands in the place of labels can be none, and may be a second input."""
+    if not isinstance(labels, Tensor):
+        return False
+    fractions = labels.is_floating_point() and bool((labels - labels.floor() > 0).any())
+    return labels.ndim > 1 or fractions  # of NaN and infinity, which say that none is known, none
+
+
+def _labels_or_none(labels: Any, inputs: Tensor) -> Tensor:
+    if isinstance(labels, Tensor) and labels.ndim == 1:
+        return labels
+    return torch.zeros(len(inputs), dtype=torch.int64)
+
+
+def _refused(sample: Any, owner: str, needs_labels: bool, advice: str) -> InvalidDataError:
+    names = ", ".join(map(repr, LABEL_NAMES))
+    expected = (
+        f"pairs (input, label), or dicts with one of {names}, that collate to tensors and a vector "
+        "of integer labels"
+        if needs_labels
+        else "inputs alone, pairs (input, label) or dicts, that collate to tensors"
+    )
+    return InvalidDataError(
+        f"{owner} must yield {expected}. Got a batch that is {_describe_batch(sample)} "
+        f"instead{advice}."
     )
 
 
-def _advice_on_inputs(sample: Any) -> str:
+def _advice_on_inputs(sample: Any, needs_labels: bool) -> str:
     several = isinstance(sample, (tuple, list)) and len(sample) > 2
-    return ": several inputs are a part of their own, ((a, b), label)" if several else ""
+    whole = "((a, b), label)" if needs_labels else WITHOUT_LABEL
+    return f": several inputs are a part of their own, {whole}" if several else ""
 
 
 def _advice(labels: Any) -> str:

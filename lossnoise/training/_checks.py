@@ -40,6 +40,10 @@ DATASET = (
     "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
     "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
 )
+INPUTS = (
+    "a map-style dataset with __len__ and __getitem__ that yields inputs, alone or with a label, a "
+    "DataLoader of one, or inputs as a tensor or an array"
+)
 MIN_SAMPLES = 10  # what a mixture can be fitted to
 BATCHES_IN_EPOCH = 3  # at least; a schedule of fewer steps may be for two runs
 
@@ -259,11 +263,33 @@ def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
     return checkpoints
 
 
-def check_data(name: str, data: Any, minimum: int = 1) -> None:
+def check_data(name: str, data: Any, minimum: int = 1, *, needs_labels: bool = True) -> None:
     """Raise where `data` is no dataset, nor a loader of one, of at least `minimum` samples."""
-    dataset = data.dataset if isinstance(data, DataLoader) else data
+    dataset: Any = data.dataset if isinstance(data, DataLoader) else data
     if isinstance(data, DataLoader):
         _check_loader(name, data)
+    _check_kind(name, dataset, needs_labels)
+    if len(dataset) < minimum:
+        raise invalid_data(
+            OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
+        )
+    if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
+        got = f"one without a batch: {len(dataset)} samples, and drop_last"
+        raise invalid_data(OWNER, name, "a loader of at least one batch", got)
+
+
+def check_labelled(X: Any, y: object) -> None:
+    """Raise where `X` is no dataset that has its labels, such as where they come beside it."""
+    check_data("X", X)
+    if y is not None:
+        expected = "None: the labels are those of the dataset 'X'"
+        raise invalid_parameter(f"{OWNER}.score", "y", expected, type(y))
+
+
+def _check_kind(name: str, dataset: Any, needs_labels: bool) -> None:
+    """Raise where this does not say how many samples it has, and which is which."""
+    expected = DATASET if needs_labels else INPUTS
+    rows = isinstance(dataset, (torch.Tensor, np.ndarray)) and not needs_labels
     if _is_stream(dataset):
         if not hasattr(dataset, "__len__"):
             raise invalid_parameter(
@@ -273,17 +299,10 @@ def check_data(name: str, data: Any, minimum: int = 1) -> None:
                 "__len__ that yields (index, (input, label))",
                 type(dataset),
             )
-    elif not hasattr(dataset, "__getitem__") or _is_table(dataset):
-        raise invalid_parameter(OWNER, name, DATASET, type(dataset), _how_to_convert(dataset))
+    elif not hasattr(dataset, "__getitem__") or (_is_table(dataset) and not rows):
+        raise invalid_parameter(OWNER, name, expected, type(dataset), _how_to_convert(dataset))
     if not hasattr(dataset, "__len__"):
-        raise invalid_parameter(OWNER, name, DATASET, type(dataset))
-    if len(dataset) < minimum:
-        raise invalid_data(
-            OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
-        )
-    if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
-        got = f"one without a batch: {len(dataset)} samples, and drop_last"
-        raise invalid_data(OWNER, name, "a loader of at least one batch", got)
+        raise invalid_parameter(OWNER, name, expected, type(dataset))
 
 
 def check_validation(val: Any, callbacks: Iterable[Callback]) -> None:

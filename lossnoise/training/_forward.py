@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossnoise._samples import is_mapping
+from lossnoise._validation import invalid_parameter
 from lossnoise._warnings import warn
-from lossnoise.corrections._labelled import split_sample
+from lossnoise.corrections._labelled import SECOND_IS_LABEL, split_sample
 from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._nested import iter_tensors
@@ -20,6 +21,7 @@ from lossnoise.corrections.base import Batch
 from lossnoise.corrections.losses import cross_entropy
 from lossnoise.data._indexed import IndexedData
 from lossnoise.exceptions import InvalidDataError, ModelOutputWarning
+from lossnoise.training._checks import check_data
 from lossnoise.training._distributed import sum_over_ranks
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._loops import (
@@ -202,13 +204,19 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
     except TypeError as error:
         if "forward() " not in str(error):  # it comes from deeper inside
             raise
-        parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
-        raise InvalidDataError(
-            f"{expected} Got a {type(inputs).__name__}{parts} instead: the entries of a dict "
-            "become keyword arguments, those of a list or tuple positional ones. The model says: "
-            f"{error}"
-        ) from error
+        raise InvalidDataError(f"{expected} {_about_call(inputs, error)}") from error
     return logits
+
+
+def _about_call(inputs: Any, error: TypeError) -> str:
+    """Return what a model was called with that takes other arguments."""
+    parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
+    lacks = isinstance(inputs, Tensor) and "missing" in str(error)
+    advice = f"; {SECOND_IS_LABEL}" if lacks else ""
+    return (
+        f"Got a {type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
+        f"arguments, those of a list or tuple positional ones{advice}. The model says: {error}"
+    )
 
 
 def _refuse_weights(model: nn.Module, types: set[torch.dtype], error: Exception) -> None:
@@ -249,6 +257,17 @@ def warn_of_sigmoid(ranges: NDArray[np.float64]) -> None:
             "softmax itself: with a sigmoid at its end, a model learns little.",
             ModelOutputWarning,
         )
+
+
+def read_inputs(X: Any, model: nn.Module) -> Any:
+    """Return a dataset, or a loader of one, whose labels are not used: as given, or of an array."""
+    if hasattr(X, "iloc"):
+        expected = "a dataset, or inputs alone as an array, such as X.to_numpy(dtype='float32')"
+        raise invalid_parameter("NoisyLabelTrainer", "X", expected, type(X))
+    alone = isinstance(X, (Tensor, np.ndarray))
+    dataset = inputs_alone(X, model) if alone else X
+    check_data("X", dataset, needs_labels=False)
+    return dataset
 
 
 def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:

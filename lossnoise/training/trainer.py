@@ -16,13 +16,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lossnoise._validation import invalid_parameter
 from lossnoise.corrections import Correction
 from lossnoise.data._indexed import IndexedData
 from lossnoise.detectors import LossMixtureDetector
 from lossnoise.training._checks import (
     MIN_SAMPLES,
     check_data,
+    check_labelled,
     check_no_nan,
     check_shares,
     check_trainable,
@@ -35,9 +35,9 @@ from lossnoise.training._distributed import process_group, rank_and_size
 from lossnoise.training._engine import OptimizerFactory, Precision, SchedulerFactory
 from lossnoise.training._forward import (
     evaluate,
-    inputs_alone,
     predict_labelled_rows,
     predict_rows,
+    read_inputs,
 )
 from lossnoise.training._loops import restored_modes
 from lossnoise.training._random import seeded_globals
@@ -262,7 +262,9 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Parameters
         ----------
         X : Dataset, DataLoader, or Tensor or ndarray of shape (n_samples, ...)
-            As for `fit`, but labels are not used and dicts may lack them; or inputs alone.
+            As for `fit`, but labels are not used and may be missing: ``(input,)``, the input
+            alone, or a dict without one. Of a pair, the second part is the label; several inputs
+            are one part, ``((a, b),)`` or ``((a, b), label)``.
 
         Returns
         -------
@@ -270,13 +272,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`, or of the whole dataset behind a loader.
         """
         check_is_fitted(self)
-        if hasattr(X, "iloc"):
-            expected = "a dataset, or inputs alone as an array, such as X.to_numpy(dtype='float32')"
-            raise invalid_parameter("NoisyLabelTrainer", "X", expected, type(X))
-        alone = isinstance(X, (torch.Tensor, np.ndarray))
-        dataset: Any = inputs_alone(X, self.model) if alone else X
-        check_data("X", dataset)
-        return predict_rows(self.engine_, IndexedData(dataset, self.batch_size))
+        data = IndexedData(read_inputs(X, self.model), self.batch_size)
+        return predict_rows(self.engine_, data)
 
     def _proba_and_labels(self, X: Data) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return class probabilities and labels of the same pass over a dataset."""
@@ -306,20 +303,22 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         classes: NDArray[np.int64] = proba.argmax(axis=1)
         return classes
 
-    def score(self, X: Data) -> float:
+    def score(self, X: Data, y: None = None) -> float:
         """Return the accuracy on a dataset with labels; what the model has no answer for is wrong.
 
         Parameters
         ----------
         X : Dataset or DataLoader
             As for `fit`. Of a loader, only what it yields counts.
+        y : None
+            The labels are those of `X`.
 
         Returns
         -------
         accuracy : float
         """
         check_is_fitted(self)
-        check_data("X", X)
+        check_labelled(X, y)
         data = IndexedData(X, self.batch_size)
         return evaluate(self.engine_, data.as_given(), self.num_classes_, alone=True).accuracy
 

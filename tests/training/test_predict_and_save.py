@@ -8,10 +8,114 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossnoise import AuditReport
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+
+SECOND = (
+    "the second part of a pair is taken for its label, and several inputs are one part, ((a, b),) "
+    "without labels or ((a, b), label)"
+)
+
+
+class Masked(nn.Linear):
+    def forward(self, ids, mask=None):
+        return super().forward(ids if mask is None else ids * mask)
+
+
+class MustMask(Masked):
+    def forward(self, ids, mask):
+        return super().forward(ids, mask)
+
+
+@pytest.fixture
+def masked(build, make_data):
+    """Return a function that trains a model of two inputs; and its inputs."""
+    inputs, labels = make_data().tensors
+    mask = (torch.arange(192).reshape(96, 2) % 3 > 0).float()
+    parts = list(zip(inputs, mask, strict=True))
+    samples = [(part, int(label)) for part, label in zip(parts, labels, strict=True)]
+    return lambda kind: build(kind(2, 3), correction="cross-entropy").fit(samples), inputs, mask
+
+
+@pytest.mark.parametrize("second", ["mask", "fractions"])
+def test_a_second_input_is_no_label(masked, second):
+    train, inputs, mask = masked
+    other = mask if second == "mask" else torch.linspace(0.0, 1.0, 96)
+    shape = (96, 2) if second == "mask" else (96,)
+    message = (
+        "The datasets of NoisyLabelTrainer must yield inputs alone, pairs (input, label) or dicts, "
+        f"that collate to tensors. Got a batch that is a list of (Tensor (96, 2), Tensor {shape}) "
+        f"instead: {SECOND}."
+    )
+    loader = DataLoader(TensorDataset(inputs, other), batch_size=96)
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        train(Masked).predict_proba(loader)
+
+
+def test_several_inputs_without_labels_are_one_part(masked):
+    train, inputs, mask = masked
+    trainer = train(Masked)
+    with torch.no_grad():
+        expected = trainer.model(inputs, mask).softmax(dim=1).numpy()
+    parts = list(zip(inputs, mask, strict=True))
+    for samples in ([(part,) for part in parts], [(part, 0) for part in parts]):
+        np.testing.assert_allclose(trainer.predict_proba(samples), expected, rtol=1e-5)
+    with pytest.raises(InvalidDataError, match=r"instead: several inputs are .* without labels or"):
+        trainer.predict(TensorDataset(inputs, mask, mask))
+
+
+@pytest.mark.parametrize("unknown", [torch.nan, 1.0])
+def test_a_vector_in_the_place_of_labels_may_be_anything_else(build, make_data, unknown):
+    trainer, inputs = build().fit(make_data()), make_data().tensors[0]
+    found = trainer.predict_proba(TensorDataset(inputs, torch.full((96,), unknown)))
+    np.testing.assert_array_equal(found, trainer.predict_proba(inputs))
+    samples = [{"input": x, "label": torch.ones(3)} for x in inputs]  # it says what it is
+    np.testing.assert_array_equal(found, trainer.predict_proba(samples))
+
+
+def test_a_model_that_lacks_an_input_is_told_where_it_went(masked):
+    train, inputs, _ = masked
+    message = f"positional ones; {SECOND}. The model says: "
+    with pytest.raises(InvalidDataError, match=re.escape(message)):
+        train(MustMask).predict(TensorDataset(inputs, torch.ones(96)))
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.clone, torch.Tensor.numpy])
+def test_a_loader_of_rows_is_of_inputs_alone(build, make_data, convert):
+    trainer, inputs = build().fit(make_data()), make_data().tensors[0]
+    loader = DataLoader(convert(inputs), batch_size=32)
+    np.testing.assert_array_equal(trainer.predict(loader), trainer.predict(inputs))
+    with pytest.raises(InvalidParameterError, match=r"yields \(input, label\), such as"):
+        trainer.fit(loader)
+
+
+def test_what_is_no_data_to_predict(build, make_data):
+    trainer, inputs = build().fit(make_data()), make_data().tensors[0]
+    message = (
+        "The 'X' parameter of NoisyLabelTrainer must be a map-style dataset with __len__ and "
+        "__getitem__ that yields inputs, alone or with a label, a DataLoader of one, or inputs as "
+        f"a tensor or an array. Got {tuple} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        trainer.predict((inputs, inputs))
+
+
+def test_labels_are_no_argument_of_score(build, make_data):
+    trainer, data = build().fit(make_data()), make_data()
+    message = (
+        r"such as torch.utils.data.TensorDataset\(inputs, labels\), or a DataLoader of one. Got"
+    )
+    with pytest.raises(InvalidParameterError, match=f"The 'X' parameter .* {message}"):
+        trainer.score(*data.tensors)
+    message = (
+        "The 'y' parameter of NoisyLabelTrainer.score must be None: the labels are those of the "
+        f"dataset 'X'. Got {torch.Tensor} instead."
+    )
+    with pytest.raises(InvalidParameterError, match=f"^{re.escape(message)}$"):
+        trainer.score(data, data.tensors[1])
 
 
 def test_nan_is_no_answer(build, make_data):
