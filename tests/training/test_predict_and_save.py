@@ -46,9 +46,9 @@ def test_a_second_input_is_no_label(masked, second):
     other = mask if second == "mask" else torch.linspace(0.0, 1.0, 96)
     shape = (96, 2) if second == "mask" else (96,)
     message = (
-        "The datasets of NoisyLabelTrainer must yield inputs alone, pairs (input, label) or dicts, "
-        f"that collate to tensors. Got a batch that is a list of (Tensor (96, 2), Tensor {shape}) "
-        f"instead: {SECOND}."
+        "The datasets of NoisyLabelTrainer must yield inputs, alone, in pairs (input, label) or in "
+        "dicts, that collate to tensors, and labels, where there are some, to a vector. Got a "
+        f"batch that is a list of (Tensor (96, 2), Tensor {shape}) instead: {SECOND}."
     )
     loader = DataLoader(TensorDataset(inputs, other), batch_size=96)
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):

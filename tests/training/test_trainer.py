@@ -214,7 +214,7 @@ def test_prediction_needs_no_labels_and_takes_the_types_of_the_model(build, make
     inputs, labels = data.tensors
     trainer = build().fit(data)
     proba = trainer.predict_proba(data)
-    for unused in (nn.functional.one_hot(labels), labels[:, None].float()):
+    for unused in (labels + 7, labels.float(), torch.full((96,), torch.nan)):
         np.testing.assert_array_equal(trainer.predict_proba(TensorDataset(inputs, unused)), proba)
     double = build(nn.Linear(2, 3).double(), correction="cross-entropy")
     double.fit(TensorDataset(inputs.double(), labels))
