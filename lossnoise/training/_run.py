@@ -45,7 +45,12 @@ from lossnoise.training._loops import (
 )
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators, kept_globals
-from lossnoise.training._seen import RunningLosses, SeenLabels, check_same_labels
+from lossnoise.training._seen import (
+    RunningLosses,
+    SeenLabels,
+    are_batch_means,
+    check_same_labels,
+)
 from lossnoise.training.recorder import LossRecorder
 
 BatchHook = Callable[[int, int], None]
@@ -102,6 +107,7 @@ class TrainingRun:
         self._given: NDArray[np.int64] | None = None
         self._suggested: NDArray[np.int64] | None = None
         self._told: set[str] = set()  # what was warned of, once in a run
+        self._has_recorded = False  # whether a correction has handed over losses
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self._seen = SeenLabels(self.train_data.num_samples, engine.device)
         self._resumed: Tensor | None = None  # labels of the run that this one goes on with
@@ -228,6 +234,7 @@ class TrainingRun:
         losses, seen = self._running.collect()
         if np.isfinite(losses).all() and not math.isfinite(train_loss):
             raise diverged(epoch, None, self._sweep_loader)
+        self._watch_means(losses[seen])
         if self.correction.needs_detector and not seen.all():
             losses, seen = self._sweep_losses(), np.ones_like(seen)
         elif epoch == 1 and (self.train_data.is_stream or not self._seen.is_complete()):
@@ -240,6 +247,22 @@ class TrainingRun:
             self.recorder.update(rows, losses[rows], epoch)
         if self.correction.needs_detector:
             self._fit(losses)
+
+    def _watch_means(self, recorded: NDArray[np.float32]) -> None:
+        """Warn where the first losses that a correction recorded are means over batches."""
+        first = not self._has_recorded and bool(len(recorded))
+        self._has_recorded |= first
+        processes = self.context.shard[1]
+        num_batches = len(self._train_loader) * processes
+        if first and are_batch_means(recorded, num_batches, processes):
+            name = type(self.correction).__name__
+            warn(
+                f"The losses that {name} recorded of {len(recorded)} samples have "
+                f"{len(np.unique(recorded))} different values in {num_batches} batches, as the "
+                "mean over a batch has: that says little about a single label. context.record "
+                "takes the losses of single samples, such as torch's with reduction='none'.",
+                LayoutWarning,
+            )
 
     def _check_finite(self, losses: NDArray[np.float32]) -> None:
         if not np.isfinite(losses).all():

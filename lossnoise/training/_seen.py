@@ -11,6 +11,7 @@ from lossnoise._validation import invalid_data
 from lossnoise.training._distributed import sum_over_ranks
 
 UNSEEN = -1
+FEWEST_BATCHES, SMALLEST_BATCH = 3, 4  # with which equal losses are no chance
 
 
 class RunningLosses:
@@ -47,6 +48,19 @@ class RunningLosses:
         """
         losses, times = sum_over_ranks(self._losses), sum_over_ranks(self._times)
         return (losses / times.clamp(min=1.0)).cpu().numpy(), (times > 0.0).cpu().numpy()
+
+
+def are_batch_means(losses: NDArray[np.float32], num_batches: int, num_processes: int = 1) -> bool:
+    """Tell whether the losses of the samples of an epoch are one value a batch, as its mean is.
+
+    Not where one value is that of many samples, such as 0 of labels that were memorised. A sample
+    that several processes saw, to have shares of one length, may have a value of its own.
+    """
+    size = len(losses) / num_batches
+    if num_batches < FEWEST_BATCHES or size < SMALLEST_BATCH:
+        return False
+    _, counts = np.unique(losses, return_counts=True)
+    return len(counts) < num_batches + num_processes and bool(counts.max() <= 2.0 * size)
 
 
 class SeenLabels:

@@ -19,6 +19,7 @@ from lossnoise.exceptions import (
     ScheduleWarning,
 )
 from lossnoise.training import BestModel, Callback, EarlyStopping
+from lossnoise.training._seen import are_batch_means
 
 
 class Stop(Callback):
@@ -164,6 +165,17 @@ class RecordsMeans(CrossEntropy):
         return losses
 
 
+class RecordsRepeatedMeans(CrossEntropy):
+    def __init__(self, *, begin=1):
+        self.begin = begin
+
+    def loss(self, model, batch, context):
+        losses = cross_entropy(model(batch.inputs), batch.labels)
+        if context.epoch >= self.begin:
+            context.record(batch.indices, losses.mean().expand(len(losses)))
+        return losses
+
+
 class RecordsWithGraph(CrossEntropy):
     needs_detector = True
 
@@ -185,6 +197,37 @@ def test_the_mean_of_a_batch_is_no_loss_of_its_samples(build, make_data):
 def test_losses_need_not_be_detached(build, make_data):
     trainer = build(correction=RecordsWithGraph(), epochs=1).fit(make_data())
     assert np.isfinite(trainer.loss_history_).all()
+
+
+@pytest.mark.parametrize("begin", [1, 2])
+def test_the_mean_of_a_batch_for_all_its_samples_is_told_once(build, make_data, begin):
+    expected = (
+        "The losses that RecordsRepeatedMeans recorded of 96 samples have 6 different values in 6 "
+        "batches, as the mean over a batch has: that says little about a single label. "
+        "context.record takes the losses of single samples, such as torch's with "
+        "reduction='none'."
+    )
+    trainer = build(correction=RecordsRepeatedMeans(begin=begin), epochs=4)
+    with pytest.warns(LayoutWarning) as caught:
+        trainer.fit(make_data())
+    assert [str(warning.message) for warning in caught] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("losses", "num_batches", "num_processes", "told"),
+    [
+        (np.repeat([0.5, 0.7, 0.9], [8, 8, 5]), 3, 1, True),
+        (np.repeat([0.5, 0.7, 0.9, 1.1], [8, 8, 8, 1]), 3, 2, True),  # one that both have seen
+        (np.repeat([0.5, 0.7, 0.9, 1.1], [8, 8, 8, 1]), 3, 1, False),
+        (np.repeat([0.5, 0.7], 8), 2, 1, False),  # too few batches
+        (np.repeat([0.5, 0.7, 0.9], 3), 3, 1, False),  # too small ones
+        (np.repeat([0.0, 0.7, 0.9], [20, 1, 3]), 3, 1, False),  # memorised
+        (np.zeros(24), 3, 1, False),
+        (np.linspace(0.1, 2.0, 24), 3, 1, False),
+    ],
+)
+def test_what_means_over_batches_are(losses, num_batches, num_processes, told):
+    assert are_batch_means(losses.astype(np.float32), num_batches, num_processes) is told
 
 
 # -- streams ---------------------------------------------------------------------------------------
@@ -273,6 +316,7 @@ def test_features_before_the_logits_are_told(build):
 
 
 def test_parameters_that_are_not_used_are_no_head(build):
+    torch.manual_seed(0)
     net = nn.Linear(2, 12)
     net.mask_token = nn.Parameter(torch.zeros(1, 2))
     trainer = build(net, correction="cross-entropy", epochs=5)
