@@ -70,8 +70,8 @@ def _refused(sample: Any, owner: str, needs_labels: bool, advice: str) -> Invali
         f"pairs (input, label), or dicts with one of {names}, that collate to tensors and a vector "
         "of integer labels"
         if needs_labels
-        else "inputs, alone, in pairs (input, label) or in dicts, that collate to tensors, and labels, "
-        "where there are some, to a vector"
+        else "inputs, alone, in pairs (input, label) or in dicts, that collate to tensors, and "
+        "labels, where there are some, to a vector"
     )
     return InvalidDataError(
         f"{owner} must yield {expected}. Got a batch that is {_describe_batch(sample)} "

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import invalid_parameter
 from lossnoise._warnings import warn
-from lossnoise.exceptions import ScheduleWarning
+from lossnoise.exceptions import InvalidDataError, ScheduleWarning
 
 SweepFunction = Callable[[nn.Module, "Batch"], Tensor]
 
@@ -200,6 +200,7 @@ class Correction(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ship
         """Learn from one batch; return the loss of each sample, detached."""
         with engine.autocast():
             losses = self.loss(engine.model, batch, context)
+        check_losses(self, losses, batch)
         engine.step(losses.mean())
         return losses.detach()
 
@@ -226,6 +227,18 @@ class Correction(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ship
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
+
+
+def check_losses(correction: Correction, losses: object, batch: Batch) -> None:
+    """Raise where a correction, perhaps of somebody's own, returns no loss for each sample."""
+    if not (isinstance(losses, Tensor) and losses.shape == batch.labels.shape):
+        name = type(losses).__name__
+        got = f"tensor of shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else name
+        raise InvalidDataError(
+            f"{type(correction).__name__} must return one loss a sample from `loss` and "
+            f"`train_step`, as torch's losses do with reduction='none'. Got a {got} for a batch of "
+            f"{len(batch.labels)} samples instead."
+        )
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader
 from lossnoise.corrections._labelled import check_labels, split_sample
 from lossnoise.corrections._logits import bare
 from lossnoise.corrections._modes import ModesOf, eval_mode
-from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
+from lossnoise.corrections.base import (
+    Batch,
+    Correction,
+    EpochContext,
+    SweepFunction,
+    check_losses,
+)
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import broadcast_buffers, gather_rows, sum_over_ranks
 from lossnoise.training._engine import TrainingEngine
@@ -55,16 +61,6 @@ def _refuse_single(error: ValueError, batch: Batch) -> None:
             "BatchNorm in train mode. Got one of a single sample: a larger batch_size helps, or "
             f"model.eval() for such layers. The model says: {error}"
         ) from error
-
-
-def check_losses(correction: Correction, losses: Tensor, batch: Batch) -> None:
-    """Raise where a correction, perhaps of somebody's own, returns no loss for each sample."""
-    if losses.shape != batch.labels.shape:
-        raise InvalidDataError(
-            f"{type(correction).__name__} must return one loss a sample from `loss` and "
-            f"`train_step`, as torch's losses do with reduction='none'. Got a tensor of shape "
-            f"{tuple(losses.shape)} for a batch of {len(batch.labels)} samples instead."
-        )
 
 
 def sweep(

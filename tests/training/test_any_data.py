@@ -358,6 +358,20 @@ def test_a_correction_must_return_a_loss_for_each_sample(build, make_data, reduc
         build(correction=Own()).fit(make_data())
 
 
+@pytest.mark.parametrize(("kind", "name"), [(None, "NoneType"), (tuple, "tuple"), (float, "float")])
+def test_what_a_correction_returns_is_a_tensor(build, make_data, kind, name):
+    class Own(Correction):
+        def loss(self, model, batch, context):
+            return None if kind is None else kind([1.0] if kind is tuple else 1.0)
+
+    message = (
+        "Own must return one loss a sample from `loss` and `train_step`, as torch's losses do with "
+        f"reduction='none'. Got a {name} for a batch of 16 samples instead."
+    )
+    with pytest.raises(InvalidDataError, match=exactly(message)):
+        build(correction=Own()).fit(make_data())
+
+
 @pytest.mark.parametrize("layout", [False, True])
 def test_pictures_in_any_layout(build, layout):
     from lossnoise.training import Precision
