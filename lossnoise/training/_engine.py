@@ -19,6 +19,7 @@ from lossnoise.corrections._logits import LogitsModel, bare, user_model
 from lossnoise.corrections._nested import map_tensors
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import is_distributed
+from lossnoise.training.checkpoint import load_weights
 
 ModelFactory = Callable[[], nn.Module]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -255,7 +256,14 @@ class TrainingEngine:
         self.first_epoch = state["first_epoch"]
         self._initial = state.get("initial", self._initial)
         for model, model_state in zip(self.models, state["models"], strict=True):
-            user_model(model).load_state_dict(model_state)
+            load_weights(
+                user_model(model),
+                model_state,
+                "NoisyLabelTrainer",
+                "model",
+                "of the same kind as the one of the run that is resumed",
+                "another network needs another checkpoint_dir",
+            )
         for key in ("optimizers", "schedulers", "scalers"):
             for part, part_state in zip(getattr(self, key), state[key], strict=True):
                 part.load_state_dict(part_state)

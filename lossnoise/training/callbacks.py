@@ -22,6 +22,7 @@ from lossnoise._validation import (
 from lossnoise._warnings import warn
 from lossnoise.exceptions import InvalidDataError, ScheduleWarning
 from lossnoise.training._distributed import rank_and_size
+from lossnoise.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer
@@ -434,6 +435,8 @@ class BestModel(_Monitor):
         ------
         NotFittedError
             No epoch was watched.
+        InvalidDataError
+            The trainer has another model.
         """
         state: dict[str, Any] | None = getattr(self, "best_state_", None)
         if state is None:
@@ -441,7 +444,8 @@ class BestModel(_Monitor):
                 "BestModel has no model to restore: it has watched no epoch yet. A clone of a "
                 "trainer has callbacks of its own, in its `callbacks`."
             )
-        trainer.model.load_state_dict(state)
+        expected = "one whose model is like that which was watched"
+        load_weights(trainer.model, state, "BestModel.restore", "trainer", expected)
 
     def on_train_begin(self, trainer: NoisyLabelTrainer) -> None:
         """Check the parameters, and begin anew."""

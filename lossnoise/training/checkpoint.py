@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lossnoise._files import atomic_open
-from lossnoise._validation import check_int, invalid_parameter
+from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
@@ -139,6 +140,26 @@ def read_state(path: Path) -> dict[str, Any]:
     """Return what `write_state` wrote; data only, no code is run."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def load_weights(
+    model: nn.Module, state: dict[str, Any], owner: str, name: str, expected: str, advice: str = ""
+) -> None:
+    """Load weights into a model, or raise, and leave it alone, where they are of another one."""
+    own = model.state_dict()
+    alike = {key: getattr(value, "shape", None) for key, value in state.items()} == {
+        key: getattr(value, "shape", None) for key, value in own.items()
+    }
+    try:
+        if not alike:
+            copy.deepcopy(model).load_state_dict(state)  # it loads what fits before it raises
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        given = f"{advice}. " if advice else ""
+        raise invalid_data(
+            owner, name, expected, "one of other parameters", f"{given}torch says: {reason}"
+        ) from error
 
 
 def plain(state: Any, place: str = "") -> Any:
