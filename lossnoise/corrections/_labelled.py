@@ -144,9 +144,15 @@ def check_labels(
     wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
         first = int(wrong.nonzero()[0])
+        label = int(labels[first])
+        advice = "labels begin at 0, and the model needs an output for each class"
+        if label < 0:
+            advice = (
+                "samples without a label (ignore_index) are to be left out of the dataset, such as "
+                "by torch.utils.data.Subset"
+            )
         raise InvalidDataError(
             f"The labels of {owner} must be in the range [0, {num_classes}), "
-            f"as the model has {num_classes} outputs. Got {int(labels[first])} at sample "
-            f"{int(indices[first])} instead: labels begin at 0, and the model needs an output for "
-            "each class."
+            f"as the model has {num_classes} outputs. Got {label} at sample {int(indices[first])} "
+            f"instead: {advice}."
         )

@@ -199,13 +199,22 @@ def test_one_sample_is_too_few():
         read(PAIRS[:1])
 
 
-@pytest.mark.parametrize("labels", [LABELS + 1, LABELS - 1])
-def test_labels_out_of_range(labels):
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (LABELS + 1, "labels begin at 0, and the model needs an output for each class."),
+        (
+            LABELS - 1,
+            "samples without a label (ignore_index) are to be left out of the dataset, such as by "
+            "torch.utils.data.Subset.",
+        ),
+    ],
+)
+def test_labels_out_of_range(labels, advice):
     bad = int(((labels < 0) | (labels > 2)).nonzero()[0])
     message = (
         "The labels of LearningToReweight's clean_set must be in the range [0, 3), as the model "
-        f"has 3 outputs. Got {int(labels[bad])} at sample {bad} instead: labels begin at 0, and "
-        "the model needs an output for each class."
+        f"has 3 outputs. Got {int(labels[bad])} at sample {bad} instead: {advice}"
     )
     for data in (TensorDataset(INPUTS, labels), TensorDataset(INPUTS, labels, LABELS)):
         with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):

@@ -215,13 +215,15 @@ LABELS = "The labels of NoisyLabelTrainer's datasets must be "
 IN_RANGE = "in the range [0, 3), as the model has 3 outputs. "
 WHOLE = ": whole numbers become integers by .long(), or .astype(np.int64)."
 FROM_0 = " instead: labels begin at 0, and the model needs an output for each class."
+LEFT_OUT = " instead: samples without a label (ignore_index) are to be left out of the dataset, "
+LEFT_OUT += "such as by torch.utils.data.Subset."
 
 
 @pytest.mark.parametrize(
     ("label", "dtype", "message"),
     [
         (3, torch.int64, LABELS + IN_RANGE + "Got 3 at sample 40" + FROM_0),
-        (-1, torch.int64, LABELS + IN_RANGE + "Got -1 at sample 40" + FROM_0),
+        (-100, torch.int64, LABELS + IN_RANGE + "Got -100 at sample 40" + LEFT_OUT),
         (1, torch.float32, LABELS + "integers. Got torch.float32 instead" + WHOLE),
         (1, torch.bool, LABELS + "integers. Got torch.bool instead" + WHOLE),
     ],
