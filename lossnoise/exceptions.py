@@ -95,7 +95,7 @@ class EqualRowsWarning(LossNoiseWarning):
 
 
 class ClassPriorWarning(LossNoiseWarning):
-    """A method takes all classes to be alike frequent, and the given labels are not."""
+    """A method takes classes to be alike frequent, or not to be, and batches contradict it."""
 
 
 class LayoutWarning(LossNoiseWarning):

@@ -18,6 +18,7 @@ from lossnoise.exceptions import ClassPriorWarning, SmallBatchWarning
 Weight = float | Literal["auto"]
 
 UNEVEN = 0.8  # of the classes above one: fewer of them, effectively, are far from uniform
+EVEN = 0.95  # of them: as many are drawn by a sampler that draws all classes alike
 FEW = 20  # samples a class: with fewer, chance alone makes them uneven
 
 
@@ -68,20 +69,40 @@ def balance_term(
     return eta * class_prior_divergence(logits, prior, None if alone else context.all_mean)
 
 
-def warn_of_uniform_prior(owner: str, counts: Tensor) -> None:
-    """Warn where labels, counted by class, are far from the same frequency for all classes."""
+def warn_of_prior(owner: str, counts: Tensor, prior: Tensor | None) -> None:
+    """Warn where labels that were drawn, counted by class, contradict the prior.
+
+    That is uniform (None), and the labels are far from it; or that of the given labels, and the
+    batches have all classes alike.
+    """
+    if float(counts.sum()) < FEW * len(counts):
+        return
     share = counts / counts.sum()
-    effective = float(torch.special.entr(share).sum().exp())
-    known = float(counts.sum()) >= FEW * len(counts)
-    if known and effective - 1.0 < UNEVEN * (len(counts) - 1.0):
+    if prior is None and _evenness(share) < UNEVEN:
         warn(
             f"{owner} supposes that all classes are alike frequent (class_prior='uniform'). The "
             f"given labels are not: the share of a class is {float(share.min()):.2g} to "
             f"{float(share.max()):.2g}. Right labels of frequent classes may be taken for wrong "
-            f"ones: use correction={owner}(class_prior='labels'), or pass the frequencies of the "
-            "true labels there, if you know them.",
+            f"ones: use correction={owner}(class_prior='labels'), at some cost to rare classes "
+            "whose labels are right, or pass the frequencies of the true labels there, if you know "
+            "them.",
             ClassPriorWarning,
         )
+    elif prior is not None and _evenness(prior) < UNEVEN and _evenness(share) > EVEN:
+        warn(
+            f"{owner} takes the classes to be as frequent as in the given labels "
+            f"(class_prior='labels'), {float(prior.min()):.2g} to {float(prior.max()):.2g}, and "
+            "the sampler draws them evenly: predictions for such batches are pulled back to the "
+            "frequent classes. Use one of the two, the sampler or class_prior='labels'.",
+            ClassPriorWarning,
+        )
+
+
+def _evenness(share: Tensor) -> float:
+    """Return how far shares are alike, from 0 (a single class) to 1, by their effective number."""
+    if len(share) < 2:
+        return 1.0
+    return (float(torch.special.entr(share).sum().exp()) - 1.0) / (len(share) - 1.0)
 
 
 def read_prior(owner: str, prior: Any, context: EpochContext) -> Tensor | None:

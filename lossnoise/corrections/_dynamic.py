@@ -16,7 +16,7 @@ from lossnoise.corrections._balance import (
     check_balance,
     is_balanced,
     read_prior,
-    warn_of_uniform_prior,
+    warn_of_prior,
 )
 from lossnoise.corrections._modes import eval_mode
 from lossnoise.corrections._published import fit_published
@@ -263,9 +263,11 @@ class DynamicBootstrap(Correction):
         return balance_term(logits, self.class_balance, self._prior, context)
 
     def _tell_of_prior(self, counts: Tensor, context: EpochContext) -> None:
-        """Warn where labels, counted by class, are far from the uniform prior that they get."""
-        if self._prior is None and is_balanced(self.class_balance, context):
-            warn_of_uniform_prior(type(self).__name__, counts[counts > 0.0])
+        """Warn where labels, counted by class, contradict the prior that they get by its name."""
+        if isinstance(self.class_prior, str) and is_balanced(self.class_balance, context):
+            there = counts > 0.0
+            prior = None if self._prior is None else self._prior[there]
+            warn_of_prior(type(self).__name__, counts[there], prior)
 
 
 class PublishedLookup:

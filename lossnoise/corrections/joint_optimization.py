@@ -16,7 +16,7 @@ from lossnoise.corrections._balance import (
     check_balance,
     is_balanced,
     read_prior,
-    warn_of_uniform_prior,
+    warn_of_prior,
 )
 from lossnoise.corrections.base import Batch, Correction, EpochContext, resolve_epochs
 from lossnoise.corrections.losses import cross_entropy, prediction_entropy, soft_cross_entropy
@@ -138,7 +138,7 @@ class JointOptimization(Correction):
         """In the first stage, keep the learning rate, and make room for predictions."""
         self._present, self._counts = None, None
         balanced = is_balanced(self.class_balance, context, ALPHA)
-        if context.epoch == 1 and self._prior is None and balanced:
+        if context.epoch == 1 and isinstance(self.class_prior, str) and balanced:
             self._counts = torch.zeros(
                 context.num_classes, dtype=torch.float32, device=context.device
             )
@@ -167,7 +167,8 @@ class JointOptimization(Correction):
         predictions = _over_ranks(self._present, context)
         if self._counts is not None:
             possible = predictions.any(dim=0)  # the model may mask classes
-            warn_of_uniform_prior(type(self).__name__, context.all_mean(self._counts)[possible])
+            prior = None if self._prior is None else self._prior[possible]
+            warn_of_prior(type(self).__name__, context.all_mean(self._counts)[possible], prior)
         self._kept = (*self._kept, predictions)[-self.average :]
         if context.epoch >= self._epochs("warmup", context):
             self._soft_labels = mean_predictions(self._kept, self._soft_labels)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS, CrossEntropy, MDDyrH, MDDyrSH, Mixup
@@ -400,12 +401,16 @@ def test_nothing_is_suspended_where_it_is_as_published(
 def told_of_prior(make_uneven, make_net):
     """Train on some labels of each class, and return what is said of the class prior."""
 
-    def run(counts, method, *, batch_size=16, epochs=4, **given):
+    def run(counts, method, *, batch_size=16, epochs=4, even=False, **given):
         settings = {"epochs": epochs, "batch_size": batch_size, "device": "cpu", "random_state": 0}
         trainer = NoisyLabelTrainer(make_net(), correction=make(method, **given), **settings)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trainer.fit(make_uneven(counts))
+            data = make_uneven(counts)
+            weights = 1.0 / data.tensors[1].bincount()[data.tensors[1]]
+            draws = torch.Generator().manual_seed(0)
+            sampler = WeightedRandomSampler(weights, len(data), generator=draws)
+            trainer.fit(DataLoader(data, batch_size, sampler=sampler) if even else data)
         return [str(w.message) for w in caught if w.category is ClassPriorWarning]
 
     return run
@@ -433,3 +438,17 @@ def test_a_uniform_prior_for_uneven_labels_is_told_once(method, told_of_prior):
 )
 def test_other_priors_and_nearly_even_labels_are_not_told(told_of_prior, counts, given):
     assert told_of_prior(counts, CORRECTIONS["dyr-h"], warmup=1, **given) == []
+
+
+def test_even_batches_and_a_prior_of_the_labels_are_told_once(told_of_prior):
+    settings = {"class_prior": "labels", "warmup": 1, "even": True}
+    (message,) = told_of_prior((60, 12, 8), CORRECTIONS["dyr-h"], **settings)
+    assert message == (
+        "DyrH takes the classes to be as frequent as in the given labels (class_prior='labels'), "
+        "0.1 to 0.75, and the sampler draws them evenly: predictions for such batches are pulled "
+        "back to the frequent classes. Use one of the two, the sampler or class_prior='labels'."
+    )
+    settings["class_prior"] = [0.75, 0.15, 0.1]  # which somebody knows
+    assert told_of_prior((60, 12, 8), CORRECTIONS["dyr-h"], **settings) == []
+    settings["class_prior"] = "labels"
+    assert told_of_prior((40, 30, 20), CORRECTIONS["dyr-h"], **settings) == []

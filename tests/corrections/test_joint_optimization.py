@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import JointOptimization
@@ -392,7 +392,8 @@ def test_a_uniform_prior_for_uneven_labels_is_warned_of(train_on):
         "JointOptimization supposes that all classes are alike frequent (class_prior='uniform'). "
         "The given labels are not: the share of a class is 0.1 to 0.75. Right labels of frequent "
         "classes may be taken for wrong ones: use correction=JointOptimization(class_prior="
-        "'labels'), or pass the frequencies of the true labels there, if you know them."
+        "'labels'), at some cost to rare classes whose labels are right, or pass the frequencies "
+        "of the true labels there, if you know them."
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -411,6 +412,24 @@ def test_a_uniform_prior_for_uneven_labels_is_warned_of(train_on):
 )
 def test_other_priors_and_nearly_even_labels_are_not(train_on, counts, given):
     train_on(counts, **given)  # warnings are errors here
+
+
+def test_even_batches_of_uneven_labels_are_told(make_uneven, make_net):
+    data = make_uneven((60, 12, 8))
+    weights = 1.0 / data.tensors[1].bincount()[data.tensors[1]]
+    sampler = WeightedRandomSampler(weights, 80, generator=torch.Generator().manual_seed(0))
+    trainer = NoisyLabelTrainer(
+        make_net(),
+        correction=JointOptimization(warmup=1, class_prior="labels"),
+        epochs=3,
+        device="cpu",
+        random_state=0,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(DataLoader(data, batch_size=16, sampler=sampler))
+    (message,) = (str(w.message) for w in caught if w.category is ClassPriorWarning)
+    assert message.startswith("JointOptimization takes the classes to be as frequent as in the giv")
 
 
 def test_a_term_that_is_off_needs_no_prior(train_on):
