@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from lossnoise._files import atomic_open
 from lossnoise._validation import invalid_parameter, require_extra
@@ -68,7 +69,13 @@ class CSVLogger(Callback):
         with atomic_open(self.path, newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(trainer.history_)
+            writer.writerows({k: _number(v) for k, v in r.items()} for r in trainer.history_)
+
+
+def _number(value: Any) -> Any:
+    """Return the number in a tensor or array of one; other values as they are."""
+    one = isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
+    return value.item() if one else value
 
 
 class TensorBoardLogger(Callback):
@@ -123,8 +130,9 @@ class TensorBoardLogger(Callback):
             return
         epoch = record["epoch"]
         for name, value in record.items():
-            if name != "epoch" and isinstance(value, (int, float)):
-                self._writer.add_scalar(name, value, epoch)
+            number = _number(value)
+            if name != "epoch" and isinstance(number, (int, float)):
+                self._writer.add_scalar(name, number, epoch)
         if trainer.recorder_.epoch_ == epoch:
             losses = trainer.recorder_.loss_history_[:, -1]
             self._writer.add_histogram("losses", losses[np.isfinite(losses)], epoch)
