@@ -122,6 +122,7 @@ class LossHistoryDisplay:
         for fitted in trainers.values():
             check_is_fitted(fitted, needed)
         histories = {title: fitted.loss_history_ for title, fitted in trainers.items()}
+        _check_recorded(trainers)
         probas = None
         if changed is None:
             probas = {title: fitted.noise_proba_ for title, fitted in trainers.items()}
@@ -305,12 +306,35 @@ def _read_history(owner: str, loss_history: Any) -> NDArray[Any]:
     return history
 
 
+def _check_recorded(trainers: Mapping[str, NoisyLabelTrainer]) -> None:
+    """Raise where a run has no losses of single epochs, such as one by mixup."""
+    for title, fitted in trainers.items():
+        if not np.isfinite(fitted.loss_history_).any():
+            of_run = f" for {title!r}" if title else ""
+            got = f"one by {fitted.correction!r}{of_run}, which keeps none"
+            expected = "a trainer whose run recorded losses in its epochs"
+            advice = "its method saw no unmixed samples, or handed none over"
+            raise invalid_data(f"{OWNER}.from_trainer", "trainer", expected, got, advice)
+
+
 def _read_changed(owner: str, changed: Any, n: int) -> BoolArray:
     wrong = to_numpy(changed)
     if wrong.shape != (n,) or wrong.dtype != np.bool_:
         got = f"an array of shape {wrong.shape} and dtype {wrong.dtype}"
-        raise invalid_data(owner, "changed", f"one bool for each of the {n} samples", got)
+        expected = f"one bool for each of the {n} samples"
+        raise invalid_data(owner, "changed", expected, got, _how_to_mask(wrong, n))
     return wrong
+
+
+def _how_to_mask(wrong: NDArray[Any], n: int) -> str:
+    """Return how to make a mask of what was given, where that is known."""
+    if wrong.ndim != 1 or wrong.dtype.kind not in "iuf":
+        return ""
+    if len(wrong) == n and ((wrong == 0) | (wrong == 1)).all():
+        return "flags of 0 and 1 become bools by .astype(bool)"
+    if wrong.dtype.kind != "f":
+        return f"positions of samples become one by np.isin(np.arange({n}), positions)"
+    return ""
 
 
 def _read_proba(owner: str, noise_proba: Any, n: int) -> FloatArray:

@@ -280,12 +280,14 @@ BAD = {
     "indices of the changed": (
         (HISTORY, np.flatnonzero(CHANGED)[:3]),
         "The 'changed' parameter of LossHistoryDisplay.from_history must be one bool for each of "
-        "the 101 samples. Got an array of shape (3,) and dtype int64 instead.",
+        "the 101 samples. Got an array of shape (3,) and dtype int64 instead: positions of samples become "
+        "one by np.isin(np.arange(101), positions).",
     ),
     "labels": (
         (HISTORY, np.zeros(101, dtype=np.int64)),
         "The 'changed' parameter of LossHistoryDisplay.from_history must be one bool for each of "
-        "the 101 samples. Got an array of shape (101,) and dtype int64 instead.",
+        "the 101 samples. Got an array of shape (101,) and dtype int64 instead: flags of 0 and 1 become "
+        "bools by .astype(bool).",
     ),
     "too few probabilities": (
         (HISTORY, None, np.zeros(100)),
@@ -330,3 +332,31 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingExtraError, match=exactly(message)):
         LossHistoryDisplay.from_history(HISTORY, CHANGED)
     monkeypatch.undo()  # before figures are closed
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_that_recorded_no_losses_is_named(build, make_data, several):
+    mixed = build(correction="mixup").fit(make_data())
+    shown = {"plain": build(correction="dyr-h").fit(make_data()), "mixed": mixed}
+    got = "one by 'mixup' for 'mixed'" if several else "one by 'mixup'"
+    message = (
+        "The 'trainer' parameter of LossHistoryDisplay.from_trainer must be a trainer whose run "
+        f"recorded losses in its epochs. Got {got}, which keeps none instead: its method saw no "
+        "unmixed samples, or handed none over."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        LossHistoryDisplay.from_trainer(shown if several else mixed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "advice"),
+    [
+        (np.arange(101) % 2, ": flags of 0 and 1 become bools by .astype(bool)."),
+        (np.full(101, 0.5), "."),
+        (np.zeros((101, 1), dtype=np.int64), "."),
+    ],
+)
+def test_how_to_make_a_mask(changed, advice):
+    message = f"Got an array of shape {changed.shape} and dtype {changed.dtype} instead{advice}"
+    with pytest.raises(InvalidDataError, match=f"{re.escape(message)}$"):
+        LossHistoryDisplay.from_history(run()[0], changed)
