@@ -280,14 +280,14 @@ BAD = {
     "indices of the changed": (
         (HISTORY, np.flatnonzero(CHANGED)[:3]),
         "The 'changed' parameter of LossHistoryDisplay.from_history must be one bool for each of "
-        "the 101 samples. Got an array of shape (3,) and dtype int64 instead: positions of samples become "
-        "one by np.isin(np.arange(101), positions).",
+        "the 101 samples. Got an array of shape (3,) and dtype int64 instead: positions of "
+        "samples become one by np.isin(np.arange(101), positions).",
     ),
     "labels": (
         (HISTORY, np.zeros(101, dtype=np.int64)),
         "The 'changed' parameter of LossHistoryDisplay.from_history must be one bool for each of "
-        "the 101 samples. Got an array of shape (101,) and dtype int64 instead: flags of 0 and 1 become "
-        "bools by .astype(bool).",
+        "the 101 samples. Got an array of shape (101,) and dtype int64 instead: flags of 0 "
+        "and 1 become bools by .astype(bool).",
     ),
     "too few probabilities": (
         (HISTORY, None, np.zeros(100)),
