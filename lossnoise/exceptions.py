@@ -75,7 +75,7 @@ class UnattainableThresholdWarning(LossNoiseWarning):
 
 
 class NonFiniteLossWarning(LossNoiseWarning):
-    """Losses of a loop of one's own are NaN or infinite, and were left out."""
+    """Losses of a loop of one's own, which were left out, or of a validation set are not finite."""
 
 
 class RenormalizedWarning(LossNoiseWarning):

@@ -29,6 +29,7 @@ from lossnoise.exceptions import (
     LossNoiseWarning,
     LossScaleWarning,
     NonFiniteLossError,
+    NonFiniteLossWarning,
     NoSeparableNoiseWarning,
 )
 from lossnoise.training._distributed import (
@@ -164,17 +165,27 @@ class TrainingRun:
         warn_of_outputs(self.engine.models[0], self.context.num_classes, predicted, given)
         self.correction.end_run(predicted, given)
         if not (self.detector.separable_ or "all equal" in self._told):
-            advice = (
-                " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
-                "recorder_.reduce(), their means."
-            )
-            known = self.recorder.epoch_ > 1 and np.isfinite(self.recorder.losses_).all()
             warn(
                 "The losses of the trained model look like one population: they cannot tell right "
                 "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
-                f"many labels are wrong.{advice if known else ''}",
+                f"many labels are wrong.{self._advice_on_means()}",
                 NoSeparableNoiseWarning,
             )
+
+    def _advice_on_means(self) -> str:
+        """Return where losses of earlier epochs are, if there are such."""
+        if self.recorder.epoch_ <= 1:
+            return ""
+        left_out = not np.isfinite(self.recorder.losses_).all()
+        before = (
+            ", after recorder_.record_epoch(losses_) for those that the sampler left out"
+            if left_out
+            else ""
+        )
+        return (
+            " Losses of earlier epochs may tell more: fit a BetaMixtureNoiseDetector to "
+            f"recorder_.reduce(), their means{before}."
+        )
 
     def found(self) -> dict[str, Any]:
         """Return what is known of the samples so far, by the trainer's attributes."""
@@ -331,7 +342,16 @@ class TrainingRun:
 
     def _validate(self, val: IndexedData) -> Evaluation:
         with kept_globals():  # a loader that shuffles draws from them
-            return evaluate(self.engine, val.as_given(), self.context.num_classes)
+            found = evaluate(self.engine, val.as_given(), self.context.num_classes)
+        if not math.isfinite(found.loss):
+            self._tell_once(
+                "val loss",
+                f"The validation loss of epoch {self.context.epoch} is {found.loss}: the model has "
+                "no finite loss for some samples of 'val', whose inputs may not be finite. Such "
+                "samples without an answer count as wrong in val_accuracy.",
+                NonFiniteLossWarning,
+            )
+        return found
 
     def _sweep_losses(self) -> NDArray[np.float32]:
         losses = self._sweep(lambda model, batch: cross_entropy(model(batch.inputs), batch.labels))

@@ -232,8 +232,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             shorter than the `scheduler`.
         ModelOutputWarning
             The model returns probabilities instead of logits.
-        CheckpointWarning
-            A damaged checkpoint was passed over.
+        NonFiniteLossWarning, CheckpointWarning
+            The validation loss is not finite; a damaged checkpoint was passed over.
         SmallClassWarning
             The correction's `clean_set` has no sample of some class.
         InterruptedWarning
@@ -272,14 +272,14 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
             Rows in the order of `X`, or of the whole dataset behind a loader.
         """
         check_is_fitted(self)
-        data = IndexedData(read_inputs(X, self.model), self.batch_size)
-        return predict_rows(self.engine_, data)
+        return predict_rows(self.engine_, IndexedData(read_inputs(X, self.model), self.batch_size))
 
     def _proba_and_labels(self, X: Data) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return class probabilities and labels of the same pass over a dataset."""
         check_data("dataset", X)
-        data = IndexedData(X, self.batch_size)
-        return predict_labelled_rows(self.engine_, data, self.num_classes_)
+        return predict_labelled_rows(
+            self.engine_, IndexedData(X, self.batch_size), self.num_classes_
+        )
 
     def predict(self, X: Data | torch.Tensor | NDArray[Any]) -> NDArray[np.int64]:
         """Return the most probable class of each sample, shape (n_samples,).

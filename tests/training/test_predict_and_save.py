@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossnoise import AuditReport
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFiniteLossWarning
 
 SECOND = (
     "the second part of a pair is taken for its label, and several inputs are one part, ((a, b),) "
@@ -127,7 +127,15 @@ def test_nan_is_no_answer(build, make_data):
     assert trainer.score(TensorDataset(broken, labels)) == pytest.approx(answered / 96)
     with pytest.raises(InvalidDataError, match=r"48 of 96 for which it does \(such as \[0, 1, 2"):
         trainer.predict(broken)
-    nothing = build().fit(data, TensorDataset(broken[:48], torch.zeros(48, dtype=torch.int64)))
+    expected = (
+        "The validation loss of epoch 1 is nan: the model has no finite loss for some samples of "
+        "'val', whose inputs may not be finite. Such samples without an answer count as wrong in "
+        "val_accuracy."
+    )
+    with pytest.warns(NonFiniteLossWarning) as caught:
+        nothing = build().fit(data, TensorDataset(broken[:48], torch.zeros(48, dtype=torch.int64)))
+    said = [str(w.message) for w in caught if w.category is NonFiniteLossWarning]
+    assert said == [expected]  # once in a run
     assert nothing.history_[-1]["val_accuracy"] == 0.0
 
 
