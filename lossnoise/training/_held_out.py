@@ -23,9 +23,14 @@ from torch.utils.data import (
 from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
-from lossnoise.corrections._labelled import split_sample
+from lossnoise.corrections._labelled import SECOND_IS_LABEL, split_sample
 from lossnoise.data._indexed import IndexedData, options_of
-from lossnoise.exceptions import InterruptedWarning, NonFiniteLossError, NoSeparableNoiseWarning
+from lossnoise.exceptions import (
+    InterruptedWarning,
+    InvalidDataError,
+    NonFiniteLossError,
+    NoSeparableNoiseWarning,
+)
 from lossnoise.training._checks import check_data, check_trainer, has_trained
 from lossnoise.training._forward import inputs_alone
 from lossnoise.training._run import broken_inputs
@@ -199,7 +204,9 @@ def _are_samples(X: Any) -> bool:
     """Tell whether a list has dicts, or pairs (input, label), and no rows of numbers."""
     first = X[0] if isinstance(X, list) and X else None
     parts = first if isinstance(first, (tuple, list)) else ()
-    return is_mapping(first) or any(isinstance(part, (Tensor, np.ndarray)) for part in parts)
+    nested = [inner for part in parts if isinstance(part, (tuple, list)) for inner in part]
+    held = (*parts, *nested)
+    return is_mapping(first) or any(isinstance(p, (Tensor, np.ndarray, dict)) for p in held)
 
 
 def read_own_labels(data: Dataset[Any] | DataLoader[Any]) -> NDArray[np.int64]:
@@ -262,8 +269,20 @@ def with_label(sample: Any, label: int) -> Any:
         name = (names or LABEL_NAMES)[0]
         return kept | {name: _alike(label, kept.get(name))}
     if isinstance(sample, (tuple, list)) and len(sample) in (1, 2):
+        if len(sample) == 2 and isinstance(sample[1], (Tensor, np.ndarray)):
+            _check_label(sample[1])
         return sample[0], _alike(label, sample[-1])
     return sample, label
+
+
+def _check_label(given: Tensor | NDArray[Any]) -> None:
+    """Raise where what a label would replace is a second input."""
+    size = int(np.prod(given.shape))
+    if size > 1:
+        raise InvalidDataError(
+            "The datasets of cross_val_losses must yield inputs, alone or in pairs (input, label). "
+            f"Got a pair whose second part has {size} numbers instead: {SECOND_IS_LABEL}."
+        )
 
 
 def _alike(label: int, other: Any) -> int | Tensor:
