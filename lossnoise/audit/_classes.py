@@ -165,7 +165,10 @@ def match_columns(
             f"one column for each of the {len(classes)} labels that occur, and at least two: for "
             "others, 'class_names' gives the labels of the columns"
         )
-        raise invalid_data(OWNER, "pred_probs", expected, f"an array of shape {probs.shape}")
+        got = f"an array of shape {probs.shape}"
+        alike = _alike(classes.tolist())
+        advice = f"some labels differ by case or spaces only: {alike}" if alike else ""
+        raise invalid_data(OWNER, "pred_probs", expected, got, advice)
     return Columns(classes, codes, probs)
 
 
@@ -326,20 +329,23 @@ def warn_of_spellings(labels: Iterable[Any]) -> None:
 
     Those of letters, elements or genotypes do so on purpose: the warning leaves that open.
     """
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        if isinstance(label, str):
-            alike.setdefault(" ".join(label.split()).lower(), []).append(label)
-    found = [sorted(spellings) for spellings in alike.values() if len(spellings) > 1]
-    if found:
-        shown = "; ".join(" and ".join(map(repr, spellings)) for spellings in found[:3])
+    if alike := _alike(labels):
         warn(
-            f"Some labels differ by case or spaces only, and count as different classes: {shown}"
-            f"{'; ...' if len(found) > 3 else ''}. Unless they differ on purpose, as symbols do, "
-            "write them alike, such as by pandas' labels.str.strip().str.lower(), before they are "
-            "audited.",
+            f"Some labels differ by case or spaces only, and count as different classes: {alike}. "
+            "Unless they differ on purpose, as symbols do, write them alike, such as by pandas' "
+            "labels.str.strip().str.lower(), before they are audited.",
             NewLabelWarning,
         )
+
+
+def _alike(labels: Iterable[Any]) -> str:
+    """Return labels that differ by case or spaces only, or nothing."""
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        if isinstance(label, str):
+            spellings.setdefault(" ".join(label.split()).lower(), []).append(label)
+    found = [" and ".join(map(repr, sorted(s))) for s in spellings.values() if len(s) > 1]
+    return "; ".join([*found[:3], *["..."] * (len(found) > 3)])
 
 
 def _some(classes: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from lossnoise import audit
 from lossnoise.audit._classes import warn_of_spellings
-from lossnoise.exceptions import NewLabelWarning
+from lossnoise.exceptions import InvalidDataError, NewLabelWarning
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,13 @@ def test_a_new_label_that_differs_by_case_is_the_known_one(tmp_path, review):
         warnings.simplefilter("error")
         found = report.apply_review(tmp_path / "a.csv", allow_new=True).labels
     assert found.tolist() == ["cat", "cat", "dog"]
+
+
+def test_an_error_about_columns_names_the_spellings():
+    labels = ["cat", "Cat", "dog"] * 10
+    with pytest.raises(InvalidDataError) as error:
+        audit(labels, pred_probs=np.tile([0.6, 0.4], (30, 1)))
+    assert str(error.value).endswith(
+        "Got an array of shape (30, 2) instead: some labels differ by case or spaces only: 'Cat' "
+        "and 'cat'."
+    )
