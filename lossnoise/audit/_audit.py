@@ -215,8 +215,9 @@ def _tell_doubt(report: AuditReport, doubt: str) -> None:
     if by_probs and not report.detector.separable_ and report._figures.num_issues:
         warn(
             "Cannot tell right from wrong labels from the losses of these probabilities: they look "
-            "like one population, which is no proof that the labels are right. All "
-            f"{report._figures.num_issues} rows that are flagged may be errors of the model.",
+            "like one population, which is no proof that the labels are right. How many of the "
+            f"{report._figures.num_issues} rows that are flagged are errors of the model is not "
+            "known: look at the first of them.",
             NoSeparableNoiseWarning,
         )
 

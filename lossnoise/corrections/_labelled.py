@@ -15,7 +15,7 @@ from lossnoise.exceptions import InvalidDataError
 WITHOUT_LABEL = "((a, b),) without labels or ((a, b), label)"
 SECOND_IS_LABEL = (
     "the second part of a pair is taken for its label, and several inputs are one part, "
-    f"{WITHOUT_LABEL}"
+    f"{WITHOUT_LABEL}; of labels that are no classes, pass the inputs alone"
 )
 
 
@@ -54,8 +54,16 @@ def _is_input(labels: Any) -> bool:
     """Tell whether what stands in the place of labels can be none, and may be a second input."""
     if not isinstance(labels, Tensor):
         return False
-    fractions = labels.is_floating_point() and bool((labels - labels.floor() > 0).any())
-    return labels.ndim > 1 or fractions  # of NaN and infinity, which say that none is known, none
+    if labels.ndim > 1:
+        return not are_shares(labels)
+    # NaN and infinity, which say that no label is known, have no fractions
+    return labels.is_floating_point() and bool((labels - labels.floor() > 0).any())
+
+
+def are_shares(rows: Tensor) -> bool:
+    """Tell whether rows are labels with one column a class: they sum to 1, and none is negative."""
+    sums = rows.double().sum(dim=-1)
+    return bool((rows >= 0).all() and ((sums - 1.0).abs() < ROW_SUM_TOLERANCE).all())
 
 
 def _labels_or_none(labels: Any, inputs: Tensor) -> Tensor:
@@ -97,7 +105,7 @@ def _advice(labels: Any) -> str:
 def _advice_on_rows(labels: Tensor) -> str:
     if labels.shape[1] == 1:
         return "a column of labels becomes a vector by .squeeze(1)"
-    if (labels.double().sum(dim=1) - 1.0).abs().max() < ROW_SUM_TOLERANCE:
+    if are_shares(labels):
         return "labels with one column a class become integers by .argmax(dim=1)"
     if ((labels == 0) | (labels == 1)).all():
         return "a sample has one class, and several at once (multi-label) are not supported"

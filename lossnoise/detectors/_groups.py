@@ -60,8 +60,8 @@ def fit_groups(
     """Fit a curve to each group: the components of all samples, with weights of its own.
 
     A group whose losses are of another kind gets components of its own. Where its losses alone do
-    not show two populations, these may divide right labels, and the lowest curve counts: of these,
-    of the components of all samples with its own weights, or with those of all.
+    not show two populations, these may divide right labels, and the lowest curve counts: that of
+    these, or of the components of all samples with the weights of the group, or of all.
     """
     names, codes = encode_labels(groups)
     are_counted, origin = np.bincount(codes).max() > EXACT, losses.min()

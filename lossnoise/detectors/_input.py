@@ -43,7 +43,7 @@ OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the com
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
 # Losses that are the highest, and how many of those next below are different, where it was clipped.
-FEWEST_CLIPPED, SHARE_CLIPPED = 10, 0.002
+FEWEST_CLIPPED, SHARE_CLIPPED = 20, 0.005
 FEWEST_BELOW, MOST_DIFFERENT = 100, 0.9
 
 FIRST_ROWS = 1024  # that are looked at before all others
@@ -297,9 +297,9 @@ def _batch_size(losses: NDArray[Any]) -> int:
 
 def warn_of_losses(sample: LossSample, *, are_cross_entropy: bool) -> None:
     """Warn of losses that say little, whatever is fitted to them."""
-    if are_cross_entropy:
+    if are_cross_entropy:  # others may have a highest value of their own
         _warn_of_scale(sample)
-    _warn_of_clipping(sample)
+        _warn_of_clipping(sample)
 
 
 def _warn_of_scale(sample: LossSample) -> None:
@@ -346,10 +346,10 @@ def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:
         warn(
             f"99 % of the losses are above {floor:.2g}, which is a probability of "
             f"{math.exp(-floor):.0%}: {rate:.0%} wrong labels do not explain why the model is so "
-            "unsure of the others, and the rate cannot be relied upon. Losses that hold more than "
-            "cross-entropy, such as label smoothing or a regulariser, are so (pass -log p of each "
-            "given label), and perplexities (pass their logarithm), and those of a model that has "
-            "hardly learned.",
+            "unsure of the others, and the rate may be off. A model that has learned little, or "
+            "has many classes to choose from, may be so; and losses that hold more than "
+            "cross-entropy, such as label smoothing or a regulariser (pass -log p of each given "
+            "label), and perplexities (pass their logarithm).",
             LossScaleWarning,
         )
 

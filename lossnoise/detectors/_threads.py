@@ -33,7 +33,11 @@ def in_threads(work: Callable[[slice], Result], length: int) -> list[Result]:
     if count == 1:
         return [work(stretches[0])]
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, stretches))
+        try:
+            futures = [pool.submit(work, stretch) for stretch in stretches]
+        except RuntimeError:  # the interpreter is about to end, and starts no threads
+            return [work(stretch) for stretch in stretches]
+        return [future.result() for future in futures]
 
 
 def _allowed() -> int:

@@ -147,17 +147,12 @@ def _precise(
 ) -> NDArray[np.bool_]:
     """Return the cuts, highest first, that are precise enough.
 
-    By the cautious probabilities; where no cut is, by the reported ones, but none below the cut
+    By the cautious probabilities; where no cut is, by the reported ones, but none below the cuts
     where the cautious ones are at their most precise: who asks for more does not get a lower cut.
     The highest losses often have one P(wrong), and rounding must not choose among them.
     """
-    meets = cautious >= precision * counts
-    if not meets.any():
-        shares = cautious / counts
-        most_precise = np.flatnonzero(shares >= shares.max() - ROUNDING)
-        meets = wrong >= precision * counts
-        meets[int(most_precise[-1]) + 1 :] = False
-    return np.asarray(meets)
+    most = float((cautious / counts).max()) - ROUNDING
+    return np.asarray((cautious >= min(precision, most) * counts) & (wrong >= precision * counts))
 
 
 def _cumulate(

@@ -23,7 +23,7 @@ from torch.utils.data import (
 from lossnoise._fingerprint import fingerprint
 from lossnoise._samples import LABEL_NAMES, is_mapping
 from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
-from lossnoise.corrections._labelled import SECOND_IS_LABEL, split_sample
+from lossnoise.corrections._labelled import SECOND_IS_LABEL, are_shares, split_sample
 from lossnoise.data._indexed import IndexedData, options_of
 from lossnoise.exceptions import (
     InterruptedWarning,
@@ -278,7 +278,7 @@ def with_label(sample: Any, label: int) -> Any:
 def _check_label(given: Tensor | NDArray[Any]) -> None:
     """Raise where what a label would replace is a second input."""
     size = int(np.prod(given.shape))
-    if size > 1:
+    if size > 1 and not are_shares(torch.as_tensor(given)):
         raise InvalidDataError(
             "The datasets of cross_val_losses must yield inputs, alone or in pairs (input, label). "
             f"Got a pair whose second part has {size} numbers instead: {SECOND_IS_LABEL}."

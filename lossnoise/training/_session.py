@@ -97,6 +97,7 @@ class _Hooks:
         for callback in self._callbacks:
             getattr(callback, hook)(self._trainer, *arguments)
         if not self._trainer.model.training:
+            self._trainer.model.train()  # with modules that a callback has put in
             self._modes.restore()
         elif hook != "on_batch_end":  # too often to look at each module
             self._modes = ModesOf(self._trainer.model)

@@ -150,16 +150,24 @@ def load_weights(
     alike = {key: getattr(value, "shape", None) for key, value in state.items()} == {
         key: getattr(value, "shape", None) for key, value in own.items()
     }
+    trials = [model] if alike else [_copy_of(model), model]  # one that raises loads what fits
     try:
-        if not alike:
-            copy.deepcopy(model).load_state_dict(state)  # it loads what fits before it raises
-        model.load_state_dict(state)
+        for trial in trials:
+            trial.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         given = f"{advice}. " if advice else ""
         raise invalid_data(
             owner, name, expected, "one of other parameters", f"{given}torch says: {reason}"
         ) from error
+
+
+def _copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy of a model; of one that cannot be copied, the model itself."""
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # whatever its parts raise
+        return model
 
 
 def plain(state: Any, place: str = "") -> Any:

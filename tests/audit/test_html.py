@@ -117,7 +117,7 @@ def test_cards_have_labels_probability_loss_and_id(page_of):
 def test_flagged_rows_of_losses_that_cannot_tell_come_without_a_precision(page_of):
     flowers, labels = load_iris(return_X_y=True)  # on some of which any model errs
     probs = cross_val_predict(GaussianNB(), flowers, labels, method="predict_proba")
-    with pytest.warns(UserWarning, match=r"All \d rows that are flagged may be errors"):
+    with pytest.warns(UserWarning, match=r"How many of the \d rows that are flagged"):
         report = audit(labels, pred_probs=probs)
     assert report.summary["num_issues"] > 0
     text = page_of(report).text

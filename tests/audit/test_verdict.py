@@ -78,6 +78,7 @@ def test_no_precision_is_promised_where_losses_cannot_tell():
     )
     assert [str(warning.message) for warning in told] == [
         "Cannot tell right from wrong labels from the losses of these probabilities: they look "
-        "like one population, which is no proof that the labels are right. All "
-        f"{count} rows that are flagged may be errors of the model."
+        "like one population, which is no proof that the labels are right. How many of the "
+        f"{count} rows that are flagged are errors of the model is not known: look at the first of "
+        "them."
     ]

@@ -31,10 +31,16 @@ def test_a_second_input_is_not_replaced_by_the_label():
     message = (
         "The datasets of cross_val_losses must yield inputs, alone or in pairs (input, label). Got "
         "a pair whose second part has 4 numbers instead: the second part of a pair is taken for "
-        "its label, and several inputs are one part, ((a, b),) without labels or ((a, b), label)."
+        "its label, and several inputs are one part, ((a, b),) without labels or ((a, b), label); "
+        "of labels that are no classes, pass the inputs alone."
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         measure(TensorDataset(IDS, MASK))
+
+
+def test_labels_with_a_column_a_class_are_replaced():
+    one_hot = measure(TensorDataset(IDS, torch.eye(2)[torch.arange(len(IDS)) % 2]))
+    np.testing.assert_array_equal(one_hot, measure(IDS))
 
 
 def test_several_inputs_are_one_part():

@@ -66,12 +66,12 @@ def test_a_model_that_noise_keeps_from_being_sure_is_not(noise):
     assert detector.noise_rate_ == pytest.approx(noise, abs=0.05)
 
 
-@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
 @pytest.mark.parametrize("highest", [2.0, 4.0])
-def test_clipped_losses_are_asked_about(scale, highest):
+def test_clipped_losses_are_asked_about(highest):
     message = f"of the losses are the highest, {highest:.4g}, and few others are equal"
     with pytest.warns(LossScaleWarning, match=message):
-        BetaMixtureNoiseDetector(loss_scale=scale).fit(np.minimum(LOSSES, highest))
+        BetaMixtureNoiseDetector().fit(np.minimum(LOSSES, highest))
+    BetaMixtureNoiseDetector(loss_scale="any").fit(np.minimum(LOSSES, highest))
 
 
 def test_many_clipped_losses_are_asked_about():

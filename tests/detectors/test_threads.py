@@ -1,5 +1,7 @@
 """Threads share the work on long arrays, and change no result."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -75,3 +77,21 @@ def test_a_fit_is_the_same_with_any_number_of_threads(dtype, monkeypatch):
     for rate, proba in results[1:]:
         assert rate == results[0][0]
         assert np.array_equal(proba, results[0][1])
+
+
+@pytest.mark.parametrize(
+    "begin", ["threading.Thread(target=work).start()", "atexit.register(work)"]
+)
+def test_what_still_runs_when_the_interpreter_ends_does_without(begin):
+    program = (
+        "import atexit, os, threading, time; from lossnoise.detectors import _threads\n"
+        "_threads.SHORTEST, os.environ[_threads.LIMIT] = 10, '2'\n"
+        "def work():\n"
+        "    time.sleep(0.5)\n"
+        "    print(_threads.in_threads(lambda stretch: stretch.stop - stretch.start, 100))\n"
+        f"{begin}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "[50, 50]"

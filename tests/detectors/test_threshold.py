@@ -213,12 +213,23 @@ def test_needs_out_of_range(needs, message):
 
 def test_rounding_does_not_choose_among_losses_of_one_probability():
     """The highest losses often have one P(wrong), from which no cut is better than another."""
-    counts = []
+    detectors = [
+        BetaMixtureNoiseDetector().fit(LOSSES.astype(kind)) for kind in (np.float64, np.float32)
+    ]
     for precision in (0.87, 0.9):
-        cuts = [
-            BetaMixtureNoiseDetector().fit(LOSSES.astype(kind)).threshold_for(precision=precision)
-            for kind in (np.float64, np.float32)
-        ]
-        assert cuts[0].count == pytest.approx(cuts[1].count, rel=0.01)
-        counts.append(cuts[0].count)
-    assert counts[0] >= counts[1] > 100
+        first, second = (detector.threshold_for(precision=precision) for detector in detectors)
+        assert first.count == pytest.approx(second.count, rel=0.01)
+        assert first.count > 100
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_more_precision_is_never_had_by_a_lower_cut(seed):
+    """Also from what the cautious probabilities give to what the reported ones do."""
+    rng = np.random.default_rng(seed)
+    losses = np.where(rng.random(3000) < 0.3, rng.gamma(6, 0.6, 3000), rng.gamma(0.5, 0.3, 3000))
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnattainableThresholdWarning)
+        cuts = [(p, detector.threshold_for(precision=p)) for p in np.arange(0.8, 1.0, 1e-3)]
+    assert all(cut.precision >= p for p, cut in cuts if cut.count)
+    assert (np.diff([cut.threshold for _, cut in cuts if cut.count]) >= 0.0).all()

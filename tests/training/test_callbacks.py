@@ -188,3 +188,17 @@ def test_a_callback_may_change_the_mode_of_a_part():
     layer = Modes()
     fit_with([Freeze()], torch.nn.Sequential(torch.nn.Dropout(), layer))
     assert layer.learned_in == [True] * 4 + [False] * 4 + [True] * 4
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LossNoiseWarning")
+def test_a_layer_that_a_callback_puts_in_learns_in_train_mode():
+    class Replace(Callback):
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.model.eval()
+            if epoch == 2:
+                trainer.model[0] = added.eval()
+
+    added = torch.nn.Dropout(0.1)
+    model = torch.nn.Sequential(torch.nn.Identity(), Modes())
+    fit_with([Replace()], model)
+    assert added.training

@@ -16,7 +16,7 @@ from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NonFin
 
 SECOND = (
     "the second part of a pair is taken for its label, and several inputs are one part, ((a, b),) "
-    "without labels or ((a, b), label)"
+    "without labels or ((a, b), label); of labels that are no classes, pass the inputs alone"
 )
 
 
@@ -53,6 +53,14 @@ def test_a_second_input_is_no_label(masked, second):
     loader = DataLoader(TensorDataset(inputs, other), batch_size=96)
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
         train(Masked).predict_proba(loader)
+
+
+@pytest.mark.parametrize("rows", [torch.eye(3), torch.tensor([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])])
+def test_labels_with_a_column_a_class_are_no_input(masked, rows):
+    train, inputs, _ = masked
+    trainer = train(Masked)
+    soft = TensorDataset(inputs, rows[torch.arange(96) % len(rows)])
+    np.testing.assert_array_equal(trainer.predict_proba(soft), trainer.predict_proba(inputs))
 
 
 def test_several_inputs_without_labels_are_one_part(masked):
