@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from lossnoise._validation import invalid_data, invalid_parameter, read_array, require_extra
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
+from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.exceptions import InvalidDataError
 
@@ -40,6 +41,8 @@ class LossMixtureDisplay:
         Weighted densities of the components "right" and "wrong" on the grid.
     separable : bool, optional
         Whether the losses show two populations; False is said in the title.
+    counts : ndarray of shape (n_samples,), optional
+        How many samples each loss stands for; one each by default.
 
     Attributes
     ----------
@@ -68,8 +71,10 @@ class LossMixtureDisplay:
         noise_proba: FloatArray,
         densities: FloatArray | None = None,
         separable: bool | None = None,
+        counts: FloatArray | None = None,
     ) -> None:
         self.losses = losses
+        self.counts = counts
         self.grid = grid
         self.noise_proba = noise_proba
         self.densities = densities
@@ -79,7 +84,7 @@ class LossMixtureDisplay:
     def from_estimator(
         cls,
         detector: LossMixtureDetector,
-        X: ArrayLike,
+        X: ArrayLike | LossHistogram,
         *,
         bins: int = 60,
         ax: Axes | None = None,
@@ -90,8 +95,8 @@ class LossMixtureDisplay:
         ----------
         detector : LossMixtureDetector
             Fitted.
-        X : array-like of shape (n_samples,) or (n_samples, n_epochs)
-            Losses in the form given to its `fit`.
+        X : array-like of shape (n_samples,) or (n_samples, n_epochs), or LossHistogram
+            Losses in the form given to its `fit`, or counts of them.
         bins : int, default=60
             Number of bars of the histogram.
         ax : matplotlib Axes, optional
@@ -102,14 +107,19 @@ class LossMixtureDisplay:
         display : LossMixtureDisplay
         """
         check_is_fitted(detector)
-        losses = detector._read(X, reset=False).astype(np.float64)
+        counts = None
+        if isinstance(X, LossHistogram) and len(X):
+            losses, held = X.bins()
+            counts = held.astype(np.float64)
+        else:
+            losses = detector._read(X, reset=False).astype(np.float64)
         grid = np.linspace(losses.min(), losses.max(), GRID)
         cut = np.nextafter(detector.threshold_, np.inf)
         if losses.min() < cut < losses.max():  # the line stands at the threshold, not near it
             grid = np.sort(np.append(grid, [detector.threshold_, cut * (1.0 + 1e-9)]))
         densities = np.exp(log_densities(grid, detector._sample_fit, detector._family)[:2])
         proba = detector._predict_pooled(grid)
-        display = cls(losses, grid, proba, densities, detector.separable_)
+        display = cls(losses, grid, proba, densities, detector.separable_, counts)
         return display.plot(bins=bins, ax=ax)
 
     @classmethod
@@ -187,7 +197,12 @@ class LossMixtureDisplay:
 
     def _draw_losses(self, bins: int) -> None:
         heights, edges, _ = self.ax_.hist(
-            self.losses, bins=bins, density=True, color="#cfd8dc", label="losses"
+            self.losses,
+            bins=bins,
+            weights=self.counts,
+            density=True,
+            color="#cfd8dc",
+            label="losses",
         )
         if self.densities is not None:
             for density, color, name in zip(

@@ -9,7 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
 
-from lossnoise import BetaMixtureNoiseDetector, LossMixtureDisplay
+from lossnoise import BetaMixtureNoiseDetector, LossHistogram, LossMixtureDisplay
 from lossnoise.exceptions import (
     InvalidDataError,
     InvalidParameterError,
@@ -206,3 +206,15 @@ def test_a_logarithmic_axis_of_ones_own_keeps_its_scale():
     low, high = ax.get_ylim()
     assert 1e-5 < low < high < 1e3
     plt.close(figure)
+
+
+def test_counted_losses_give_the_same_picture():
+    losses = two_groups()
+    detector, histogram = BetaMixtureNoiseDetector().fit(losses), LossHistogram().fill(losses)
+    plain = LossMixtureDisplay.from_estimator(detector, losses, bins=20)
+    counted = LossMixtureDisplay.from_estimator(detector, histogram, bins=20)
+    assert counted.counts.sum() == len(losses)
+    heights = [[bar.get_height() for bar in shown.ax_.patches] for shown in (plain, counted)]
+    assert np.abs(np.subtract(*heights)).max() < 0.05 * max(heights[0])
+    curves = [lines(shown.proba_ax_)["P(label wrong)"] for shown in (plain, counted)]
+    assert curves[0][-1] == pytest.approx(curves[1][-1], rel=0.01)
