@@ -359,10 +359,11 @@ def _warn_of_clipping(sample: LossSample) -> None:
     losses = sample.losses[:: -(-len(sample.losses) // EXACT)]
     top = losses.max()
     clipped = int(np.count_nonzero(losses == top))
-    below = np.sort(losses[losses < top])[-FEWEST_BELOW:]
-    if sample.counts is not None or clipped < max(FEWEST_CLIPPED, SHARE_CLIPPED * len(losses)):
+    few = clipped < max(FEWEST_CLIPPED, SHARE_CLIPPED * len(losses))
+    if few or float(top) >= CEILING or sample.counts is not None:
         return
-    if float(top) < CEILING and len(np.unique(below)) > MOST_DIFFERENT * FEWEST_BELOW:
+    below = np.sort(losses[losses < top])[-FEWEST_BELOW:]
+    if len(np.unique(below)) > MOST_DIFFERENT * FEWEST_BELOW:
         warn(
             f"{clipped / len(losses):.2%} of the losses are the highest, {float(top):.4g}, and few "
             "others are equal: they look clipped, and such a heap looks like wrong labels. Pass "
