@@ -193,6 +193,7 @@ def test_settings_that_name_labels_are_understood(iris):
     assert losses[y == "setosa"].mean() < plain[y == "setosa"].mean()
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 def test_results_go_into_the_audit(model, iris):
     X, y = iris
     wrong = y.copy()

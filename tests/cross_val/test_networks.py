@@ -72,6 +72,7 @@ def build(make_net):
     return make
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 def test_a_network_is_trained_afresh_for_each_fold(make_net, points):
     X, y = points.tensors
     model = make_net()

@@ -34,6 +34,7 @@ def save_verified(folder, name, num_classes):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
 def test_it_measures_quality_speed_and_memory(benchmark, tmp_path, capsys):
     save_verified(tmp_path, "cifar10", 10)
     save_verified(tmp_path, "imdb", 2)
