@@ -145,6 +145,7 @@ def test_reduce_averages_the_last_epochs_in_which_a_sample_was_seen(last, expect
     assert reduced.dtype == np.float64
 
 
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.LayoutWarning")  # of drawn equal losses
 @given(st.data())
 def test_reduce_is_the_mean_of_what_was_seen(data):
     n = data.draw(st.integers(1, 6))
