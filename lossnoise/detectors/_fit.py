@@ -116,8 +116,7 @@ def are_contradicted(curve: Curve, scaling: Scaling) -> bool:
     of some right labels than of others: of those in one fold, for instance, or in one leaf.
     """
     wrong = curve.grid * curve.proba
-    agreed = scaling.losses_at(nodes(len(wrong) - 1)) < FIRST_CHOICE
-    return bool(2.0 * wrong[agreed].sum() <= wrong.sum())
+    return bool(2.0 * wrong[_agreed(wrong, scaling)].sum() <= wrong.sum())
 
 
 def doubted_only(curve: Curve, scaling: Scaling) -> Curve:
@@ -125,15 +124,19 @@ def doubted_only(curve: Curve, scaling: Scaling) -> Curve:
 
     Such a label is the model's own first choice, whatever heap its loss is in.
     """
-    agreed = scaling.losses_at(nodes(len(curve.grid) - 1)) < FIRST_CHOICE
+    agreed = _agreed(curve.grid, scaling)
     below = np.append(True, agreed[:-1])  # and the next node: between the two, losses are read
     return Curve(curve.grid, np.where(below, np.minimum(curve.proba, 0.5), curve.proba))
 
 
 def share_doubted(grid: FloatArray, scaling: Scaling) -> float:
     """Return the share of labels to which the model gives less than an even chance."""
-    doubted = scaling.losses_at(nodes(len(grid) - 1)) > FIRST_CHOICE
-    return float(grid[doubted].sum() / grid.sum())
+    return float(grid[~_agreed(grid, scaling)].sum() / grid.sum())
+
+
+def _agreed(grid: FloatArray, scaling: Scaling) -> NDArray[np.bool_]:
+    """Return at which nodes of a grid the label is the model's own first choice."""
+    return np.asarray(scaling.losses_at(nodes(len(grid) - 1)) < FIRST_CHOICE)
 
 
 def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResult:

@@ -245,7 +245,9 @@ class TrainingRun:
         losses, seen = self._running.collect()
         if np.isfinite(losses).all() and not math.isfinite(train_loss):
             raise diverged(epoch, None, self._sweep_loader)
-        self._watch_means(losses[seen])
+        if seen.any() and not self._has_recorded:
+            self._has_recorded = True
+            self._watch_means(losses[seen])
         if self.correction.needs_detector and not seen.all():
             losses, seen = self._sweep_losses(), np.ones_like(seen)
         elif epoch == 1 and (self.train_data.is_stream or not self._seen.is_complete()):
@@ -261,11 +263,9 @@ class TrainingRun:
 
     def _watch_means(self, recorded: NDArray[np.float32]) -> None:
         """Warn where the first losses that a correction recorded are means over batches."""
-        first = not self._has_recorded and bool(len(recorded))
-        self._has_recorded |= first
         processes = self.context.shard[1]
         num_batches = len(self._train_loader) * processes
-        if first and are_batch_means(recorded, num_batches, processes):
+        if are_batch_means(recorded, num_batches, processes):
             name = type(self.correction).__name__
             warn(
                 f"The losses that {name} recorded of {len(recorded)} samples have "
