@@ -22,7 +22,7 @@ from lossnoise.audit._classes import (
     warn_of_other_rows,
     warn_of_spellings,
 )
-from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, reason_of
+from lossnoise.audit._doubts import Evidence, doubt_of, reason_of
 from lossnoise.audit._inputs import (
     DROPPED,
     FEWEST,
@@ -40,7 +40,8 @@ from lossnoise.audit._inputs import (
 from lossnoise.audit._mistakes import OwnClass
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._summary import THRESHOLD
+from lossnoise.audit._summary import THRESHOLD, WHOLE_ROWS
+from lossnoise.audit._whole_rows import judge_whole_rows
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 
@@ -83,7 +84,8 @@ def audit(
         Probability that each given label is wrong. By default from a detector fitted to the
         losses, which claims nothing (0) where they look like one population. Where the losses come
         from `pred_probs`, whole rows are known: a label that is the model's own first choice gets
-        0, any other the plain posterior of the detector.
+        0, any other the plain posterior of the detector. Where the losses cannot tell, its log-odds
+        are moved until these labels are as often wrong as confident learning counts [1]_.
     index : array-like of shape (n,), optional
         What names the rows in the report. By default the index of `labels` if that is a pandas
         Series, else the positions from 0.
@@ -142,6 +144,12 @@ def audit(
     --------
     AuditReport : What is returned.
     cross_val_losses : Held-out losses and probabilities of any classifier.
+
+    References
+    ----------
+    .. [1] C. Northcutt, L. Jiang, I. Chuang, "Confident Learning: Estimating Uncertainty in Dataset
+       Labels", JAIR 70, 2021, section 3.1: the confident joint of the labels that are not the
+       model's first choice.
 
     Examples
     --------
@@ -211,7 +219,7 @@ def _tell_doubt(report: AuditReport, doubt: str) -> None:
         why = reason_of(doubt, report._figures.unlearned, report._names)
         warn(f"Cannot tell right from wrong labels: {why}.", NoSeparableNoiseWarning)
         return
-    by_probs = report._settings["source"] == "pred_probs"  # of losses it was said
+    by_probs = report._settings["source"] == WHOLE_ROWS  # of losses it was said
     if by_probs and not report.detector.separable_ and report._figures.num_issues:
         warn(
             "Cannot tell right from wrong labels from the losses of these probabilities: they look "
@@ -272,16 +280,10 @@ def _detect(
     fitted: Any, losses: FloatArray, single: FloatArray, sources: Sources, columns: Columns | None
 ) -> tuple[FloatArray, Evidence]:
     """Return P(wrong) by a detector, and what may speak against it."""
-    groups, evidence = sources.groups, Evidence()
-    if columns is not None:
-        evidence = Evidence(votes=columns.choices.votes)
     if columns is not None and sources.losses is None:
-        suspected = suspicions(fitted, losses, groups)
-        wrong = wrong_in_rows(suspected, columns)
-        by_chance = is_by_chance(columns.choices.table)
-        evidence = evidence._replace(suspicion=float(suspected.sum()), by_chance=by_chance)
-    else:
-        wrong = _wrong_by_losses(fitted, losses, groups)
+        return judge_whole_rows(fitted, losses, columns, sources.groups)
+    wrong = _wrong_by_losses(fitted, losses, sources.groups)
+    evidence = Evidence() if columns is None else Evidence(votes=columns.choices.votes)
     if fitted.loss_scale == "cross-entropy":
         evidence = evidence.of_losses(single, single[wrong > THRESHOLD])
     return wrong, evidence
@@ -331,28 +333,8 @@ def suggestions(
     return columns.classes[best], columns.probs[rows, best], columns.probs[rows, columns.codes]
 
 
-def suspicions(fitted: Any, losses: FloatArray, groups: Any = None) -> FloatArray:
-    """Return P(wrong) by the losses, of which the model's own choice is known besides.
-
-    The plain posterior is then nearer to the truth than nothing at all where the losses look like
-    one population.
-    """
-    if groups is None or not fitted.separable_:
-        return np.asarray(fitted.posterior(losses))
-    return np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
-
-
-def wrong_in_rows(suspicion: FloatArray, columns: Columns) -> FloatArray:
-    """Return P(wrong) where whole rows of probabilities are known.
-
-    They say more than the losses alone: a label that the model itself would have given is not
-    suspicious.
-    """
-    return np.where(columns.first == columns.codes, 0.0, suspicion)
-
-
 def _source(sources: Sources) -> str:
     """Return which of the sources the probabilities come from."""
     if sources.noise_proba is not None:
         return "noise_proba"
-    return "losses" if sources.losses is not None else "pred_probs"
+    return "losses" if sources.losses is not None else WHOLE_ROWS

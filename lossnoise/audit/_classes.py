@@ -64,6 +64,11 @@ class Columns:
         """Return the model's first choice: the most probable column of each row."""
         return np.asarray(self.probs.argmax(axis=1))
 
+    @cached_property
+    def contradicted(self) -> NDArray[np.bool_]:
+        """Return which labels are not the model's first choice."""
+        return np.asarray(self.first != self.codes)
+
     @property
     def given(self) -> FloatArray:
         """Return the probability of each given label."""

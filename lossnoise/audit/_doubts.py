@@ -78,6 +78,8 @@ class Evidence(NamedTuple):
         these are labels that the model gives itself, their heaps are those of a model that is less
         sure of some right labels, or that has learned from these rows: it gives their wrong labels
         too, and is less sure of them.
+    contradicted : float
+        How many of those are not the model's first choice.
     by_chance : bool
         Whether labels and first choices of the model have nothing to do with each other.
     votes : float
@@ -89,10 +91,20 @@ class Evidence(NamedTuple):
     """
 
     suspicion: float = 0.0
+    contradicted: float = 0.0
     by_chance: bool = False
     votes: float = math.inf
     certain: bool = False
     zeros: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Return why not to believe losses that show two populations; nothing if there is none."""
+        if 2.0 * self.contradicted < self.suspicion:
+            return AGREED
+        if self.certain:
+            return CERTAIN
+        return ZEROS if self.zeros and self.votes < FEW_VOTES else ""
 
     def of_losses(
         self,
@@ -182,12 +194,8 @@ def doubt_of(figures: Any, detector: Any, evidence: Evidence) -> str:
         What else is known.
     """
     if detector.separable_:
-        if 2.0 * figures.noise_rate * figures.n < evidence.suspicion:
-            return AGREED
-        if evidence.certain:
-            return CERTAIN
-        if evidence.zeros and evidence.votes < FEW_VOTES:
-            return ZEROS
+        if evidence.doubt:
+            return evidence.doubt
         if _are_unlearned(figures):
             return UNLEARNED
     return BY_CHANCE if evidence.by_chance else ""

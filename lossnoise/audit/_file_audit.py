@@ -25,6 +25,7 @@ from lossnoise.audit._select import (
     select,
 )
 from lossnoise.audit._stream import KEPT, Census, Classes, audit_stream
+from lossnoise.audit._summary import WHOLE_ROWS
 from lossnoise.audit._ticker import Ticker
 
 
@@ -146,10 +147,10 @@ def audit_file(
     finder = make_detector("audit_file", "auto", loss_scale=loss_scale)
     size = max(1, limits.chunk // _width(source, selection))
 
-    def chunks(work: str = "reading") -> Iterator[Chunk]:
+    def chunks(work: str) -> Iterator[Chunk]:
         return ticker.count(read_chunks(source, selection, size), work)
 
-    whole = gather(chunks(), limits)
+    whole = gather(chunks("reading"), limits)
     if whole is not None:
         report = _audit_whole(source, selection, whole, finder)
         return FileAudit(report, source, selection, False)
@@ -205,17 +206,15 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
 def _audit_pieces(
     source: Source, selection: Selection, chunks: Any, limits: Limits, finder: Any
 ) -> AuditReport:
-    works = iter(("counting", "fitting", "judging")) if selection.pred_probs else None
-    works = works or iter(("counting", "judging"))
     return audit_stream(
         source.path,
-        lambda: chunks(next(works)),
+        chunks,
         finder,
         classes_of=partial(class_names, source, selection),
         names_of=partial(numbered_names, source),
         settings={
             "detector": repr(finder),
-            "source": "pred_probs" if selection.pred_probs else "losses",
+            "source": WHOLE_ROWS if selection.pred_probs else "losses",
             "on_nan": "raise",
             "rows_kept": limits.kept,
         },

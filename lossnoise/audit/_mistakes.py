@@ -75,7 +75,7 @@ class OwnClass:
         """Keep some of these rows."""
         if not self._most:
             return
-        at = np.flatnonzero(columns.first == columns.codes)
+        at = np.flatnonzero(~columns.contradicted)
         for k, rows in _by_class(columns.codes[at]):
             self._keep(k, columns.probs, at[rows])
 
@@ -95,7 +95,7 @@ class OwnClass:
         are none that it could be drawn for and look so.
         """
         counts = np.zeros((6, len(self._rows)))
-        at = np.flatnonzero(issues & (columns.first != columns.codes))
+        at = np.flatnonzero(issues & columns.contradicted)
         at = at[:: max(1, -(-len(at) // ENOUGH))]
         for k, some in _by_class(columns.first[at]):
             codes, probs = columns.codes[at[some]], columns.probs[at[some]]

@@ -1,4 +1,4 @@
-"""The audit of files that do not fit in memory: a pass to count, a pass to judge.
+"""The audit of files that do not fit in memory: passes to count, a pass to judge.
 
 The losses are counted in a histogram, whose bins have a relative width of 2^-7, and the detector is
 fitted to that; then each row is judged, and only the worst are kept.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import encode_labels, object_array
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
-from lossnoise.audit._audit import suggestions, suspicions, wrong_in_rows
+from lossnoise.audit._audit import suggestions
 from lossnoise.audit._classes import (
     Choices,
     Columns,
@@ -28,7 +28,7 @@ from lossnoise.audit._classes import (
     warn_of_spellings,
 )
 from lossnoise.audit._csv import LabelMark
-from lossnoise.audit._doubts import Evidence, doubt_of, is_by_chance, unlearned_classes
+from lossnoise.audit._doubts import doubt_of, unlearned_classes
 from lossnoise.audit._files import bad_file
 from lossnoise.audit._inputs import FloatArray, RowIds, as_cells
 from lossnoise.audit._mistakes import OwnClass, Places
@@ -43,6 +43,16 @@ from lossnoise.audit._summary import (
     count_contradicted,
     rank_pairs,
 )
+from lossnoise.audit._whole_rows import (
+    Contradicted,
+    SelfConfidence,
+    Suspected,
+    cannot_tell,
+    evidence_of,
+    shift_to,
+    shifted,
+    suspicions,
+)
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 if TYPE_CHECKING:
@@ -51,7 +61,7 @@ if TYPE_CHECKING:
 KEPT = 10_000  # rows of the report
 MOST_CLASSES = 100_000  # more are no classes, and would not fit in memory either
 
-Chunks = Callable[[], Iterable[Chunk]]  # a new pass over the rows
+Chunks = Callable[[str], Iterable[Chunk]]  # a new pass over the rows, for the work so named
 
 
 class StreamedReport(AuditReport):
@@ -135,6 +145,36 @@ class Census:
         return self._mark.hexdigest()
 
 
+class SeenRows:
+    """What a pass over probabilities finds beside the losses.
+
+    Attributes
+    ----------
+    own : OwnClass
+        Rows that others are compared with.
+    choices : Choices
+        What labels and first choices are together.
+    confidence : SelfConfidence
+        The probabilities of given labels, by class.
+    contradicted : LossHistogram
+        The losses of labels that are not the first choice.
+    """
+
+    def __init__(self, classes: int) -> None:
+        from lossnoise.detectors._histogram import LossHistogram
+
+        self.own, self.choices = OwnClass(classes), Choices()
+        self.confidence = SelfConfidence(np.zeros(classes), np.zeros(classes, dtype=np.intp))
+        self.contradicted = LossHistogram()
+
+    def add(self, columns: Columns, losses: FloatArray) -> None:
+        """Add rows."""
+        self.own.add(columns)
+        self.choices = self.choices.plus(columns.choices)
+        self.confidence = self.confidence.plus(SelfConfidence.of(columns))
+        self.contradicted.fill(losses[columns.contradicted])
+
+
 class Judged(NamedTuple):
     """Rows with what was found of them, in the order of the file."""
 
@@ -188,7 +228,8 @@ def audit_stream(
     path : Path
         The file, for messages.
     chunks : callable
-        Returns the rows, in pieces, from the beginning.
+        ``chunks(work)``: the rows, in pieces, from the beginning, to be read for a work that is
+        named so in the progress output.
     finder : LossMixtureDetector
         Not fitted.
     classes_of : callable
@@ -206,31 +247,31 @@ def audit_stream(
 
     census, histogram = Census(path), LossHistogram()
     width = 0
-    for chunk in chunks():
+    for chunk in chunks("counting"):
         census.add(chunk.labels)
         if chunk.losses is not None:
             histogram.fill(chunk.losses)
         elif chunk.probs is not None:
             width = chunk.probs.shape[1]
-    classes, choices, own = None, Choices(), OwnClass(width)
+    classes, seen = None, SeenRows(width)
     if width:
         names = classes_of(census.classes, width)
         classes = Classes(names.labels)
-        choices = _count_from_probs(histogram, own, chunks(), classes)
+        _count_from_probs(histogram, seen, chunks("fitting"), classes)
         if names.doubt:
-            warn_of_order(classes.labels, choices.table, names.doubt)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
-        if classes is not None:  # these losses are cross-entropy, whatever they look like
-            warnings.simplefilter("ignore", LossScaleWarning)
-        fitted = finder.fit_histogram(histogram)
-    sums = Sums(fitted, LossHistogram(), own, _highest_of_issues(fitted, histogram))
-    worst = _judge_all(chunks(), fitted, classes, kept, sums)
+            warn_of_order(classes.labels, seen.choices.table, names.doubt)
+    fitted = _fit(finder, histogram, by_rows=classes is not None)
+    everything = contradicted = _suspected(fitted, histogram, by_rows=bool(width))
+    if width:
+        contradicted = _suspected(fitted, seen.contradicted, by_rows=True)
+    evidence = evidence_of(fitted, everything, contradicted, seen.choices)
+    judge = Judge(fitted, classes)
+    if classes is not None and cannot_tell(fitted, evidence):
+        count = _count_contradicted(chunks("comparing"), classes, seen.confidence)
+        judge = judge._replace(shift=shift_to(contradicted, count.share))
+    sums = Sums(fitted, LossHistogram(), seen.own, judge.highest(contradicted))
+    worst = _judge_all(chunks("judging"), judge, kept, sums)
     figures = sums.figures(census)
-    evidence = Evidence(sums.suspicion, is_by_chance(choices.table), choices.votes)
-    if fitted.loss_scale == "cross-entropy":
-        (losses, held), (issues, flagged) = histogram.bins(), sums.losses_of_issues.bins()
-        evidence = evidence.of_losses(losses, issues, held, flagged)
     if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
     warn_of_spellings(census.classes)
@@ -252,59 +293,99 @@ def audit_stream(
     )
 
 
-def _highest_of_issues(fitted: Any, histogram: LossHistogram) -> float:
-    """Return the highest probability of a label that may look wrong; 0 where none does."""
-    losses = histogram.bins()[0]
-    return float(np.exp(-losses[suspicions(fitted, losses) > THRESHOLD].min(initial=np.inf)))
+def _fit(finder: Any, histogram: LossHistogram, *, by_rows: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)  # the verdict says so
+        if by_rows:  # these losses are cross-entropy, whatever they look like
+            warnings.simplefilter("ignore", LossScaleWarning)
+        return finder.fit_histogram(histogram)
+
+
+def _suspected(fitted: Any, histogram: LossHistogram, *, by_rows: bool) -> Suspected:
+    """Return how wrong labels look whose losses were counted."""
+    losses, counts = histogram.bins()
+    proba = suspicions(fitted, losses) if by_rows else fitted.predict_proba(losses)[:, 1]
+    return Suspected(losses, proba, counts)
 
 
 def _count_from_probs(
-    histogram: Any, own: OwnClass, chunks: Iterable[Chunk], classes: Classes
-) -> Choices:
-    """Fill a histogram with the losses of probabilities, and say by how much they missed 1.
-
-    Some rows are kept for comparison (`own`). Returns what labels and first choices are together.
-    """
-    off, choices = 0.0, Choices()
+    histogram: LossHistogram, seen: SeenRows, chunks: Iterable[Chunk], classes: Classes
+) -> None:
+    """Fill a histogram with the losses of probabilities, and say by how much they missed 1."""
+    off = 0.0
     for chunk in chunks:
         columns = classes.columns(chunk)
         off = max(off, distance_from_one(columns.probs))
         columns = columns.scaled()
-        histogram.fill(losses_from_probs(columns.probs, columns.codes))
-        own.add(columns)
-        choices = choices.plus(columns.choices)
+        losses = losses_from_probs(columns.probs, columns.codes)
+        histogram.fill(losses)
+        seen.add(columns, losses)
     warn_of_scaling(off)
-    return choices
 
 
-def _judge_all(
-    chunks: Iterable[Chunk], fitted: Any, classes: Classes | None, kept: int, sums: Sums
-) -> Judged:
+def _count_contradicted(
+    chunks: Iterable[Chunk], classes: Classes, confidence: SelfConfidence
+) -> Contradicted:
+    """Return how many labels confident learning counts as wrong."""
+    count, thresholds = Contradicted(), confidence.thresholds
+    for chunk in chunks:
+        count = count.plus(Contradicted.of(classes.columns(chunk).scaled(), thresholds))
+    return count
+
+
+class Judge(NamedTuple):
+    """What turns losses into P(wrong).
+
+    Attributes
+    ----------
+    fitted : LossMixtureDetector
+        The detector.
+    classes : Classes or None
+        Of the columns of probabilities, if there are any.
+    shift : float or None
+        By how much log-odds of contradicted labels are moved, if they are.
+    """
+
+    fitted: Any
+    classes: Classes | None
+    shift: float | None = None
+
+    def highest(self, contradicted: Suspected) -> float:
+        """Return the highest probability of a label that may look wrong; 0 where none does."""
+        issues = self._moved(contradicted.proba) > THRESHOLD
+        return float(np.exp(-contradicted.losses[issues].min(initial=np.inf)))
+
+    def _moved(self, suspected: FloatArray) -> FloatArray:
+        return suspected if self.shift is None else shifted(suspected, self.shift)
+
+    def rows(self, chunk: Chunk, sums: Sums) -> Judged:
+        """Judge rows as `audit` does, and add up what is known of them."""
+        positions = np.arange(chunk.start, chunk.start + len(chunk.labels))
+        found = (positions, as_cells(chunk.labels), as_cells(np.asarray(chunk.ids)))
+        if self.classes is None or chunk.probs is None:
+            assert chunk.losses is not None
+            wrong = self.fitted.predict_proba(chunk.losses)[:, 1]
+            known = suggestions(None, chunk.losses, self.fitted)
+            return Judged(*found, wrong, chunk.losses, *known)
+        columns = self.classes.columns(chunk).scaled()
+        losses = losses_from_probs(columns.probs, columns.codes)
+        wrong = np.zeros(len(losses))
+        suspected = suspicions(self.fitted, losses[columns.contradicted])
+        wrong[columns.contradicted] = self._moved(suspected)
+        sums.add_places(columns, wrong > THRESHOLD)
+        return Judged(*found, wrong, losses, *suggestions(columns, losses, self.fitted))
+
+
+def _judge_all(chunks: Iterable[Chunk], judge: Judge, kept: int, sums: Sums) -> Judged:
     """Return the worst rows, in the order of the file, and add up all."""
     worst = None
-    for judged in (_judge(chunk, fitted, classes, sums) for chunk in chunks):
+    for chunk in chunks:
+        judged = judge.rows(chunk, sums)
         sums.add(judged)
         worst = judged if worst is None else merge_worst(worst, judged, kept)
     assert worst is not None  # the detector refuses too few losses
     worst = worst.take(_ranking(worst)[:kept])
     return worst.take(np.argsort(worst.positions))
-
-
-def _judge(chunk: Chunk, fitted: Any, classes: Classes | None, sums: Sums) -> Judged:
-    """Judge rows as `audit` does, and add up what their losses say."""
-    positions = np.arange(chunk.start, chunk.start + len(chunk.labels))
-    found = (positions, as_cells(chunk.labels), as_cells(np.asarray(chunk.ids)))
-    if classes is None or chunk.probs is None:
-        assert chunk.losses is not None
-        wrong = fitted.predict_proba(chunk.losses)[:, 1]
-        return Judged(*found, wrong, chunk.losses, *suggestions(None, chunk.losses, fitted))
-    columns = classes.columns(chunk).scaled()
-    losses = losses_from_probs(columns.probs, columns.codes)
-    suspicion = suspicions(fitted, losses)
-    sums.suspicion += float(suspicion.sum())
-    wrong = wrong_in_rows(suspicion, columns)
-    sums.add_places(columns, wrong > THRESHOLD)
-    return Judged(*found, wrong, losses, *suggestions(columns, losses, fitted))
 
 
 def _ranking(rows: Judged) -> NDArray[np.intp]:
@@ -335,7 +416,6 @@ class Sums:
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
-        self.suspicion = 0.0  # by the losses alone, where whole rows are known
         self._wrong_in_issues = 0.0
         self._contradicted: int | None = None
         self._own, self._highest = own, highest

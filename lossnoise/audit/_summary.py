@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.5
 FEW_MISTAKES = 0.1  # of the issues: hardly worth a sentence
 HARDLY = 0.8  # of the labels: a model that gives fewer is wrong often, or the labels are
+WHOLE_ROWS = "pred_probs"  # the source that knows more than a loss of each row
 TRAINER = "trainer"  # the source of losses and probabilities of the labels that were learned
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 
@@ -215,6 +216,8 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong, and more if the wrong ones follow the inputs."
     )
+    if not known and summary["settings"].get("source") == WHOLE_ROWS:
+        cannot += f" By whole rows of probabilities, {rate:.1f} % look wrong."
     if not summary["num_issues"]:
         return f"{cannot} Rows are ranked by their loss."
     return f"{cannot} {_unsure(summary)}"

@@ -205,11 +205,13 @@ def test_a_rare_class_that_is_hard_is_not_promised_to_be_wrong(rare):
     _, probs = cross_val_losses(model, inputs, labels, return_proba=True, random_state=0)
     report = audit(labels, pred_probs=probs)
     found = report.summary
-    assert found["like_mistakes"] > 0.5
     assert found["separable"] is (rare == 0.05)
     assert found["noise_rate_interval"][0] < 0.005
     if found["separable"]:
+        assert found["like_mistakes"] > 0.5
         assert found["cautious_precision"] < 0.3
+    else:
+        assert found["noise_rate"] < 0.03
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_no_precision_is_promised_where_losses_cannot_tell():
         "Cannot tell from these losses: they look like one population, as is usual with so few "
         f"rows. That is no proof that the labels are right; up to {high:.1f} % could be wrong, "
         "and more if the wrong ones follow the inputs. "
+        f"By whole rows of probabilities, {100.0 * summary['noise_rate']:.1f} % look wrong. "
         f"{count} of 150 rows are flagged: if labels are wrong, most likely these, but all may be "
         "errors of the model."
     )

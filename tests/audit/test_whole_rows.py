@@ -1,0 +1,191 @@
+"""Where the losses cannot tell, whole rows of probabilities count the wrong labels."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lossnoise import audit
+from lossnoise.audit._classes import Columns
+from lossnoise.audit._file_audit import Limits, audit_file
+from lossnoise.audit._whole_rows import (
+    Contradicted,
+    SelfConfidence,
+    Suspected,
+    shift_to,
+    shifted,
+)
+from lossnoise.exceptions import NoSeparableNoiseWarning
+
+
+def columns_of(labels, probs):
+    return Columns(np.arange(probs.shape[1]), labels, probs)
+
+
+def slow_count(labels, probs):
+    """Count by the definition, row by row, as exact sums allow it."""
+    classes = range(probs.shape[1])
+    means = {c: np.mean([row[c] for row in probs[labels == c]]) for c in set(labels.tolist())}
+    contradicted = surely = 0
+    for label, row in zip(labels, probs, strict=True):
+        if label == row.argmax():
+            continue
+        contradicted += 1
+        sure = [c for c in classes if c in means and row[c] >= means[c] - 1e-9]
+        best = max(sure, key=lambda c: row[c], default=label)
+        surely += row[best] > row[label]
+    return contradicted, surely
+
+
+def count(labels, probs):
+    columns = columns_of(labels, probs)
+    return Contradicted.of(columns, SelfConfidence.of(columns).thresholds)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_count_is_that_of_a_slow_version(classes, seed):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(classes, 0.5), size=300)
+    labels = np.where(rng.random(300) < 0.7, probs.argmax(axis=1), rng.integers(classes, size=300))
+    if classes == 10:
+        labels[labels == 3] = 4  # no label of one class
+    found = count(labels, probs)
+    assert found == slow_count(labels, probs)
+    assert 0 < found.surely < found.n
+
+
+def test_a_count_by_hand():
+    probs = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4], [0.75, 0.25]])
+    labels = np.array([0, 0, 1, 1, 1])
+    # Class 0: (.9 + .7) / 2 = .8; class 1: (.8 + .4 + .25) / 3 = .483. The last two rows are
+    # contradicted, and neither is as sure of class 0 as .8.
+    columns = columns_of(labels, probs)
+    np.testing.assert_allclose(SelfConfidence.of(columns).thresholds, [0.8, 1.45 / 3])
+    assert count(labels, probs) == (2, 0)
+    assert count(np.array([0, 0, 1, 1, 0]), probs) == (1, 0)
+    probs[4] = [0.85, 0.15]
+    assert count(labels, probs) == (2, 1)
+
+
+def test_a_class_of_no_label_is_never_meant():
+    probs = np.array([[0.6, 0.1, 0.3], [0.1, 0.6, 0.3], [0.1, 0.1, 0.8]])
+    columns = columns_of(np.array([0, 1, 0]), probs)
+    assert SelfConfidence.of(columns).thresholds[2] == np.inf
+    assert count(np.array([0, 1, 0]), probs) == (1, 0)
+
+
+def test_equal_probabilities_contradict_nothing_surely():
+    assert count(np.array([0, 1] * 5), np.full((10, 2), 0.5)) == (5, 0)
+
+
+def test_parts_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    labels, probs = rng.integers(4, size=90), rng.dirichlet(np.ones(4), size=90)
+    parts = [columns_of(labels[i::3], probs[i::3]) for i in range(3)]
+    first, *others = map(SelfConfidence.of, parts)
+    for other in others:
+        first = first.plus(other)
+    whole = SelfConfidence.of(columns_of(labels, probs))
+    np.testing.assert_allclose(first.thresholds, whole.thresholds, rtol=1e-12)
+    total = Contradicted()
+    for part in parts:
+        total = total.plus(Contradicted.of(part, first.thresholds))
+    assert total == count(labels, probs)
+
+
+PROBABILITIES = hnp.arrays(
+    np.float64, st.integers(1, 30), elements=st.floats(0.0, 1.0, allow_subnormal=False)
+)
+
+
+@given(PROBABILITIES, st.integers(0, 30), st.integers(0, 30))
+def test_probabilities_are_moved_to_the_share_and_keep_their_order(proba, surely, more):
+    share = Contradicted(surely + more, surely).share
+    assert 0.0 < share < 1.0
+    contradicted = Suspected(np.zeros(len(proba)), proba, np.ones(len(proba)))
+    moved = shifted(proba, shift_to(contradicted, share))
+    assert moved.mean() == pytest.approx(share, abs=1e-9)
+    assert ((moved >= 0.0) & (moved <= 1.0)).all()
+    assert (np.diff(moved[np.argsort(proba)]) >= -1e-12).all()
+
+
+def test_bins_count_as_often_as_they_hold_labels():
+    proba, weights = np.array([0.1, 0.7, 0.9]), np.array([5, 1, 3])
+    bins = Suspected(np.zeros(3), proba, weights)
+    rows = Suspected(np.zeros(9), np.repeat(proba, weights), np.ones(9))
+    assert shift_to(bins, 0.4) == pytest.approx(shift_to(rows, 0.4))
+
+
+def unsure(rate=0.1, n=2000, seed=0):
+    """Return labels, and calibrated probabilities of a model that is hardly sure of anything."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n, 3)) * 1.5
+    probs = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    truth = (probs.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    wrong = rng.random(n) < rate
+    return np.where(wrong, (truth + rng.integers(1, 3, n)) % 3, truth), probs
+
+
+def test_the_rate_is_the_count_where_losses_cannot_tell():
+    labels, probs = unsure()
+    with pytest.warns(NoSeparableNoiseWarning):
+        report = audit(labels, pred_probs=probs)
+    assert not report.detector.separable_
+    contradicted, surely = slow_count(labels, probs)
+    share = (surely + 0.5) / (contradicted + 1.0)
+    assert report.noise_proba.sum() == pytest.approx(share * contradicted, rel=1e-6)
+    first = probs.argmax(axis=1) == labels
+    assert (report.noise_proba[first] == 0.0).all()
+    order = np.argsort(report.losses[~first])  # as by the detector
+    assert (np.diff(report.noise_proba[~first][order]) >= -1e-12).all()
+    low, high = report.summary["noise_rate_interval"]
+    assert low == 0.0
+    assert high >= report.summary["noise_rate"]
+
+
+def test_right_labels_of_a_good_model_are_hardly_flagged():
+    """The plain posterior flags more than ten times as many."""
+    rng = np.random.default_rng(3)
+    truth = rng.integers(4, size=3000)
+    scores = rng.normal(size=(3000, 4)) + 4.0 * np.eye(4)[truth]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+        report = audit(truth, logits=scores)
+    assert not report.detector.separable_
+    plain = report.detector.posterior(report.losses)
+    missed = scores.argmax(axis=1) != truth
+    assert (plain[missed] > 0.5).sum() > 10 * max(report.summary["num_issues"], 1)
+    assert report.summary["noise_rate"] < 0.01
+
+
+def test_losses_that_can_tell_are_believed():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(3, size=1500)
+    scores = rng.normal(size=(1500, 3)) + 7.0 * np.eye(3)[truth]
+    labels = np.where(rng.random(1500) < 0.2, (truth + 1) % 3, truth)
+    report = audit(labels, logits=scores)
+    assert report.detector.separable_
+    contradicted = scores.argmax(axis=1) != labels
+    posterior = report.detector.posterior(report.losses)
+    np.testing.assert_array_equal(report.noise_proba, np.where(contradicted, posterior, 0.0))
+
+
+@pytest.mark.filterwarnings("ignore:Cannot tell:UserWarning")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_in_pieces_is_counted_as_a_whole(tmp_path, seed):
+    labels, probs = unsure(seed=seed)
+    path = tmp_path / "rows.parquet"
+    frame = pd.DataFrame(probs, columns=["p_0", "p_1", "p_2"])
+    frame.assign(label=labels).to_parquet(path)
+    pieces, whole = (
+        audit_file(path, pred_probs="p_*", limits=limits).report
+        for limits in (Limits(rows=100, kept=2000, chunk=300), Limits())
+    )
+    assert pieces.summary["noise_rate"] == pytest.approx(whole.summary["noise_rate"], abs=1e-3)
+    assert pieces.summary["num_issues"] == pytest.approx(whole.summary["num_issues"], abs=10)
+    np.testing.assert_allclose(pieces.noise_proba, whole.noise_proba, atol=0.02)
