@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ from lossnoise.training._distributed import (
     rank_and_size,
     wait_for_all,
 )
+from lossnoise.training._folder_lock import locked
 from lossnoise.training._run import TrainingRun
 from lossnoise.training._wiring import settings_of
 from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
@@ -51,14 +53,23 @@ def train_epochs(
     trainer: NoisyLabelTrainer, run: TrainingRun, checkpoints: Checkpoints | None, *, resume: bool
 ) -> None:
     """Train from the first epoch, or from the newest checkpoint, to the last."""
-    saving, first = None, 1
+    with ExitStack() as held:
+        saving = None
+        if checkpoints is not None:
+            if rank_and_size()[0] == 0:
+                open_folder(checkpoints.folder)
+                held.enter_context(locked(checkpoints.folder))
+            saving = _Saving(checkpoints, settings_of(trainer, run), set())
+        _train(trainer, run, saving, resume=resume)
+
+
+def _train(
+    trainer: NoisyLabelTrainer, run: TrainingRun, saving: _Saving | None, *, resume: bool
+) -> None:
+    first = 1
     states: list[dict[str, Any]] = []  # of callbacks
-    if checkpoints is not None:
-        if rank_and_size()[0] == 0:
-            open_folder(checkpoints.folder)
-        saving = _Saving(checkpoints, settings_of(trainer, run), set())
-        if resume:
-            first, states = _resume(trainer, run, saving)
+    if saving is not None and resume:
+        first, states = _resume(trainer, run, saving)
     for schedule in run.engine.schedulers:
         check_length(schedule, trainer.epochs, done=first - 1)
     callbacks = _Hooks(trainer)

@@ -1,0 +1,97 @@
+"""Two runs do not write into one folder; what was killed holds none."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lossnoise.exceptions import InvalidParameterError
+from lossnoise.training import Callback
+from lossnoise.training._folder_lock import NAME, locked
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from lossnoise.training._folder_lock import locked
+with locked(Path(sys.argv[1])):
+    worker = os.fork() if sys.argv[2:] else None
+    if worker != 0:
+        print("held", worker, flush=True)
+    time.sleep(30)
+"""
+
+
+def hold(folder, *arguments):
+    """Return a process that has taken a folder."""
+    command = [sys.executable, "-c", HOLD, str(folder), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_folder_in_use_is_refused_and_free_after_a_kill(build, make_data, tmp_path):
+    with hold(tmp_path) as other:
+        try:
+            assert other.stdout.readline() == "held None\n"
+            with pytest.raises(InvalidParameterError) as caught:
+                build(checkpoint_dir=tmp_path).fit(make_data())
+        finally:
+            other.kill()
+    text = str(caught.value)
+    assert "must be a folder into which no other run writes" in text
+    assert f"process {other.pid} on " in text
+    trainer = build(checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+    assert len(trainer.history_) == trainer.epochs
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_worker_that_outlives_a_killed_run_holds_nothing(tmp_path):
+    with hold(tmp_path, "with a worker") as other:
+        worker = int(other.stdout.readline().split()[1])
+        other.kill()
+        other.wait()
+        try:
+            with locked(tmp_path):
+                os.kill(worker, 0)  # it lives
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+class FitsAgain(Callback):
+    """Starts another run in the same folder."""
+
+    def __init__(self, build, data):
+        self._build, self._data = build, data
+
+    def on_epoch_end(self, trainer, record):
+        self._build(checkpoint_dir=trainer.checkpoint_dir).fit(self._data, resume=True)
+
+
+def test_a_run_inside_a_run_needs_its_own_folder(build, make_data, tmp_path):
+    again = FitsAgain(build, make_data())
+    with pytest.raises(InvalidParameterError, match=f"process {os.getpid()} on .* trains there"):
+        build(checkpoint_dir=tmp_path, callbacks=[again]).fit(make_data())
+    build(checkpoint_dir=tmp_path).fit(make_data(), resume=True)  # free again
+
+
+def test_folders_are_not_kept_where_files_cannot_be_locked(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with locked(tmp_path):
+        assert (tmp_path / NAME).exists()
+
+
+def test_one_folder_by_two_names_is_one(tmp_path):
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run"):
+        with pytest.raises(InvalidParameterError), locked(tmp_path / "x" / ".." / "run"):
+            pass
+        with locked(tmp_path):
+            pass
+    with locked(tmp_path / "run"):
+        pass
