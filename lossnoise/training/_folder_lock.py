@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from lossnoise._validation import invalid_parameter
+from lossnoise.exceptions import InvalidParameterError
 
 NAME = ".lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}  # on some network drives
@@ -23,28 +24,51 @@ _held: set[Path] = set()  # by this process, in which the lock of the system kno
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder to this run, or raise where another one has it.
 
-    The lock ends with the process, however that ends; its file stays, and does no harm. It is not
-    handed on to child processes, so that workers of a killed run do not hold it. Where a file
-    system has no locks, nothing is kept.
+    The lock ends with the process, however that ends, and the file that a killed run leaves does no
+    harm. It is not handed on to child processes, so that workers of a killed run do not hold it.
+    Where a file system has no locks, nothing is kept.
     """
     path = (folder / NAME).resolve()
-    with open(path, "a+", encoding="utf-8") as file:
-        if path in _held or not _take(file):
-            raise invalid_parameter(
-                "NoisyLabelTrainer",
-                "checkpoint_dir",
-                "a folder into which no other run writes",
-                str(folder),
-                f"{_owner(file)} trains there now: wait until it ends, or choose another folder",
-            )
-        _held.add(path)
-        try:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
-        finally:
-            _held.discard(path)
+    if path in _held:  # not to be opened: to close it again would end the lock
+        raise _in_use(folder, _self())
+    is_ours = False
+    while not is_ours:
+        with open(path, "a+", encoding="utf-8") as file:
+            if not _take(file):
+                raise _in_use(folder, _owner(file))
+            is_ours = _is_at(path, file)  # or else a run that ended just now has removed it
+            if is_ours:
+                file.truncate(0)
+                file.write(_self())
+                file.flush()
+                _held.add(path)
+                try:
+                    yield
+                finally:
+                    _held.discard(path)
+                    with suppress(OSError):  # Windows removes no open files
+                        path.unlink()
+
+
+def _self() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _in_use(folder: Path, owner: str) -> InvalidParameterError:
+    return invalid_parameter(
+        "NoisyLabelTrainer",
+        "checkpoint_dir",
+        "a folder into which no other run writes",
+        str(folder),
+        f"{owner} trains there now: wait until it ends, or take another folder",
+    )
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _owner(file: IO[str]) -> str:

@@ -27,7 +27,7 @@ with locked(Path(sys.argv[1])):
 def hold(folder, *arguments):
     """Return a process that has taken a folder."""
     command = [sys.executable, "-c", HOLD, str(folder), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def test_a_folder_in_use_is_refused_and_free_after_a_kill(build, make_data, tmp_path):
@@ -86,12 +86,40 @@ def test_folders_are_not_kept_where_files_cannot_be_locked(tmp_path, monkeypatch
         assert (tmp_path / NAME).exists()
 
 
+def is_refused_to_others(folder):
+    """Tell whether another process cannot have a folder."""
+    with hold(folder) as other:
+        try:
+            return other.stdout.readline() == ""
+        finally:
+            other.kill()
+
+
 def test_one_folder_by_two_names_is_one(tmp_path):
     (tmp_path / "run").mkdir()
     with locked(tmp_path / "run"):
         with pytest.raises(InvalidParameterError), locked(tmp_path / "x" / ".." / "run"):
             pass
+        assert is_refused_to_others(tmp_path / "run")
         with locked(tmp_path):
             pass
-    with locked(tmp_path / "run"):
-        pass
+    assert not is_refused_to_others(tmp_path / "run")
+
+
+def test_a_file_that_an_ending_run_removes_is_no_lock(tmp_path, monkeypatch):
+    """Another run opens the file, and gets the lock only when its name is gone."""
+    fcntl = pytest.importorskip("fcntl")
+    lockf, removed = fcntl.lockf, []
+
+    def slow(file, flags):
+        if not removed:
+            removed.append(True)
+            (tmp_path / NAME).unlink()
+        lockf(file, flags)
+
+    monkeypatch.setattr(fcntl, "lockf", slow)
+    with locked(tmp_path):
+        assert (tmp_path / NAME).exists()
+        with pytest.raises(InvalidParameterError), locked(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
