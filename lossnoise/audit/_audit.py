@@ -84,8 +84,9 @@ def audit(
         Probability that each given label is wrong. By default from a detector fitted to the
         losses, which claims nothing (0) where they look like one population. Where the losses come
         from `pred_probs`, whole rows are known: a label that is the model's own first choice gets
-        0, any other the plain posterior of the detector. Where the losses cannot tell, its log-odds
-        are moved until these labels are as often wrong as confident learning counts [1]_.
+        0, any other the plain posterior of the detector. Where the losses cannot tell, or whole
+        rows speak for a quarter more wrong labels, its log-odds are moved until as many of these
+        labels are wrong as confident learning counts [1]_.
     index : array-like of shape (n,), optional
         What names the rows in the report. By default the index of `labels` if that is a pandas
         Series, else the positions from 0.
@@ -126,7 +127,7 @@ def audit(
         learned from these rows. Or nearly all its probabilities are 0 or 1, or only labels with 0
         look wrong and it counts few rows for each prediction. Or most of what looks wrong are all
         labels of a class or two, as of rare ones that the model has not learned. Or labels and
-        first choices agree as often as by chance.
+        first choices agree as often as by chance. Or whole rows speak for many more wrong labels.
     RenormalizedWarning
         Rows of `pred_probs` did not sum to 1.
     LayoutWarning

@@ -16,7 +16,7 @@ from lossnoise.audit._inputs import as_cells
 
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
 COLLAPSED, AGREED, CERTAIN, ZEROS = "collapsed", "agreed", "certain", "zeros"
-UNLEARNED, BY_CHANCE = "unlearned", "by_chance"
+UNLEARNED, BY_CHANCE, TOO_FEW = "unlearned", "by_chance", "too_few"
 OTHER_CLASSES, ONE_CLASS = "other_classes", "one_class"
 REASONS = {
     OTHER_CLASSES: (
@@ -40,6 +40,10 @@ REASONS = {
     UNLEARNED: (
         "most labels of {} look wrong, as where a model has not learned a rare class, whether they "
         "are right or not"
+    ),
+    TOO_FEW: (
+        "by whole rows of probabilities many more labels look wrong than by their losses, as where "
+        "right and wrong ones lie close together and only the worst stand out"
     ),
     BY_CHANCE: (
         "the labels are the model's first choices as often as by chance, as where the "
@@ -65,6 +69,9 @@ SURPRISING = 2.5
 FEWER = 3.0
 ENOUGH = 3.0  # times as much has to be possible, or a chance says nothing
 
+# Labels that look wrong by their losses are too few where confident learning counts so much more.
+MANY_MORE, SOME_MORE = 1.25, 3.0
+
 FEW_VOTES = 17.0  # a model that counts no more labels gives 0 to many a right one
 
 
@@ -80,6 +87,8 @@ class Evidence(NamedTuple):
         too, and is less sure of them.
     contradicted : float
         How many of those are not the model's first choice.
+    counted : float
+        How many of these are wrong by confident learning; 0 where that is not known.
     by_chance : bool
         Whether labels and first choices of the model have nothing to do with each other.
     votes : float
@@ -92,6 +101,7 @@ class Evidence(NamedTuple):
 
     suspicion: float = 0.0
     contradicted: float = 0.0
+    counted: float = 0.0
     by_chance: bool = False
     votes: float = math.inf
     certain: bool = False
@@ -104,7 +114,10 @@ class Evidence(NamedTuple):
             return AGREED
         if self.certain:
             return CERTAIN
-        return ZEROS if self.zeros and self.votes < FEW_VOTES else ""
+        if self.zeros and self.votes < FEW_VOTES:
+            return ZEROS
+        too_few = self.counted > MANY_MORE * self.contradicted + SOME_MORE
+        return TOO_FEW if too_few else ""
 
     def of_losses(
         self,

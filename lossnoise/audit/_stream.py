@@ -264,13 +264,14 @@ def audit_stream(
     everything = contradicted = _suspected(fitted, histogram, by_rows=bool(width))
     if width:
         contradicted = _suspected(fitted, seen.contradicted, by_rows=True)
-    evidence = evidence_of(fitted, everything, contradicted, seen.choices)
-    judge = Judge(fitted, classes)
-    if classes is not None and cannot_tell(fitted, evidence):
-        count = _count_contradicted(chunks("comparing"), classes, seen.confidence)
-        judge = judge._replace(shift=shift_to(contradicted, count.share))
+    judge = Judge(fitted, classes, seen.confidence.thresholds)
     sums = Sums(fitted, LossHistogram(), seen.own, judge.highest(contradicted))
     worst = _judge_all(chunks("judging"), judge, kept, sums)
+    evidence = evidence_of(fitted, everything, contradicted, seen.choices, sums.contradicted)
+    if width and cannot_tell(fitted, evidence):
+        judge = judge._replace(shift=shift_to(contradicted, sums.contradicted.share))
+        sums = Sums(fitted, LossHistogram(), seen.own, judge.highest(contradicted))
+        worst = _judge_all(chunks("judging again"), judge, kept, sums)
     figures = sums.figures(census)
     if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
@@ -323,16 +324,6 @@ def _count_from_probs(
     warn_of_scaling(off)
 
 
-def _count_contradicted(
-    chunks: Iterable[Chunk], classes: Classes, confidence: SelfConfidence
-) -> Contradicted:
-    """Return how many labels confident learning counts as wrong."""
-    count, thresholds = Contradicted(), confidence.thresholds
-    for chunk in chunks:
-        count = count.plus(Contradicted.of(classes.columns(chunk).scaled(), thresholds))
-    return count
-
-
 class Judge(NamedTuple):
     """What turns losses into P(wrong).
 
@@ -342,12 +333,15 @@ class Judge(NamedTuple):
         The detector.
     classes : Classes or None
         Of the columns of probabilities, if there are any.
+    thresholds : ndarray of shape (C,), float64
+        How sure the model is of each class on average (`SelfConfidence`).
     shift : float or None
         By how much log-odds of contradicted labels are moved, if they are.
     """
 
     fitted: Any
     classes: Classes | None
+    thresholds: FloatArray
     shift: float | None = None
 
     def highest(self, contradicted: Suspected) -> float:
@@ -372,7 +366,7 @@ class Judge(NamedTuple):
         wrong = np.zeros(len(losses))
         suspected = suspicions(self.fitted, losses[columns.contradicted])
         wrong[columns.contradicted] = self._moved(suspected)
-        sums.add_places(columns, wrong > THRESHOLD)
+        sums.add_columns(columns, wrong > THRESHOLD, self.thresholds)
         return Judged(*found, wrong, losses, *suggestions(columns, losses, self.fitted))
 
 
@@ -416,6 +410,7 @@ class Sums:
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
+        self.contradicted = Contradicted()  # by whole rows
         self._wrong_in_issues = 0.0
         self._contradicted: int | None = None
         self._own, self._highest = own, highest
@@ -442,9 +437,12 @@ class Sums:
             given, instead = rows.labels[issues].tolist(), rows.suggested[issues].tolist()
             self._pairs.update(zip(given, instead, strict=True))
 
-    def add_places(self, columns: Columns, issues: NDArray[np.bool_]) -> None:
-        """Add where more issues stand among rows of the model's classes."""
+    def add_columns(
+        self, columns: Columns, issues: NDArray[np.bool_], thresholds: FloatArray
+    ) -> None:
+        """Add what whole rows say of more labels, and where issues stand among them."""
         self._places = self._places.plus(self._own.places(columns, issues, self._highest))
+        self.contradicted = self.contradicted.plus(Contradicted.of(columns, thresholds))
 
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""

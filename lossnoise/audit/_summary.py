@@ -14,6 +14,7 @@ from lossnoise._labels import encode_labels
 from lossnoise.audit._doubts import (
     AGREED,
     REASONS,
+    TOO_FEW,
     are_among,
     listed,
     reason_of,
@@ -216,7 +217,7 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong, and more if the wrong ones follow the inputs."
     )
-    if not known and summary["settings"].get("source") == WHOLE_ROWS:
+    if known in ([], [TOO_FEW]) and summary["settings"].get("source") == WHOLE_ROWS:
         cannot += f" By whole rows of probabilities, {rate:.1f} % look wrong."
     if not summary["num_issues"]:
         return f"{cannot} Rows are ranked by their loss."

@@ -2,9 +2,10 @@
 
 A loss knows one probability of a row: that of the given label. The others say more. A label that
 the model itself would have given is not suspicious. And where the losses cannot tell how many of
-the others are wrong, confident learning counts them: those where the model is as sure of another
-class as it is, on average, in rows that have that class as their label. So a model that is sure or
-unsure of a class in general is taken by its own measure. (Northcutt, Jiang and Chuang, "Confident
+the others are wrong, or only the worst of them stand out, confident learning counts them: those
+where the model is as sure of another class as it is, on average, in rows that have that class as
+their label. So a model that is sure or unsure of a class in general is taken by its own measure.
+(Northcutt, Jiang and Chuang, "Confident
 learning: estimating uncertainty in dataset labels", JAIR 70, 2021: thresholds and confident joint
 of section 3.1. Labels that are the model's first choice are not counted; rows keep their order.)
 """
@@ -57,23 +58,28 @@ def judge_whole_rows(
     """Return P(wrong) by a detector that was fitted to -log(p), and what may speak against it."""
     everything = Suspected(losses, suspicions(fitted, losses, groups), np.ones(len(losses)))
     contradicted = everything.take(columns.contradicted)
-    evidence = evidence_of(fitted, everything, contradicted, columns.choices)
+    count = Contradicted.of(columns, SelfConfidence.of(columns).thresholds)
+    evidence = evidence_of(fitted, everything, contradicted, columns.choices, count)
     wrong = np.zeros(len(losses))
     wrong[columns.contradicted] = contradicted.proba
     if cannot_tell(fitted, evidence):
-        count = Contradicted.of(columns, SelfConfidence.of(columns).thresholds)
         shift = shift_to(contradicted, count.share)
         wrong[columns.contradicted] = shifted(contradicted.proba, shift)
     return wrong, evidence
 
 
 def evidence_of(
-    fitted: Any, everything: Suspected, contradicted: Suspected, choices: Choices
+    fitted: Any,
+    everything: Suspected,
+    contradicted: Suspected,
+    choices: Choices,
+    count: Contradicted,
 ) -> Evidence:
     """Return what may speak against a detector, of all labels and of the contradicted ones."""
     evidence = Evidence(
         suspicion=everything.total,
         contradicted=contradicted.total,
+        counted=count.share * count.n,
         by_chance=is_by_chance(choices.table),
         votes=choices.votes,
     )

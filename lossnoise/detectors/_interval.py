@@ -16,15 +16,20 @@ TWO_SIDED_90 = 1.6449  # of a normal distribution
 # sure about, min(P, 1 - P), may belong to the other component.
 UNSURE_SHARE = 0.1
 
+# Where less than so much of the labels that the model doubts look wrong, right and wrong ones may
+# lie so close together that only the worst stand out.
+FEW_OF_DOUBTED = 1.0 / 3.0
+
 
 def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     """Return a 90 % interval for the share of wrong labels.
 
     It spans the rates that no hard examples give and twice as many, or as many as usual where none
     are supposed: how many right labels are hard is not known. And a margin: 1.64 bootstrap
-    standard errors, and a part of what the mixture is not sure about. Where the losses do not
-    show two populations, it begins at 0, and its end is at least what would have been noticed, and
-    the share of labels to which the model gives less than an even chance.
+    standard errors, and a part of what the mixture is not sure about. Where few of the labels to
+    which the model gives less than an even chance look wrong, its end is the share of these. Where
+    the losses do not show two populations, it begins at 0, and its end is at least what would have
+    been noticed, and the share of such labels.
     """
     plain, settings = fit.mixture_curve, fit.settings
     others = (settings.without_hard(), settings.with_more_hard())
@@ -32,10 +37,12 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     unsure = Curve(plain.grid, np.minimum(plain.proba, 1.0 - plain.proba)).rate
     margin = TWO_SIDED_90 * _standard_error(plain.grid, family, settings) + UNSURE_SHARE * unsure
     low, high = min(variants) - margin, max(variants) + margin
-    if fit.separability.separable:
-        shift = fit.curve.rate - plain.rate  # of what is reported, against the mixture
-        return max(0.0, low + shift), min(1.0, high + shift)
     doubted = share_doubted(plain.grid, fit.scaling) if fit.probabilities else 0.0
+    if fit.separability.separable:
+        rate = fit.curve.rate
+        shift = rate - plain.rate  # of what is reported, against the mixture
+        high = max(high + shift, doubted if rate < FEW_OF_DOUBTED * doubted else 0.0)
+        return max(0.0, low + shift), min(1.0, high)
     return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
 
 

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 
-from lossnoise import audit
+from lossnoise import BetaMixtureNoiseDetector, audit
 from lossnoise.audit._classes import Columns
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.audit._whole_rows import (
@@ -189,3 +193,25 @@ def test_a_file_in_pieces_is_counted_as_a_whole(tmp_path, seed):
     assert pieces.summary["noise_rate"] == pytest.approx(whole.summary["noise_rate"], abs=1e-3)
     assert pieces.summary["num_issues"] == pytest.approx(whole.summary["num_issues"], abs=10)
     np.testing.assert_allclose(pieces.noise_proba, whole.noise_proba, atol=0.02)
+
+
+def test_where_only_the_worst_stand_out_all_that_the_model_doubts_may_be_wrong():
+    """Many rows lie at the border of two classes, where right and wrong labels are alike."""
+    rng = np.random.default_rng(1)
+    inputs = rng.uniform(-1.0, 1.0, size=(2000, 4))
+    labels = (inputs[:, 0] > 0.0) ^ (inputs[:, 1] > 0.0) ^ (rng.random(2000) < 0.2)
+    model = make_pipeline(PolynomialFeatures(2), LogisticRegression())
+    probs = cross_val_predict(model, inputs, labels, method="predict_proba")
+    losses = -np.log(probs[np.arange(2000), labels.astype(int)])
+    detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.separable_
+    assert detector.noise_rate_ < 0.1
+    high = detector.noise_rate_interval_[1]
+    assert high == pytest.approx((losses > np.log(2.0)).mean(), abs=2e-3)
+    assert high > 0.2
+    other = BetaMixtureNoiseDetector(loss_scale="any").fit(losses)  # no probabilities
+    assert other.noise_rate_interval_[1] < high
+    with pytest.warns(NoSeparableNoiseWarning, match="many more labels look wrong than by"):
+        report = audit(labels, pred_probs=probs)
+    assert 1.5 * detector.noise_rate_ < report.summary["noise_rate"] < 0.25
+    assert "By whole rows of probabilities, " in report.summary["verdict"]
