@@ -86,7 +86,8 @@ class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
         Observers of the run.
     checkpoint_dir : str, Path or Checkpoints, optional
         Folder for a checkpoint after every epoch; the last two are kept, or as `Checkpoints`
-        says. A folder that holds checkpoints already is refused, unless `fit` is told to resume.
+        says. A folder that holds checkpoints already is refused, unless `fit` is told to resume;
+        and one into which another run writes, in any case.
     random_state : int, numpy.random.Generator or None, default=None
         Source of all randomness of a run. ``fit`` seeds the global generators of torch, numpy
         and Python from it, and gives the caller's state back at the end.

@@ -55,16 +55,20 @@ def test_rates_on_tasks_that_no_constant_was_chosen_on(run, tmp_path, capsys):
         "--tasks",
         "moons",
         "odd digits",
+        "exclusive or",
         "--classifiers",
         "naive Bayes",
         "--cache",
         tmp_path,
     ]
     result = run("detector_unseen", *options, "--rates", "0", "0.2", "0.6", "--seeds", "0", "1")
-    assert [run["rate"] for run in result["runs"]] == [0.0, 0.0, 0.2, 0.2] * 2  # of two classes
+    assert [run["rate"] for run in result["runs"]] == [0.0, 0.0, 0.2, 0.2] * 3  # of two classes
     others = result["summary"]["others"]
     assert list(result["summary"]) == ["others"]
-    assert others["0.2"]["runs"] == 4
+    assert others["0.2"]["runs"] == 6
+    found = [run for run in result["runs"] if run["rate"] == 0.2]
+    inside = [run["interval"][0] <= run["true_rate"] <= run["interval"][1] for run in found]
+    assert others["0.2"]["covered"] == pytest.approx(np.mean(inside), abs=1e-4)
     errors = [r["error"]["beta"] for r in result["runs"] if r["rate"] == 0.2]
     assert others["0.2"]["mean_abs_error"]["beta"] == pytest.approx(np.abs(errors).mean(), abs=1e-4)
     assert others["0.2"]["near"] == np.mean(np.abs(errors) <= 0.05)
