@@ -86,7 +86,7 @@ def audit(
         from `pred_probs`, whole rows are known: a label that is the model's own first choice gets
         0, any other the plain posterior of the detector. Where the losses cannot tell, or whole
         rows speak for a quarter more wrong labels, its log-odds are moved until as many of these
-        labels are wrong as confident learning counts [1]_.
+        labels are wrong as confident learning counts [1]_: mistakes of the model are among them.
     index : array-like of shape (n,), optional
         What names the rows in the report. By default the index of `labels` if that is a pandas
         Series, else the positions from 0.

@@ -1,4 +1,4 @@
-"""The audit of files that do not fit in memory: passes to count, a pass to judge.
+"""The audit of files that do not fit in memory: passes to count, and to judge.
 
 The losses are counted in a histogram, whose bins have a relative width of 2^-7, and the detector is
 fitted to that; then each row is judged, and only the worst are kept.

@@ -95,6 +95,10 @@ def complete_summary(
         interval = interval_of(detector, figures.noise_rate, separable)
         mistakes = figures.like_mistakes * figures.num_issues * (figures.expected_precision or 0.0)
         interval = max(0.0, interval[0] - mistakes / figures.n), interval[1]
+        if separable and settings.get("source") == WHOLE_ROWS:
+            assert figures.contradicted is not None  # a detector does not know them
+            most = max(figures.contradicted / figures.n, figures.noise_rate)
+            interval = interval[0], min(interval[1], most)
         if AGREED in settings:  # a model learns any labels
             interval = 0.0, 1.0
         elif doubts:  # what the model contradicts may be wrong, whatever its losses
@@ -220,7 +224,8 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     if known in ([], [TOO_FEW]) and summary["settings"].get("source") == WHOLE_ROWS:
         cannot += f" By whole rows of probabilities, {rate:.1f} % look wrong."
     if not summary["num_issues"]:
-        return f"{cannot} Rows are ranked by their loss."
+        by_loss = summary["settings"].get("source") != WHOLE_ROWS
+        return f"{cannot} Rows are ranked{' by their loss' if by_loss else ', worst first'}."
     return f"{cannot} {_unsure(summary)}"
 
 

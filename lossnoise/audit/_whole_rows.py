@@ -4,10 +4,11 @@ A loss knows one probability of a row: that of the given label. The others say m
 the model itself would have given is not suspicious. And where the losses cannot tell how many of
 the others are wrong, or only the worst of them stand out, confident learning counts them: those
 where the model is as sure of another class as it is, on average, in rows that have that class as
-their label. So a model that is sure or unsure of a class in general is taken by its own measure.
+their label, and more sure than of the given one. So a model that is sure or unsure of a class in
+general is taken by its own measure.
 (Northcutt, Jiang and Chuang, "Confident
 learning: estimating uncertainty in dataset labels", JAIR 70, 2021: thresholds and confident joint
-of section 3.1. Labels that are the model's first choice are not counted; rows keep their order.)
+of section 3.1, which counts the model's first choices, too, and classes that it is less sure of.)
 """
 
 from __future__ import annotations
@@ -192,6 +193,6 @@ def shift_to(contradicted: Suspected, share: float) -> float:
 
 def shifted(proba: FloatArray, shift: float) -> FloatArray:
     """Return P(wrong) with its log-odds moved; the order of labels stays as it is."""
-    odds = np.clip(proba, SMALLEST, 1.0 - SMALLEST)
+    odds = SMALLEST + (1.0 - 2.0 * SMALLEST) * proba
     odds = np.exp(shift) * odds / (1.0 - odds)
     return np.asarray(odds / (1.0 + odds))

@@ -17,8 +17,9 @@ TWO_SIDED_90 = 1.6449  # of a normal distribution
 UNSURE_SHARE = 0.1
 
 # Where less than so much of the labels that the model doubts look wrong, right and wrong ones may
-# lie so close together that only the worst stand out.
-FEW_OF_DOUBTED = 1.0 / 3.0
+# lie so close together that only the worst stand out. One that doubts most labels is unsure of all,
+# as among many classes, and nobody doubts its first choices.
+FEW_OF_DOUBTED, MOST_DOUBTED = 1.0 / 3.0, 0.5
 
 
 def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
@@ -27,9 +28,9 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     It spans the rates that no hard examples give and twice as many, or as many as usual where none
     are supposed: how many right labels are hard is not known. And a margin: 1.64 bootstrap
     standard errors, and a part of what the mixture is not sure about. Where few of the labels to
-    which the model gives less than an even chance look wrong, its end is the share of these. Where
-    the losses do not show two populations, it begins at 0, and its end is at least what would have
-    been noticed, and the share of such labels.
+    which the model gives less than an even chance look wrong, it ends at their share or above.
+    Where the losses do not show two populations, it begins at 0, and its end is at least what would
+    have been noticed, and the share of such labels.
     """
     plain, settings = fit.mixture_curve, fit.settings
     others = (settings.without_hard(), settings.with_more_hard())
@@ -41,8 +42,9 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     if fit.separability.separable:
         rate = fit.curve.rate
         shift = rate - plain.rate  # of what is reported, against the mixture
-        high = max(high + shift, doubted if rate < FEW_OF_DOUBTED * doubted else 0.0)
-        return max(0.0, low + shift), min(1.0, high)
+        if rate < FEW_OF_DOUBTED * doubted < FEW_OF_DOUBTED * MOST_DOUBTED:
+            high = max(high, doubted - shift)
+        return max(0.0, low + shift), min(1.0, high + shift)
     return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
 
 

@@ -255,12 +255,18 @@ def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
     if not isinstance(folder, (str, Path)) or Path(folder).is_file():
         raise invalid_parameter(OWNER, "checkpoint_dir", "the path of a folder", folder)
     checkpoints = given if isinstance(given, Checkpoints) else Checkpoints(folder)
-    if not resume and list_checkpoints(checkpoints.folder):
+    if not resume:
+        check_unused(checkpoints.folder)
+    return checkpoints
+
+
+def check_unused(folder: Path) -> None:
+    """Raise where a folder has checkpoints, of another run."""
+    if list_checkpoints(folder):
         expected = (
             "a folder without checkpoints, unless fit is called with resume=True to go on from them"
         )
         raise invalid_parameter(OWNER, "checkpoint_dir", expected, str(folder))
-    return checkpoints
 
 
 def check_data(name: str, data: Any, minimum: int = 1, *, needs_labels: bool = True) -> None:

@@ -16,42 +16,52 @@ from lossnoise.exceptions import InvalidParameterError
 
 NAME = ".lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}  # on some network drives
+TRIES = 100  # at a folder whose runs end just when they are asked about
 
-_held: set[Path] = set()  # by this process, in which the lock of the system knows no other
+_held: dict[Path, IO[str]] = {}  # by this process
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder to this run, or raise where another one has it.
 
-    The lock ends with the process, however that ends, and the file that a killed run leaves does no
-    harm. It is not handed on to child processes, so that workers of a killed run do not hold it.
-    Where a file system has no locks, nothing is kept.
+    The lock ends with the process, however that ends, and the file that a killed run leaves is no
+    lock. Where a file system has none, nothing is kept.
     """
     path = (folder / NAME).resolve()
-    if path in _held:  # not to be opened: to close it again would end the lock
-        raise _in_use(folder, _self())
-    is_ours = False
-    while not is_ours:
-        with open(path, "a+", encoding="utf-8") as file:
+    with _taken(path) as file:
+        _held[path] = file
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+        finally:
+            if _held.pop(path, None) is file:  # or else this is a forked process
+                with suppress(OSError):  # Windows removes no open files
+                    path.unlink()
+
+
+@contextmanager
+def _taken(path: Path) -> Iterator[IO[str]]:
+    """Open the file of a lock that is ours while it is open."""
+    for _ in range(TRIES):
+        with _open(path) as file:
             if not _take(file):
-                raise _in_use(folder, _owner(file))
-            is_ours = _is_at(path, file)  # or else a run that ended just now has removed it
-            if is_ours:
-                file.truncate(0)
-                file.write(_self())
-                file.flush()
-                _held.add(path)
-                try:
-                    yield
-                finally:
-                    _held.discard(path)
-                    with suppress(OSError):  # Windows removes no open files
-                        path.unlink()
+                raise _in_use(path.parent, _owner(file))
+            if _is_at(path, file):  # or else a run that ended just now has removed it
+                yield file
+                return
+    raise _in_use(path.parent, "another run")
 
 
-def _self() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+def _open(path: Path) -> IO[str]:
+    try:
+        return open(path, "a+", encoding="utf-8")
+    except OSError as error:  # of another user, for instance
+        owner, name, expected = "NoisyLabelTrainer", "checkpoint_dir", "a folder to write into"
+        reason = f"{path.name} in it cannot be opened: {os.strerror(error.errno or 0)}"
+        raise invalid_parameter(owner, name, expected, str(path.parent), reason) from error
 
 
 def _in_use(folder: Path, owner: str) -> InvalidParameterError:
@@ -81,7 +91,10 @@ def _owner(file: IO[str]) -> str:
 
 
 def _take(file: IO[str]) -> bool:
-    """Lock a file, if no other process has; True also where files cannot be locked."""
+    """Lock a file, if no other one that is open has it locked; True where there are no locks.
+
+    Not by `lockf`, whose locks end when this process closes the file anywhere, as to copy it does.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -91,7 +104,18 @@ def _take(file: IO[str]) -> bool:
         else:
             import fcntl
 
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in NO_LOCKS
     return True
+
+
+def _let_go() -> None:
+    """Hold nothing in a forked process: a worker that outlives a killed run would keep its lock."""
+    for file in _held.values():
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

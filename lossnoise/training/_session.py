@@ -17,7 +17,7 @@ from lossnoise.exceptions import (
     NonFiniteLossError,
     ScheduleWarning,
 )
-from lossnoise.training._checks import check_length
+from lossnoise.training._checks import check_length, check_unused
 from lossnoise.training._distributed import (
     gather_objects,
     is_distributed,
@@ -59,6 +59,8 @@ def train_epochs(
             if rank_and_size()[0] == 0:
                 open_folder(checkpoints.folder)
                 held.enter_context(locked(checkpoints.folder))
+                if not resume:  # asked before, when another run may have been there
+                    check_unused(checkpoints.folder)
             saving = _Saving(checkpoints, settings_of(trainer, run), set())
         _train(trainer, run, saving, resume=resume)
 

@@ -15,6 +15,7 @@ from sklearn.preprocessing import PolynomialFeatures
 
 from lossnoise import BetaMixtureNoiseDetector, audit
 from lossnoise.audit._classes import Columns
+from lossnoise.audit._doubts import TOO_FEW, Evidence
 from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.audit._whole_rows import (
     Contradicted,
@@ -31,7 +32,10 @@ def columns_of(labels, probs):
 
 
 def slow_count(labels, probs):
-    """Count by the definition, row by row, as exact sums allow it."""
+    """Count row by row: contradicted labels, and those where another class is confident.
+
+    As sure as in its own rows on average, and surer than of the given label.
+    """
     classes = range(probs.shape[1])
     means = {c: np.mean([row[c] for row in probs[labels == c]]) for c in set(labels.tolist())}
     contradicted = surely = 0
@@ -115,7 +119,10 @@ def test_probabilities_are_moved_to_the_share_and_keep_their_order(proba, surely
     moved = shifted(proba, shift_to(contradicted, share))
     assert moved.mean() == pytest.approx(share, abs=1e-9)
     assert ((moved >= 0.0) & (moved <= 1.0)).all()
-    assert (np.diff(moved[np.argsort(proba)]) >= -1e-12).all()
+    order = np.argsort(proba)
+    assert (np.diff(moved[order]) >= 0.0).all()
+    apart = np.diff(proba[order]) > 1e-6
+    assert (np.diff(moved[order])[apart] > 0.0).all()
 
 
 def test_bins_count_as_often_as_they_hold_labels():
@@ -123,6 +130,35 @@ def test_bins_count_as_often_as_they_hold_labels():
     bins = Suspected(np.zeros(3), proba, weights)
     rows = Suspected(np.zeros(9), np.repeat(proba, weights), np.ones(9))
     assert shift_to(bins, 0.4) == pytest.approx(shift_to(rows, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("counted", "contradicted", "doubt"),
+    [(126.0, 100.0, ""), (129.0, 100.0, TOO_FEW), (5.0, 2.0, ""), (6.0, 2.0, TOO_FEW)],
+)
+def test_a_quarter_more_by_rows_is_too_few_by_losses(counted, contradicted, doubt):
+    assert Evidence(contradicted=contradicted, counted=counted).doubt == doubt
+
+
+def test_a_mean_of_equal_probabilities_is_reached_by_each():
+    """The mean of three times .8 is a little more."""
+    labels, probs = np.array([1, 1, 1, 0]), np.tile([0.2, 0.8], (4, 1))
+    assert SelfConfidence.of(columns_of(labels, probs)).thresholds[1] > 0.8
+    assert count(labels, probs) == (1, 1)
+
+
+@pytest.mark.parametrize(("classes", "apart", "scale"), [(10, 4.0, 0.3), (100, 5.0, 1.0)])
+def test_an_unsure_model_of_many_classes_has_a_narrow_interval(classes, apart, scale):
+    """It gives less than an even chance to many first choices, and nobody doubts these."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(classes, size=3000)
+    scores = (rng.normal(size=(3000, classes)) + apart * np.eye(classes)[truth]) * scale
+    wrong = rng.random(3000) < 0.1
+    labels = np.where(wrong, (truth + rng.integers(1, classes, 3000)) % classes, truth)
+    report = audit(labels, logits=scores)
+    low, high = report.summary["noise_rate_interval"]
+    assert 0.05 < low < high <= (scores.argmax(axis=1) != labels).mean()
+    assert report.detector.noise_rate_interval_[1] < 0.2
 
 
 def unsure(rate=0.1, n=2000, seed=0):

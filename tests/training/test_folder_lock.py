@@ -5,8 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import pytest
+import torch
 
 from lossnoise.exceptions import InvalidParameterError
 from lossnoise.training import Callback
@@ -81,7 +84,7 @@ def test_folders_are_not_kept_where_files_cannot_be_locked(tmp_path, monkeypatch
     def refuse(*arguments):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with locked(tmp_path):
         assert (tmp_path / NAME).exists()
 
@@ -109,17 +112,70 @@ def test_one_folder_by_two_names_is_one(tmp_path):
 def test_a_file_that_an_ending_run_removes_is_no_lock(tmp_path, monkeypatch):
     """Another run opens the file, and gets the lock only when its name is gone."""
     fcntl = pytest.importorskip("fcntl")
-    lockf, removed = fcntl.lockf, []
+    flock, removed = fcntl.flock, []
 
     def slow(file, flags):
         if not removed:
             removed.append(True)
             (tmp_path / NAME).unlink()
-        lockf(file, flags)
+        flock(file, flags)
 
-    monkeypatch.setattr(fcntl, "lockf", slow)
+    monkeypatch.setattr(fcntl, "flock", slow)
     with locked(tmp_path):
         assert (tmp_path / NAME).exists()
         with pytest.raises(InvalidParameterError), locked(tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_the_file_does_not_end_the_lock(tmp_path):
+    """As a backup of the folder does, in a callback."""
+    with locked(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
+        assert is_refused_to_others(tmp_path)
+
+
+def test_of_many_threads_one_has_the_folder(tmp_path):
+    barrier, inside = threading.Barrier(8), []
+
+    def run():
+        barrier.wait()
+        with suppress(InvalidParameterError), locked(tmp_path):
+            inside.append(1)
+            barrier.wait()
+            return
+        barrier.wait()
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 1
+
+
+def test_what_another_run_left_meanwhile_is_not_written_over(build, make_data, tmp_path):
+    """The folder was empty when it was looked at first."""
+
+    def start(epochs):
+        return build(checkpoint_dir=tmp_path, epochs=epochs, correction="cross-entropy")
+
+    class Late(torch.utils.data.TensorDataset):
+        trained = False
+
+        def __getitem__(self, index):
+            if not self.trained:  # when a first batch is looked at
+                self.trained = True
+                start(3).fit(make_data())
+            return super().__getitem__(index)
+
+    with pytest.raises(InvalidParameterError, match="must be a folder without checkpoints"):
+        start(1).fit(Late(*make_data().tensors))
+    names = [path.name for path in sorted(tmp_path.iterdir())]
+    assert names == ["epoch-00002.pt", "epoch-00003.pt"]
+
+
+def test_a_lock_that_cannot_be_opened_is_told(build, make_data, tmp_path):
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(InvalidParameterError, match=r"\.lock in it cannot be opened: Is a dir"):
+        build(checkpoint_dir=tmp_path).fit(make_data())
