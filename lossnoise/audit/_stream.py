@@ -267,9 +267,9 @@ def audit_stream(
     judge = Judge(fitted, classes, seen.confidence.thresholds)
     sums = Sums(fitted, LossHistogram(), seen.own, judge.highest(contradicted))
     worst = _judge_all(chunks("judging"), judge, kept, sums)
-    evidence = evidence_of(fitted, everything, contradicted, seen.choices, sums.contradicted)
+    evidence = evidence_of(fitted, everything, contradicted, seen.choices, sums.by_rows)
     if width and cannot_tell(fitted, evidence):
-        judge = judge._replace(shift=shift_to(contradicted, sums.contradicted.share))
+        judge = judge._replace(shift=shift_to(contradicted, sums.by_rows.share))
         sums = Sums(fitted, LossHistogram(), seen.own, judge.highest(contradicted))
         worst = _judge_all(chunks("judging again"), judge, kept, sums)
     figures = sums.figures(census)
@@ -410,7 +410,7 @@ class Sums:
         self._wrong: Counter[Any] = Counter()
         self._issues: Counter[Any] = Counter()
         self._pairs: Counter[tuple[Any, Any]] = Counter()
-        self.contradicted = Contradicted()  # by whole rows
+        self.by_rows = Contradicted()
         self._wrong_in_issues = 0.0
         self._contradicted: int | None = None
         self._own, self._highest = own, highest
@@ -442,7 +442,7 @@ class Sums:
     ) -> None:
         """Add what whole rows say of more labels, and where issues stand among them."""
         self._places = self._places.plus(self._own.places(columns, issues, self._highest))
-        self.contradicted = self.contradicted.plus(Contradicted.of(columns, thresholds))
+        self.by_rows = self.by_rows.plus(Contradicted.of(columns, thresholds))
 
     def figures(self, census: Census) -> Figures:
         """Return the figures of a summary."""

@@ -5,10 +5,9 @@ the model itself would have given is not suspicious. And where the losses cannot
 the others are wrong, or only the worst of them stand out, confident learning counts them: those
 where the model is as sure of another class as it is, on average, in rows that have that class as
 their label, and more sure than of the given one. So a model that is sure or unsure of a class in
-general is taken by its own measure.
-(Northcutt, Jiang and Chuang, "Confident
-learning: estimating uncertainty in dataset labels", JAIR 70, 2021: thresholds and confident joint
-of section 3.1, which counts the model's first choices, too, and classes that it is less sure of.)
+general is taken by its own measure. (Northcutt, Jiang and Chuang, "Confident learning: estimating
+uncertainty in dataset labels", JAIR 70, 2021: thresholds and confident joint of section 3.1, which
+counts the model's first choices, too, and classes that it is less sure of.)
 """
 
 from __future__ import annotations
