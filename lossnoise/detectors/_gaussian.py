@@ -112,7 +112,7 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
         Estimated share of wrong labels: the mean of P(wrong) over the fitted losses. Of
         cross-entropies below log 2 P(wrong) is at most 1/2: the model itself gives these labels.
     noise_rate_interval_ : tuple of two floats
-        90 % interval for the share of wrong labels. Where less than 30 % of the labels look
+        90 % interval for the share of wrong labels. Where less than 15 % of the labels look
         wrong to which the model gives less than an even chance, it goes up to the share of these,
         unless they are most labels.
         Computed on first access, which takes about as long as a hundred fits to a thousand losses.

@@ -19,7 +19,7 @@ UNSURE_SHARE = 0.1
 # Where less than so much of the labels that the model doubts look wrong, right and wrong ones may
 # lie so close together that only the worst stand out. One that doubts most labels is unsure of all,
 # as among many classes, and nobody doubts its first choices.
-FEW_OF_DOUBTED, MOST_DOUBTED = 0.3, 0.5
+FEW_OF_DOUBTED, MOST_DOUBTED = 0.15, 0.5
 
 
 def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
