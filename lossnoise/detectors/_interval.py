@@ -42,7 +42,7 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     if fit.separability.separable:
         rate = fit.curve.rate
         shift = rate - plain.rate  # of what is reported, against the mixture
-        if rate < FEW_OF_DOUBTED * doubted < FEW_OF_DOUBTED * MOST_DOUBTED:
+        if rate < FEW_OF_DOUBTED * doubted and doubted < MOST_DOUBTED:
             high = max(high, doubted - shift)
         return max(0.0, low + shift), min(1.0, high + shift)
     return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
