@@ -42,6 +42,11 @@ OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the com
 
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
+# The lowest losses of a network lie far apart, on the scale of the lowest: it is surer of some
+# labels than of others. Those that have a floor, as smoothed labels have, crowd above it: from the
+# first to the fifth of a hundred they rise by less than so much. Wrong labels do not make them.
+LEAST_FLOOR, CROWDED = 0.2, 1.05
+
 # Losses that are the highest, and how many of those next below are different, where it was clipped.
 FEWEST_CLIPPED, SHARE_CLIPPED = 20, 0.005
 FEWEST_BELOW, MOST_DIFFERENT = 100, 0.9
@@ -338,18 +343,24 @@ def _warn_of_scale(sample: LossSample) -> None:
 def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:
     """Warn where a model is less sure of all labels than the wrong ones among them explain.
 
-    With a share r of wrong labels, one that has learned is sure of a right label by up to 1 - r.
+    With a share r of wrong labels, one that has learned is sure of a right label by up to 1 - r,
+    and of some more than of others.
     """
-    floor, rate = float(sample.percentiles([1.0])[0]), fit.curve.rate
-    claims = fit.probabilities and fit.separability.separable
-    if claims and 1.0 - math.exp(-floor) - rate > UNSURE:
+    if not (fit.probabilities and fit.separability.separable):
+        return
+    (floor, low), rate = sample.percentiles([1.0, 5.0]).tolist(), fit.curve.rate
+    problem = ""
+    if 1.0 - math.exp(-floor) - rate > UNSURE:
+        problem = f"{rate:.0%} wrong labels do not explain why the model is so unsure of the others"
+    elif floor > LEAST_FLOOR and low < CROWDED * floor:
+        problem = "the lowest of them crowd there, which wrong labels do not explain"
+    if problem:
         warn(
             f"99 % of the losses are above {floor:.2g}, which is a probability of "
-            f"{math.exp(-floor):.0%}: {rate:.0%} wrong labels do not explain why the model is so "
-            "unsure of the others, and the rate may be off. A model that has learned little, or "
-            "has many classes to choose from, may be so; and losses that hold more than "
-            "cross-entropy, such as label smoothing or a regulariser (pass -log p of each given "
-            "label), and perplexities (pass their logarithm).",
+            f"{math.exp(-floor):.0%}: {problem}, and the rate may be off. A model that has "
+            "learned little, or has many classes to choose from, may be so; and losses that hold "
+            "more than cross-entropy, such as label smoothing or a regulariser (pass -log p of "
+            "each given label, or use loss_scale='any'), and perplexities (pass their logarithm).",
             LossScaleWarning,
         )
 

@@ -70,7 +70,7 @@ def test_no_cut_where_there_is_nothing_to_cut(proba):
 
 
 def test_a_history_is_drawn_as_its_mean():
-    history = two_groups()[:, None] + np.linspace(0.0, 1.0, 8)
+    history = two_groups()[:, None] + np.linspace(0.0, 0.1, 8)
     detector = BetaMixtureNoiseDetector().fit(history)
     display = LossMixtureDisplay.from_estimator(detector, history)
     np.testing.assert_allclose(display.losses, history.mean(axis=1))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.exceptions import LossScaleWarning
@@ -48,6 +49,16 @@ def test_label_smoothing_is_asked_about():
         BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
 
 
+def test_label_smoothing_is_asked_about_where_the_rate_would_explain_it():
+    """Of losses that begin at .5 and crowd there a mixture may take the upper part for wrong."""
+    losses = 0.5 + np.random.default_rng(5).lognormal(-2.3, 1.2, 5000)
+    with pytest.warns(LossScaleWarning, match="the lowest of them crowd there, which wrong labels"):
+        detector = BetaMixtureNoiseDetector().fit(losses)
+    assert detector.noise_rate_ > 0.2  # and none is wrong
+    with pytest.warns(LossScaleWarning, match="crowd there"):
+        BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses))
+
+
 def test_perplexities_are_asked_about():
     with pytest.warns(LossScaleWarning, match="perplexities .pass their logarithm"):
         BetaMixtureNoiseDetector().fit(np.exp(0.5 * LOSSES))
@@ -58,9 +69,9 @@ def test_perplexities_are_asked_about():
 
 @pytest.mark.parametrize("noise", [0.2, 0.4, 0.6])
 def test_a_model_that_noise_keeps_from_being_sure_is_not(noise):
-    """It gives right labels 1 - noise at most, and all others the same."""
+    """It gives right labels 1 - noise or so, less where they are hard, and all others the same."""
     rng = np.random.default_rng(1)
-    sure = (1.0 - noise) * (1.0 - rng.beta(1.0, 9.0, 5000))
+    sure = expit(logit(1.0 - noise) + rng.normal(0.0, 0.3, 5000) - 2.0 * rng.beta(1.0, 9.0, 5000))
     given = np.where(rng.random(5000) < noise, (1.0 - sure) / 9.0, sure)
     detector = BetaMixtureNoiseDetector().fit(-np.log(given))  # warnings are errors here
     assert detector.noise_rate_ == pytest.approx(noise, abs=0.05)
