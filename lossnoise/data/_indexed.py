@@ -21,6 +21,7 @@ from torch.utils.data import (
 )
 
 from lossnoise._samples import check_alike, check_collated
+from lossnoise.data._generators import Generator, generators_in, restore, state_of
 from lossnoise.exceptions import InvalidDataError
 
 OWNER = "NoisyLabelTrainer"
@@ -95,24 +96,28 @@ class IndexedData:
                 sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the generators of a user's loader and of its samplers."""
-        return {"generators": [generator.get_state() for generator in self._generators()]}
+        """Return the states of the generators of a user's own."""
+        return {place: state_of(generator) for place, generator in self.generators().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        for generator, its_state in zip(self._generators(), state["generators"], strict=True):
-            generator.set_state(its_state)
+        """Take back what `state_dict` returned, of the same generators."""
+        for place, generator in self.generators().items():
+            restore(generator, state[place])
+
+    def generators(self) -> dict[str, Generator]:
+        """Return the generators in a user's loader, its samplers and the dataset, by their place.
+
+        A loader with workers has its dataset copied into them, where it begins each epoch anew.
+        """
+        names = "loader", "sampler", "batch_sampler", "batch_sampler.sampler"
+        owners = dict(zip(names, [self._given, *self._samplers()], strict=False))
+        return generators_in(owners | {"dataset": self.dataset})
 
     def _samplers(self) -> list[Any]:
         if self._given is None or self.is_stream:
             return []
         batches = self._given.batch_sampler
         return [self._given.sampler, batches, getattr(batches, "sampler", None)]
-
-    def _generators(self) -> list[torch.Generator]:
-        owners = [self._given, *self._samplers()]
-        found = [getattr(owner, "generator", None) for owner in owners]
-        return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
     def _batches(self, generator: torch.Generator | None) -> BatchIndices:
         return BatchIndices(self.num_samples, self.batch_size, generator, self._shard)

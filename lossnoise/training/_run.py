@@ -202,7 +202,7 @@ class TrainingRun:
             "engine": self.engine.state_dict(),
             "correction": self.correction.state_dict(),
             "generators": gather_objects(self.generators.state_dict()),
-            "data": self.train_data.state_dict(),
+            "data": gather_objects(self.train_data.state_dict()),
             "losses": self.context.losses,  # that the mixture in use was fitted to
             "equal_losses": equal,  # all of one value, which came after those
             "labels": self._seen.state(),
@@ -222,8 +222,9 @@ class TrainingRun:
             self._fit(np.full(num_samples, state["equal_losses"], dtype=np.float32))
         self._resumed = state["labels"]
         self._seen.restore(state["labels"])
-        self.train_data.load_state_dict(state["data"])
-        self.generators.load_state_dict(state["generators"][rank_and_size()[0]])
+        rank = rank_and_size()[0]
+        self.train_data.load_state_dict(state["data"][rank])
+        self.generators.load_state_dict(state["generators"][rank])
 
     def _check_resumed(self, labels: Callable[[], Tensor]) -> None:
         """Raise, once, where the data of a resumed run have other labels than its first part."""

@@ -19,10 +19,11 @@ EPOCHS = 30
 
 
 class Jittered(Dataset):
-    """Points in the plane; the transform draws from all three global generators, as users' do."""
+    """Points in the plane; the transform draws as users' do: from global generators and its own."""
 
     def __init__(self, size=300):
         generator = torch.Generator().manual_seed(0)
+        self.own = np.random.default_rng(0)
         self.labels = torch.arange(size) % 3
         centres = 3.0 * torch.eye(3)[:, :2]
         self.inputs = centres[self.labels] + 0.3 * torch.randn(size, 2, generator=generator)
@@ -34,6 +35,7 @@ class Jittered(Dataset):
 
     def __getitem__(self, index):
         shift = np.random.standard_normal() + random.gauss(0.0, 1.0)  # noqa: NPY002
+        shift += self.own.standard_normal()
         return self.inputs[index] + 0.05 * torch.randn(2) + 0.05 * shift, self.labels[index]
 
 
