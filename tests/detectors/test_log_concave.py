@@ -79,7 +79,7 @@ def test_a_start_from_far_away_changes_nothing():
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0.0, 1.0)), min_size=3, max_size=40))
 def test_another_fit_to_start_from_changes_nothing(cells):
     counts, shares = np.array(cells, dtype=float).T
-    assume((counts * shares).sum() > 1e-3)
+    assume((counts * shares).sum() > 1.0)  # the fit ends within 1 / sqrt(samples) of the best
     start = log_concave_fit(counts)
     once = log_concave_fit(counts * shares)
     again = log_concave_fit(counts * shares, start)

@@ -128,7 +128,7 @@ any_label = st.one_of(
     st.integers(-5, 5),
     st.booleans(),
     st.none(),
-    st.text(max_size=3),
+    st.text(max_size=3).filter(lambda text: not text.endswith("\0")),  # NumPy drops these
     st.tuples(st.integers(0, 2), st.text(max_size=1)),
     st.sampled_from(Animal),
 )
