@@ -45,12 +45,6 @@ from lossnoise.detectors._settings import HARD_FRACTION, FitSettings, read_setti
 from lossnoise.detectors._threshold import crossing
 from lossnoise.exceptions import InvalidDataError, NoSeparableNoiseWarning
 
-CANNOT_TELL = (
-    "Cannot tell right from wrong labels from these losses: they look like one population, which "
-    "is no proof that the labels are right. noise_rate_ is a lower bound, and noise_rate_interval_ "
-    "says what would have gone unnoticed. Losses from held-out predictions, from the middle of "
-    "training, or averaged over epochs tell more."
-)
 # What an earlier fit may have left, and the next one does not set.
 FORGOTTEN = (
     "_histogram",
@@ -468,7 +462,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         wrong = sum(float(curve.grid @ curve.proba) for curve in curves)
         self.noise_rate_ = wrong / sum(float(curve.grid.sum()) for curve in curves)
         if not self.separable_:
-            warn(CANNOT_TELL, NoSeparableNoiseWarning)
+            warn(self._sample_fit.why_not, NoSeparableNoiseWarning)
         return self
 
     def _predict_wrong(self, X: Any, groups: Any, columns: int = 1) -> FloatArray:

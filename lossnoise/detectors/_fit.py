@@ -30,7 +30,26 @@ from lossnoise.detectors._separability import FEWEST, Separability, measure_sepa
 from lossnoise.detectors._settings import FitSettings
 
 FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be more probable
-NORMALISED = 1.0  # cross-entropies none of which is higher may be losses that somebody normalised
+
+# Losses that somebody normalised, so that they are no cross-entropies any more, have their highest
+# one here, or little below; and hardly any above, which then are outliers.
+NORMALISED, NEARLY_NORMALISED = 1.0, 0.99
+
+NO_PROOF = (
+    "which is no proof that the labels are right. noise_rate_ is a lower bound, and "
+    "noise_rate_interval_ says what would have gone unnoticed."
+)
+ONE_POPULATION = (
+    f"Cannot tell right from wrong labels from these losses: they look like one population, "
+    f"{NO_PROOF} Losses from held-out predictions, from the middle of training, or averaged over "
+    "epochs tell more."
+)
+OWN_CHOICES = (
+    f"Cannot tell right from wrong labels from these losses: most of those that lie higher are "
+    f"below log 2, of labels that the model itself would give, {NO_PROOF} A model that is surer of "
+    "right labels tells more. Of losses that are no cross-entropy, such as those that somebody "
+    "normalised, use a detector with loss_scale='any' (--loss-scale any on the command line)."
+)
 
 
 class Curve(NamedTuple):
@@ -71,7 +90,7 @@ class SampleFit(NamedTuple):
     ``probabilities`` says whether the losses are taken for logarithms of probabilities, and
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
     same, at most 1/2 for labels that the model itself would give; or 0 where the losses do not
-    show two populations.
+    show two populations. ``why_not`` says in words why they do not.
     """
 
     settings: FitSettings
@@ -81,6 +100,7 @@ class SampleFit(NamedTuple):
     separability: Separability
     mixture_curve: Curve
     curve: Curve
+    why_not: str
 
 
 def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> SampleFit:
@@ -91,21 +111,20 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
     probabilities = are_probabilities(sample, settings)
-    if probabilities and not are_contradicted(curve, scaling):
-        separability = separability._replace(separable=False)
+    why_not = "" if separability.separable else ONE_POPULATION
+    if separability.separable and probabilities and not are_contradicted(curve, scaling):
+        separability, why_not = separability._replace(separable=False), OWN_CHOICES
     told = Curve(grid, np.zeros_like(curve.proba))
     if separability.separable:
         told = doubted_only(curve, scaling) if probabilities else curve
-    return SampleFit(settings, scaling, probabilities, result, separability, curve, told)
+    return SampleFit(settings, scaling, probabilities, result, separability, curve, told, why_not)
 
 
 def are_probabilities(sample: LossSample, settings: FitSettings) -> bool:
-    """Tell whether losses are logarithms of probabilities: given as such, and not normalised.
-
-    A loss or two above `NORMALISED` may be outliers, which do not decide it.
-    """
-    high = float(sample.weights[np.searchsorted(sample.values, NORMALISED, "right") :].sum())
-    return settings.loss_scale == "cross-entropy" and high > FEWEST
+    """Tell whether losses are logarithms of probabilities: given as such, and not normalised."""
+    low, high = np.searchsorted(sample.lows, [NEARLY_NORMALISED, NORMALISED], "right")
+    normalised = high > low and sample.weights[high:].sum() <= FEWEST
+    return settings.loss_scale == "cross-entropy" and not normalised
 
 
 def are_contradicted(curve: Curve, scaling: Scaling) -> bool:

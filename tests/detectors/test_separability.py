@@ -1,5 +1,7 @@
 """Do losses show two populations? Clean families, mixtures, and what lies below notice."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -162,7 +164,15 @@ def heaps(wrong, tail=()):
 def test_labels_that_the_model_itself_would_give_are_no_evidence():
     """With more than half of the probability, as by one fold's model that is less sure."""
     tail = [1.1, 1.2, 1.3, 1.5]
-    with pytest.warns(NoSeparableNoiseWarning):
+    message = (
+        "Cannot tell right from wrong labels from these losses: most of those that lie higher are "
+        "below log 2, of labels that the model itself would give, which is no proof that the "
+        "labels are right. noise_rate_ is a lower bound, and noise_rate_interval_ says what would "
+        "have gone unnoticed. A model that is surer of right labels tells more. Of losses that are "
+        "no cross-entropy, such as those that somebody normalised, use a detector with "
+        "loss_scale='any' (--loss-scale any on the command line)."
+    )
+    with pytest.warns(NoSeparableNoiseWarning, match=f"^{re.escape(message)}$"):
         agreed = BetaMixtureNoiseDetector().fit(heaps(0.5, tail))
     assert agreed.separable_ is False
     assert agreed.noise_rate_ == 0.0
@@ -174,16 +184,24 @@ def test_labels_that_the_model_itself_would_give_are_no_evidence():
 @pytest.mark.parametrize(
     ("losses", "scale"),
     [
-        (heaps(0.5), "cross-entropy"),
-        (heaps(0.5, [1.1, 1.5]), "cross-entropy"),
+        (heaps(0.5, [1.0]), "cross-entropy"),
+        (heaps(0.5, [1.0, 1.1, 1.5]), "cross-entropy"),
         (heaps(0.5, [1.1, 1.2, 1.3, 1.5]), "any"),
+        (np.tile(heaps(0.5, [1.0]), 200), "cross-entropy"),
     ],
-    ids=["normalised by somebody", "but for outliers", "of no known scale"],
+    ids=["normalised by somebody", "but for outliers", "of no known scale", "in bins"],
 )
 def test_other_losses_are_no_probabilities(losses, scale):
     detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
     assert detector.separable_ is True
     assert detector.noise_rate_ == pytest.approx(1 / 6, abs=0.03)
+
+
+@pytest.mark.parametrize("tail", [[], [1.1, 1.5]])
+def test_losses_that_stay_below_one_are_of_a_model_that_is_not_sure(tail):
+    """Of two classes, say: its highest loss is where it happens to be, and not at 1."""
+    with pytest.warns(NoSeparableNoiseWarning, match="below log 2"):
+        BetaMixtureNoiseDetector().fit(heaps(0.5, tail))
 
 
 def test_labels_of_one_group_that_the_model_itself_would_give_are_no_evidence():
