@@ -211,6 +211,8 @@ def doubt_of(figures: Any, detector: Any, evidence: Evidence) -> str:
             return evidence.doubt
         if _are_unlearned(figures):
             return UNLEARNED
+    elif detector._sample_fit.agreed:
+        return AGREED
     return BY_CHANCE if evidence.by_chance else ""
 
 

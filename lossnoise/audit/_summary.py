@@ -99,7 +99,7 @@ def complete_summary(
             assert figures.contradicted is not None  # a detector does not know them
             most = max(figures.contradicted / figures.n, figures.noise_rate)
             interval = interval[0], min(interval[1], most)
-        if AGREED in settings:  # a model learns any labels
+        if AGREED in settings and detector.separable_:  # a model learns any labels
             interval = 0.0, 1.0
         elif doubts:  # what the model contradicts may be wrong, whatever its losses
             interval = 0.0, max(interval[1], (figures.contradicted or 0) / figures.n)
@@ -221,7 +221,7 @@ def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong, and more if the wrong ones follow the inputs."
     )
-    if known in ([], [TOO_FEW]) and summary["settings"].get("source") == WHOLE_ROWS:
+    if known in ([], [TOO_FEW], [AGREED]) and summary["settings"].get("source") == WHOLE_ROWS:
         cannot += f" By whole rows of probabilities, {rate:.1f} % look wrong."
     if not summary["num_issues"]:
         by_loss = summary["settings"].get("source") != WHOLE_ROWS

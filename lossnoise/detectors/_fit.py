@@ -90,7 +90,8 @@ class SampleFit(NamedTuple):
     ``probabilities`` says whether the losses are taken for logarithms of probabilities, and
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
     same, at most 1/2 for labels that the model itself would give; or 0 where the losses do not
-    show two populations. ``why_not`` says in words why they do not.
+    show two populations. ``agreed`` says that they do, but that most of the labels that look wrong
+    are the model's own first choices, so that they do not tell.
     """
 
     settings: FitSettings
@@ -100,7 +101,12 @@ class SampleFit(NamedTuple):
     separability: Separability
     mixture_curve: Curve
     curve: Curve
-    why_not: str
+    agreed: bool
+
+    @property
+    def why_not(self) -> str:
+        """Return in words why losses that do not tell right labels from wrong ones do not."""
+        return OWN_CHOICES if self.agreed else ONE_POPULATION
 
 
 def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> SampleFit:
@@ -111,13 +117,13 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     result = fit_grid(grid, family, settings)
     curve = _curve(grid, result.mixture, family)
     probabilities = are_probabilities(sample, settings)
-    why_not = "" if separability.separable else ONE_POPULATION
-    if separability.separable and probabilities and not are_contradicted(curve, scaling):
-        separability, why_not = separability._replace(separable=False), OWN_CHOICES
+    agreed = separability.separable and probabilities and not are_contradicted(curve, scaling)
+    if agreed:
+        separability = separability._replace(separable=False)
     told = Curve(grid, np.zeros_like(curve.proba))
     if separability.separable:
         told = doubted_only(curve, scaling) if probabilities else curve
-    return SampleFit(settings, scaling, probabilities, result, separability, curve, told, why_not)
+    return SampleFit(settings, scaling, probabilities, result, separability, curve, told, agreed)
 
 
 def are_probabilities(sample: LossSample, settings: FitSettings) -> bool:

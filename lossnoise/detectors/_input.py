@@ -352,7 +352,7 @@ def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:
     problem = ""
     if 1.0 - math.exp(-floor) - rate > UNSURE:
         problem = f"{rate:.0%} wrong labels do not explain why the model is so unsure of the others"
-    elif floor > LEAST_FLOOR and low < CROWDED * floor:
+    elif LEAST_FLOOR < floor < low < CROWDED * floor:
         problem = "the lowest of them crowd there, which wrong labels do not explain"
     if problem:
         warn(
