@@ -66,8 +66,11 @@ class Columns:
 
     @cached_property
     def contradicted(self) -> NDArray[np.bool_]:
-        """Return which labels are not the model's first choice."""
-        return np.asarray(self.first != self.codes)
+        """Return which labels the model gives less probability than another one.
+
+        One of several that are the most probable is as much a first choice as the others.
+        """
+        return np.asarray(self.given < self.probs.max(axis=1))
 
     @property
     def given(self) -> FloatArray:
@@ -311,15 +314,22 @@ def warn_of_order(
         )
 
 
-def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
-    """Warn where losses do not rise as the probability of the given label falls."""
-    probs = columns.given
+def rank_correlation(losses: FloatArray, probs: FloatArray) -> float:
+    """Return how losses rise as the probability of the given label falls, from -1 to 1.
+
+    NaN where that cannot be known: of few rows, and where either is the same in all.
+    """
     first, second = (
         np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (losses, -probs)
     )
     if len(losses) < FEWEST_RANKED or not (first.any() and second.any()):
-        return
-    found = float(np.corrcoef(first, second)[0, 1])
+        return math.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
+    """Warn where losses do not rise as the probability of the given label falls."""
+    found = rank_correlation(losses, columns.given)
     if found < UNRELATED:
         warn(
             "The losses have little to do with the probabilities of the given labels (rank "

@@ -107,7 +107,9 @@ class AuditReport:
         trainer : NoisyLabelTrainer
             Fitted to `dataset`.
         dataset : Dataset or DataLoader
-            What it was fitted to; pictures should come without augmentation.
+            What it was fitted to. Pictures should come without augmentation: where what is
+            predicted of them is not what the trainer's losses say, they are judged anew, by
+            losses of these predictions. So are they by another model than that of the losses.
         **options : object
             ``index`` and ``class_names`` of `audit`.
 

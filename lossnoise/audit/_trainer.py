@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._labels import has_collapsed
+from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import audit
+from lossnoise.audit._classes import UNRELATED, rank_correlation
 from lossnoise.audit._doubts import COLLAPSED, ONE_CLASS, OTHER_CLASSES, Evidence, doubt_of
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._summary import THRESHOLD, TRAINER
+from lossnoise.exceptions import LossNoiseWarning
 
 MANY = 0.1  # of the labels that look wrong: so many classes that no label has are no chance
+
+# Of a probability in two passes over the same inputs: less is rounding. It is more where inputs are
+# drawn anew, as augmented pictures are, or the model is another one.
+SAME = 0.05
 
 
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
@@ -30,17 +40,12 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         advice = "labels that were corrected since are audited by a trainer that has seen them"
         raise invalid_data(owner, "dataset", expected, got, advice)
     options.setdefault("class_names", range(trainer.num_classes_))
-    report = audit(
-        trainer.labels_,
-        losses=trainer.losses_,
-        pred_probs=pred_probs,
-        noise_proba=trainer.noise_proba_,
-        **options,
-    )
-    detector = report.detector = getattr(trainer, "detector_", None)
+    losses, wrong, detector = _judged(trainer, pred_probs)
+    report = audit(labels, losses=losses, pred_probs=pred_probs, noise_proba=wrong, **options)
+    report.detector = detector
     report._settings |= {"source": TRAINER, "detector": repr(detector)}
     predicted, classes = pred_probs.argmax(axis=1), np.unique(trainer.labels_)
-    issues = predicted[trainer.noise_proba_ > THRESHOLD]
+    issues = predicted[wrong > THRESHOLD]
     doubt = ""
     if len(classes) == 1:
         doubt = ONE_CLASS
@@ -53,3 +58,23 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     if doubt:  # the verdict says it; the trainer has warned, where it could know
         report._settings[doubt] = True
     return report
+
+
+def _judged(trainer: Any, pred_probs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Any]:
+    """Return losses, P(wrong) and their detector: the trainer's, or those of these predictions.
+
+    Where both are of the same rows but say something else, the inputs or the model have changed,
+    and two passes must not be mixed: a label that one of them is sure of would look wrong by the
+    other.
+    """
+    losses, wrong = trainer.losses_, trainer.noise_proba_
+    detector = getattr(trainer, "detector_", None)
+    given = pred_probs[np.arange(len(losses)), trainer.labels_]
+    related = rank_correlation(losses, given) >= UNRELATED  # False for NaN; said by `audit`
+    if detector is None or not related or np.abs(np.exp(-losses) - given).max() <= SAME:
+        return losses, wrong, detector
+    losses = losses_from_probs(pred_probs.astype(np.float64), trainer.labels_)
+    with warnings.catch_warnings():  # the verdict says it
+        warnings.simplefilter("ignore", LossNoiseWarning)
+        detector = clone(detector).fit(losses)
+    return losses, detector.posterior(losses), detector

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from lossnoise.corrections import CrossEntropy
 from lossnoise.corrections._logits import as_written
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import InvalidDataError, LossNoiseWarning
 from lossnoise.training._run import RESULTS
-from lossnoise.training._wiring import make_engine
+from lossnoise.training._wiring import detector_of, make_engine
 from lossnoise.training.checkpoint import read_state, write_state
 from lossnoise.training.recorder import LossRecorder
 
@@ -49,6 +51,20 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
         setattr(trainer, name, content["found"][name].numpy())
     trainer.recorder_ = LossRecorder(len(trainer.losses_))
     trainer.recorder_.load_state_dict(content["recorder"])
+    _fit_detector(trainer)
+
+
+def _fit_detector(trainer: NoisyLabelTrainer) -> None:
+    """Give a trainer the detector that found its results, fitted to the same losses.
+
+    None where its settings are other ones now.
+    """
+    detector = detector_of(trainer)
+    with warnings.catch_warnings():  # said after training
+        warnings.simplefilter("ignore", LossNoiseWarning)
+        detector.fit(trainer.losses_)
+    if np.allclose(detector.posterior(trainer.losses_), trainer.noise_proba_, atol=1e-6):
+        trainer.detector_ = detector
 
 
 def _read(path: Path) -> dict[str, Any]:

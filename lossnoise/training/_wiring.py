@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import check_random_state, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     check_optimizer,
@@ -54,7 +55,7 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
     run = TrainingRun(
         engine,
         correction,
-        make_detector("NoisyLabelTrainer", trainer.detector, hard_fraction=TRAINING_HARD_FRACTION),
+        detector_of(trainer),
         train,
         val,
         batch_size=trainer.batch_size,
@@ -65,6 +66,12 @@ def make_run(trainer: NoisyLabelTrainer, train: Data, val: Data | None, seed: in
         with kept_globals():
             check_inputs("val", engine, run.val_data, run.context.num_classes)
     return run
+
+
+def detector_of(trainer: NoisyLabelTrainer) -> LossMixtureDetector:
+    """Return the detector of a trainer's settings, not fitted."""
+    owner = "NoisyLabelTrainer"
+    return make_detector(owner, trainer.detector, hard_fraction=TRAINING_HARD_FRACTION)
 
 
 def make_engine(trainer: NoisyLabelTrainer, correction: Correction) -> TrainingEngine:

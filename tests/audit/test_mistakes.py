@@ -75,20 +75,21 @@ def places(probs, codes, issues, highest=1.0):
 def counted(probs, codes, issues, highest):
     """The same, label by label: of labels that are equal, each may be the lower one."""
 
-    def second_of(row):
-        return max((k for k in range(len(row)) if k != row.argmax()), key=lambda k: row[k])
+    def second_of(row, first):
+        return max((k for k in range(len(row)) if k != first), key=lambda k: row[k])
 
     n, first = np.zeros((6, probs.shape[1])), probs.argmax(axis=1)
-    for at in np.flatnonzero(issues & (first != codes)):
+    agreed = np.array([row[code] == max(row) for row, code in zip(probs, codes, strict=True)])
+    for at in np.flatnonzero(issues & ~agreed):
         k, code, row = first[at], codes[at], probs[at]
-        fits = probs[(first == k) & (codes == k)]
+        fits = probs[agreed & (codes == k)]
         fits = fits[fits[:, code] <= highest]
         if len(fits) < FEWEST_FITS:
             continue
         below, alike = (int(f(fits[:, code], row[code]).sum()) for f in (np.less, np.equal))
         low = (len(fits) / 2 - below + 0.5) / (alike + 1)
-        second = second_of(row)
-        by_chance = np.mean([second_of(fit) == code for fit in fits])
+        second = second_of(row, k)
+        by_chance = np.mean([second_of(fit, k) == code for fit in fits])
         if_mistaken = row[second] / (1.0 - row[k]) if row[k] < 1.0 else 0.0
         low = min(max(low, 0.0), 1.0)
         n[:, k] += 1.0, low, second == code, by_chance, if_mistaken, 1.0 / len(fits)
