@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,15 @@ from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.corrections._logits import bare, user_model
 from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
-from lossnoise.exceptions import ScheduleWarning, TrainedModelWarning
+from lossnoise.exceptions import TrainedModelWarning
 from lossnoise.training._distributed import is_distributed, local_device
 from lossnoise.training._engine import DTYPES, Precision
+from lossnoise.training._schedules import (
+    EXAMPLE,
+    check_schedule,
+    needs_arguments,
+    steps_with_arguments,
+)
 from lossnoise.training.callbacks import Callback, watcher_of_validation
 from lossnoise.training.checkpoint import Checkpoints, list_checkpoints
 
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 OWNER = "NoisyLabelTrainer"
 EXAMPLES = {
     "optimizer": "lambda parameters: torch.optim.Adam(parameters, lr=0.001)",
-    "scheduler": "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 30)",
+    "scheduler": EXAMPLE,
 }
 DATASET = (
     "a map-style dataset with __len__ and __getitem__ that yields (input, label), such as "
@@ -45,7 +50,6 @@ INPUTS = (
     "DataLoader of one, or inputs as a tensor or an array"
 )
 MIN_SAMPLES = 10  # what a mixture can be fitted to
-BATCHES_IN_EPOCH = 3  # at least; a schedule of fewer steps may be for two runs
 
 
 def has_trained(trainer: NoisyLabelTrainer) -> bool:
@@ -133,9 +137,9 @@ def _check_name_or(name: str, value: object, names: Collection[str], kind: type)
 
 
 def _check_ready_or_factory(name: str, value: object, ready: type) -> None:
-    if not (value is None or callable(value) or isinstance(value, ready)):
-        example = EXAMPLES[name]
-        expected = f"a factory such as {example}, a ready {ready.__name__} or None"
+    wanted = value is None or callable(value) or isinstance(value, ready)
+    if not wanted or (isinstance(value, type) and needs_arguments(value, given=1)):
+        expected = f"a factory such as {EXAMPLES[name]}, a ready {ready.__name__} or None"
         raise invalid_parameter(OWNER, name, expected, value)
 
 
@@ -160,64 +164,10 @@ def check_optimizer(optimizer: object, parameters: Iterable[nn.Parameter]) -> No
             "an optimizer of the model's parameters (a copy of the trainer has a copy of the "
             "model): a factory is given those to train"
         )
-    elif _needs_arguments(optimizer):
+    elif steps_with_arguments(optimizer):
         expected = "an optimizer that steps without a closure"
     if expected:
         raise invalid_parameter(OWNER, "optimizer", expected, type(optimizer))
-
-
-def check_schedule(scheduler: object, optimizer: object) -> None:
-    """Raise where this is no schedule of the optimizer that can be stepped once an epoch."""
-    expected = advice = ""
-    if not callable(getattr(scheduler, "step", None)):
-        expected = f"a factory that returns a schedule, such as {EXAMPLES['scheduler']}"
-    elif getattr(scheduler, "optimizer", optimizer) is not optimizer:
-        expected = "a factory, or a ready schedule of the optimizer that is given beside it"
-    elif _needs_arguments(scheduler):
-        expected = "a schedule that steps without a metric"
-        advice = "step it in the on_epoch_end of a callback, with what 'record' has"
-    if expected:
-        raise invalid_parameter(OWNER, "scheduler", expected, type(scheduler), advice)
-
-
-def check_length(schedule: Any, num_epochs: int, *, done: int) -> None:
-    """Raise where a schedule ends before the run; warn where it looks made for its batches."""
-    made_for = getattr(schedule, "total_steps", None)  # of OneCycleLR, which refuses to go on
-    left, before = num_epochs - done, getattr(schedule, "last_epoch", 0)
-    if made_for is not None and before + left > made_for:
-        expected = f"a schedule for {left} epochs more: it is stepped once an epoch"
-        got = f"one of {made_for} steps, of which {before} are done,"
-        raise invalid_data(OWNER, "scheduler", expected, got)
-    longest = max(_planned_steps(schedule), default=0)
-    if longest >= BATCHES_IN_EPOCH * num_epochs:
-        warn(
-            f"The schedule is made for {longest} steps, and this run makes {num_epochs}, one an "
-            "epoch: most of it is left out. Give it the epochs of the run, or step it in the "
-            "on_batch_end of a callback.",
-            ScheduleWarning,
-        )
-
-
-def _planned_steps(schedule: Any) -> Iterator[int]:
-    """Yield how long a schedule, and those that it consists of, go down without a turn."""
-    for name in ("total_steps", "T_max"):
-        if isinstance(steps := getattr(schedule, name, None), int):
-            yield steps
-    for part in getattr(schedule, "_schedulers", ()):
-        yield from _planned_steps(part)
-
-
-def _needs_arguments(stepped: Any) -> bool:
-    """Tell whether the `step` of an object has a parameter without a default."""
-    # Of the class: a schedule puts a wrapper into the optimizer, whose signature lacks the first.
-    own = inspect.getattr_static(type(stepped), "step", None)
-    try:
-        step = inspect.signature(own if inspect.isfunction(own) else stepped.step)
-    except (TypeError, ValueError):  # not written in Python
-        return False
-    parameters = list(step.parameters.values())[inspect.isfunction(own) :]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.default is p.empty and p.kind in positional for p in parameters)
 
 
 def check_several_models(trainer: NoisyLabelTrainer, correction: Correction) -> None:

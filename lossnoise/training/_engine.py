@@ -142,6 +142,11 @@ class TrainingEngine:
         return float(self.optimizers[0].param_groups[0].get("lr") or 0.0)
 
     @property
+    def has_default_schedule(self) -> bool:
+        """Whether the learning rates follow `default_scheduler`."""
+        return self._scheduler is None
+
+    @property
     def awaits_restart(self) -> bool:
         """Whether the weights will begin afresh in a later epoch, as far as it is known."""
         return self._held or "restart" in self._pending

@@ -31,6 +31,7 @@ from lossnoise.exceptions import (
     NonFiniteLossError,
     NonFiniteLossWarning,
     NoSeparableNoiseWarning,
+    ScheduleWarning,
 )
 from lossnoise.training._distributed import (
     gather_objects,
@@ -46,6 +47,7 @@ from lossnoise.training._loops import (
 )
 from lossnoise.training._posterior import PosteriorTable
 from lossnoise.training._random import RunGenerators, kept_globals
+from lossnoise.training._schedules import RateWatch
 from lossnoise.training._seen import (
     RunningLosses,
     SeenLabels,
@@ -130,12 +132,15 @@ class TrainingRun:
             self._seen.record(batch.indices, batch.labels)
             on_batch_end(number, num_batches)
 
+        watch = RateWatch(self.engine)
         train_loss = train_epoch(
             self.engine, self._train_loader, self.correction, self.context, on_batch
         )
         self._check_resumed(self._seen.collect)
         self._watch_labels()
         rate = self.engine.learning_rate
+        if problem := watch.problem():
+            self._tell_once("learning rate", problem, ScheduleWarning)
         self.engine.step_schedules()
         self._take_losses(train_loss)
         record = self._record(epoch, train_loss) | {"learning_rate": rate}

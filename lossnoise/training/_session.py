@@ -17,7 +17,7 @@ from lossnoise.exceptions import (
     NonFiniteLossError,
     ScheduleWarning,
 )
-from lossnoise.training._checks import check_length, check_unused
+from lossnoise.training._checks import check_unused
 from lossnoise.training._distributed import (
     gather_objects,
     is_distributed,
@@ -26,6 +26,7 @@ from lossnoise.training._distributed import (
 )
 from lossnoise.training._folder_lock import locked
 from lossnoise.training._run import TrainingRun
+from lossnoise.training._schedules import check_length
 from lossnoise.training._wiring import settings_of
 from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
 from lossnoise.training.checkpoint import (

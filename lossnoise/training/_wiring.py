@@ -21,7 +21,6 @@ from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
     check_optimizer,
-    check_schedule,
     check_several_models,
     read_device,
     read_precision,
@@ -31,6 +30,7 @@ from lossnoise.training._engine import OptimizerFactory, SchedulerFactory, Train
 from lossnoise.training._forward import check_inputs
 from lossnoise.training._random import RunGenerators, kept_globals
 from lossnoise.training._run import Data, TrainingRun
+from lossnoise.training._schedules import check_schedule
 
 if TYPE_CHECKING:
     from lossnoise.training.trainer import NoisyLabelTrainer

@@ -1,12 +1,15 @@
 """Factories of optimizers and schedules: what they are given, and what they may return."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import (
+    ConstantLR,
     CosineAnnealingLR,
+    LambdaLR,
     LinearLR,
     MultiStepLR,
     OneCycleLR,
@@ -144,11 +147,19 @@ def test_a_schedule_must_last_as_long_as_the_run(build, make_data, make_net):
     assert str(error.value) == message.format(3, 5, 3)
 
 
+ADVICE = (
+    "Give it the epochs of the run, or step it in the on_batch_end of a callback, with "
+    "scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for "
+    "the trainer, which then leaves the rate alone."
+)
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
         one_cycle(15),
         lambda o: CosineAnnealingLR(o, T_max=15),
+        lambda o: LinearLR(o, total_iters=15),
         lambda o: SequentialLR(o, [LinearLR(o), CosineAnnealingLR(o, T_max=15)], [2]),
     ],
 )
@@ -158,12 +169,84 @@ def test_a_schedule_for_batches_is_told(build, make_data, scheduler):
         build(epochs=5, scheduler=scheduler).fit(make_data())
     assert [str(w.message) for w in warned if w.category is ScheduleWarning] == [
         "The schedule is made for 15 steps, and this run makes 5, one an epoch: most of it is left "
-        "out. Give it the epochs of the run, or step it in the on_batch_end of a callback."
+        f"out. {ADVICE}"
     ]
 
 
+def test_a_warm_up_over_batches_is_told(build, make_data):
+    """As Hugging Face's schedules have it: functions of the step."""
+    with pytest.warns(ScheduleWarning) as warned:
+        build(epochs=5, scheduler=lambda o: LambdaLR(o, lambda step: min(1.0, step / 100))).fit(
+            make_data()
+        )
+    assert [str(w.message) for w in warned if w.category is ScheduleWarning] == [
+        "The schedule lets the learning rate reach 4% of the optimizer's at most in 5 steps, one "
+        f"an epoch. {ADVICE}"
+    ]
+
+
+def test_a_schedule_that_turns_in_a_second_run_is_told(build, make_data, make_net):
+    model = make_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = CosineAnnealingLR(optimizer, T_max=4)
+    trainer = build(model, epochs=3, optimizer=optimizer, scheduler=schedule).fit(make_data())
+    with pytest.warns(ScheduleWarning) as warned:
+        trainer.fit(make_data())
+    assert [str(w.message) for w in warned if w.category is ScheduleWarning] == [
+        "The schedule has made 3 of its 4 steps, and this run makes 3 more: the learning rate "
+        f"rises again. {ADVICE}"
+    ]
+
+
+class StepEachBatch(Callback):
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def on_batch_end(self, trainer, batch, num_batches):
+        self.schedule.step()
+
+
+@pytest.mark.parametrize("own", ["the default", "the same", "constant", "another"])
+def test_a_schedule_that_a_callback_steps_must_be_the_only_one(build, make_data, make_net, own):
+    model = make_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    by_batch = StepLR(optimizer, 10, gamma=0.5)
+    given = {
+        "the default": None,
+        "the same": by_batch,
+        "constant": lambda optimizer: ConstantLR(optimizer, factor=1.0),
+        "another": lambda optimizer: StepLR(optimizer, 1),
+    }[own]
+    settings = {"optimizer": optimizer, "scheduler": given, "callbacks": [StepEachBatch(by_batch)]}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        build(model, epochs=3, **settings).fit(make_data())
+    expected = (
+        "The learning rate changes within an epoch, and the trainer's schedule changes it after "
+        "each epoch as well. Step a schedule in the on_batch_end of a callback, with "
+        "scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) "
+        "for the trainer, which then leaves the rate alone."
+    )
+    found = [str(w.message) for w in told if w.category is ScheduleWarning]
+    assert found == [expected] * (own in ("the default", "the same"))
+
+
+@pytest.mark.parametrize("schedule", [CosineAnnealingLR, StepLR])
+def test_a_schedule_without_its_arguments_is_refused(build, make_data, schedule):
+    expected = "must be a factory such as lambda optimizer: torch.optim.lr_scheduler.StepLR"
+    with pytest.raises(InvalidParameterError, match=expected):
+        build(scheduler=schedule).fit(make_data())
+
+
 @pytest.mark.parametrize(
-    "scheduler", [one_cycle(5), one_cycle(14), lambda o: CosineAnnealingLR(o, T_max=5)]
+    "scheduler",
+    [
+        one_cycle(5),
+        one_cycle(14),
+        LinearLR,
+        lambda o: CosineAnnealingLR(o, T_max=5),
+        lambda o: LambdaLR(o, lambda step: step / 2),
+    ],
 )
 def test_other_schedules_are_used_in_silence(build, make_data, scheduler):
     build(epochs=5, scheduler=scheduler).fit(make_data())
