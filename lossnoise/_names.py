@@ -77,6 +77,26 @@ def match_names(labels: Sequence[Any], names: Sequence[Any]) -> Match | None:
     return None
 
 
+def without_name(labels: Sequence[Any], names: Sequence[Any]) -> list[Any]:
+    """Return the labels that no name is for, where at least half of them have one.
+
+    Nothing where the names are numbers from 0 on, which tables have by themselves.
+    """
+    due, found = list(map(name_of, labels)), list(map(name_of, names))
+    best: set[int] = set()
+    for cut in _shared(found):
+        ends = [name[cut:] for name in found]
+        if ends == list(map(str, range(len(ends)))):
+            return []
+        for alike in (str, str.casefold, loosely, barely):
+            keys = set(map(alike, ends))
+            known = {i for i, label in enumerate(due) if alike(label) in keys}
+            best = max(best, known, key=len)
+    if 2 * len(best) < len(due):
+        return []
+    return [label for i, label in enumerate(labels) if i not in best]
+
+
 def check_order(owner: str, parameter: str, kind: str, names: list[Any], wanted: list[Any]) -> None:
     """Refuse the names of columns, or of rows, that are those of all labels in another order."""
     found = match_names(wanted, names) if len(names) == len(wanted) else None

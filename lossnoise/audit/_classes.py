@@ -20,7 +20,7 @@ from lossnoise._labels import (
     object_array,
     one_dimensional,
 )
-from lossnoise._names import check_order
+from lossnoise._names import check_order, without_name
 from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
@@ -39,6 +39,11 @@ FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
+
+TO_DO_WITHOUT_COLUMN = (
+    "correct a label that is misspelt, leave out rows of one that the model does not know, or give "
+    "it a column of zeros"
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,8 @@ def match_columns(
     classes, codes = encode_labels(given)
     if class_names is None:
         class_names = _names_of_header(header, classes)
+        if class_names is None:
+            _check_named(header, classes, codes)
     else:
         _check_header(header, class_names)
     if class_names is not None:
@@ -175,7 +182,8 @@ def match_columns(
         )
         got = f"an array of shape {probs.shape}"
         alike = _alike(classes.tolist())
-        advice = f"some labels differ by case or spaces only: {alike}" if alike else ""
+        advice = TO_DO_WITHOUT_COLUMN if probs.shape[1] < len(classes) else ""
+        advice = f"some labels differ by case or spaces only: {alike}" if alike else advice
         raise invalid_data(OWNER, "pred_probs", expected, got, advice)
     return Columns(classes, codes, probs)
 
@@ -245,7 +253,7 @@ def _match_names(
         return counted_classes(classes, len(names)), classes.astype(np.intp)[codes]
     stranger = next(label for label in occurring if label not in place)
     expected = "all labels that occur, or names of the integer labels 0, ..., C - 1"
-    advice = ""
+    advice = TO_DO_WITHOUT_COLUMN
     if classes.dtype.kind == "f":
         advice = "the labels are floats, and pandas' dtype 'Int64' has integers and gaps"
     got = f"no {stranger!r} among {names!r}"[:300]
@@ -401,6 +409,16 @@ def _header_of(table: Any) -> list[Any]:
 def _names_of_header(names: list[Any], classes: np.ndarray) -> list[Any] | None:
     """Return the names of a table's columns, where they are the labels and some more."""
     return names if len(names) > len(classes) and set(classes.tolist()) < set(names) else None
+
+
+def _check_named(names: list[Any], classes: np.ndarray, codes: NDArray[np.intp]) -> None:
+    """Refuse columns that are named by labels, but not by all: the others would be mistaken."""
+    labels = as_list(classes)
+    if missing := without_name(labels, names):
+        rows = np.flatnonzero(codes == labels.index(missing[0]))
+        expected = "a table with a column for each label that occurs, as they are named by labels"
+        got = f"none for {missing[0]!r} (rows: {len(rows):,}, the first: {rows[0]})"
+        raise invalid_data(OWNER, "pred_probs", expected, got, TO_DO_WITHOUT_COLUMN)
 
 
 def _check_header(names: list[Any], wanted: list[Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from lossnoise._history import reduce_history
 from lossnoise._labels import missing_values
 from lossnoise._losses import LOWEST
-from lossnoise._names import loosely, match_names, name_of, number_of
+from lossnoise._names import loosely, match_names, name_of, number_of, without_name
 from lossnoise._validation import ROW_SUM_TOLERANCE, miss_one, nearest_name
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
@@ -250,6 +250,8 @@ def _by_text(source: Source, texts: list[str], classes: list[Any]) -> list[Any] 
             raise bad_file(source.path, f"{problem} of --pred-probs: correct one of them")
     known = [label for label in labels if loosely(label) in ends]
     missing = [label for label in labels if label not in known] or sorted({*labels} - {*texts})
+    if not known and (missing := without_name(classes, texts)):
+        known = [label for label in classes if label not in missing]
     if known and missing:
         problem = f"a column for the label {known[0]!r} but none for {missing[0]!r}"
         raise bad_file(source.path, f"--pred-probs has {problem}{_of_nulls(classes)}")

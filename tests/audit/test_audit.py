@@ -203,7 +203,9 @@ def test_class_names_must_hold_the_labels(pred_probs):
         audit(["a", "b", "d", "a"], pred_probs=pred_probs, class_names=["a", "b", "c"])
     assert str(caught.value) == (
         "The 'class_names' parameter of audit must be all labels that occur, or names of the "
-        "integer labels 0, ..., C - 1. Got no 'd' among ['a', 'b', 'c'] instead."
+        "integer labels 0, ..., C - 1. Got no 'd' among ['a', 'b', 'c'] instead: correct a "
+        "label that is misspelt, leave out rows of one that the model does not know, or give it a "
+        "column of zeros."
     )
 
 

@@ -259,6 +259,7 @@ def test_choices_survive_a_reload_and_belong_to_these_labels(report, inputs, ope
     press(page, 2, "other")
     page.get_by_role("button", name="dog", exact=True).click()
     review(page, tmp_path)  # so that leaving asks nothing
+    page.wait_for_timeout(500)  # the browser writes down what is stored when it finds time
     page.reload()
     assert page.locator("#progress").text_content() == "2 of 10 chosen"
     assert card(page, 2).locator('[aria-pressed="true"]').text_content() == "Other dog"

@@ -134,3 +134,58 @@ def test_columns_of_a_file_that_say_nothing_are_looked_at_too(tmp_path, limits, 
         and message.endswith("classes_, name the columns by their labels (p_cat,p_dog).")
         for message in told
     )
+
+
+# -- labels without a column ----------------------------------------------------------------------
+
+UNKNOWN = (
+    "correct a label that is misspelt, leave out rows of one that the model does not know, or give "
+    "it a column of zeros."
+)
+
+
+def with_a_stranger():
+    given = labels()
+    given[[7, 9]] = "hihg"
+    return given
+
+
+@pytest.mark.parametrize("prefix", ["", "p_"])
+def test_a_label_that_no_column_is_named_by_is_told(prefix):
+    table = pd.DataFrame(probs(NAMES), columns=[prefix + name for name in NAMES])
+    with pytest.raises(InvalidDataError) as error:
+        audit(with_a_stranger(), pred_probs=table)
+    assert str(error.value) == (
+        "The 'pred_probs' parameter of audit must be a table with a column for each label that "
+        "occurs, as they are named by labels. Got none for 'hihg' (rows: 2, the first: 7) "
+        f"instead: {UNKNOWN}"
+    )
+    misspelt = table.rename(columns={prefix + "mid": prefix + "mdi"})
+    with pytest.raises(InvalidDataError, match="Got none for 'mid'"):
+        audit(labels(), pred_probs=misspelt)
+
+
+def test_what_to_do_about_a_label_without_a_column_is_said():
+    with pytest.raises(InvalidDataError, match=f"shape .300, 3. instead: {UNKNOWN}$"):
+        audit(with_a_stranger(), pred_probs=probs(NAMES))
+    with pytest.raises(InvalidDataError, match=f"no 'hihg' among .* instead: {UNKNOWN}$"):
+        audit(with_a_stranger(), pred_probs=probs(NAMES), class_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    "names", [[0, 1, 2], ["column_0", "column_1", "column_2"], ["a", "b", "c"]]
+)
+def test_names_that_are_no_labels_say_nothing(names):
+    """Tables have such by themselves; the labels 1, 2 and 3 do not begin at 0."""
+    table = pd.DataFrame(probs(NAMES), columns=names)
+    found = audit(GIVEN + 1, pred_probs=table).summary
+    assert found["noise_rate"] == audit(GIVEN + 1, pred_probs=probs(NAMES)).summary["noise_rate"]
+
+
+@pytest.mark.parametrize("wanted", ["p_*", "p*", "p_low,p_mid,p_hihg"])
+def test_a_file_with_a_misspelt_column_is_refused_however_it_is_named(tmp_path, wanted):
+    table = pd.DataFrame(probs(NAMES), columns=["p_low", "p_mid", "p_hihg"])
+    table.assign(label=labels()).to_csv(tmp_path / "a.csv", index=False)
+    message = "--pred-probs has a column for the label 'low' but none for 'high'"
+    with pytest.raises(InvalidDataError, match=message):
+        audit_file(tmp_path / "a.csv", pred_probs=wanted)
