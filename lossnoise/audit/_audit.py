@@ -75,9 +75,9 @@ def audit(
         to 1e-12 where it is lower.
     pred_probs : array-like of shape (n, C), optional
         Predicted probabilities of the classes, C >= 2. Rows sum to 1 (within 1e-3, or
-        the rounding of numbers of two or three digits; they are scaled, with a warning where it
-        matters). A table whose columns have the names of the labels (also ``p_cat`` for ``Cat``)
-        in another order is refused.
+        the rounding of numbers of two or three digits, 0.2 at most; they are scaled, with a warning
+        where it matters). A table whose columns have the names of the labels (also ``p_cat`` for
+        ``Cat``) in another order is refused.
     logits : array-like of shape (n, C), optional
         In place of `pred_probs`: their softmax.
     noise_proba : array-like of shape (n,), optional

@@ -193,7 +193,13 @@ def _refuse_probabilities(logits: FloatArray | None) -> None:
 
 
 def _groups(groups: Any, n: int) -> np.ndarray | None:
-    return None if groups is None else _of_length("groups", one_dimensional(groups), n)
+    if groups is None:
+        return None
+    array = _of_length("groups", one_dimensional(groups), n)
+    if array.ndim == 1 and (missing := missing_values(array)).any():  # a group of their own
+        array = array.astype(object)
+        array[missing] = None
+    return array
 
 
 def _numbers(name: str, values: Any, kinds: str = "fiub") -> FloatArray:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lossnoise._labels import has_collapsed
 from lossnoise._losses import losses_from_probs
-from lossnoise._validation import invalid_data
+from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise.audit._audit import audit
 from lossnoise.audit._classes import UNRELATED, rank_correlation
 from lossnoise.audit._doubts import COLLAPSED, ONE_CLASS, OTHER_CLASSES, Evidence, doubt_of
@@ -29,6 +29,8 @@ SAME = 0.05
 
 def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> AuditReport:
     """Audit labels by a trainer's own losses and probabilities."""
+    if not hasattr(trainer, "_proba_and_labels"):
+        raise invalid_parameter(owner, "trainer", "a NoisyLabelTrainer", type(trainer))
     check_is_fitted(trainer, ["losses_", "noise_proba_", "labels_"])  # not inside its `fit`
     pred_probs, labels = trainer._proba_and_labels(dataset)
     if len(labels) != len(trainer.labels_):

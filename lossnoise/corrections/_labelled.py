@@ -155,10 +155,13 @@ def check_labels(
         label = int(labels[first])
         advice = "labels begin at 0, and the model needs an output for each class"
         if label < 0:
+            two = "of the labels -1 and 1 make 0 and 1; " if label == -1 else ""
             advice = (
-                "samples without a label (ignore_index) are to be left out of the dataset, such as "
-                "by torch.utils.data.Subset"
+                f"{two}samples without a label (ignore_index) are to be left out of the dataset, "
+                "such as by torch.utils.data.Subset"
             )
+        elif num_classes == 1:
+            advice = "a model of two classes needs two outputs, not one as binary cross-entropy has"
         raise InvalidDataError(
             f"The labels of {owner} must be in the range [0, {num_classes}), "
             f"as the model has {num_classes} outputs. Got {label} at sample {int(indices[first])} "

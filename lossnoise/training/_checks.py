@@ -77,7 +77,8 @@ def check_trainer(trainer: NoisyLabelTrainer) -> None:
         raise invalid_parameter(OWNER, "model", "a torch.nn.Module", trainer.model, advice)
     check_int(OWNER, "epochs", trainer.epochs, 1)
     check_int(OWNER, "batch_size", trainer.batch_size, 1)
-    check_int(OWNER, "verbose", trainer.verbose, 0)
+    if not isinstance(trainer.verbose, bool):
+        check_int(OWNER, "verbose", trainer.verbose, 0)
     read_precision(trainer.precision)
     read_device(trainer.device)
     _check_name_or("correction", trainer.correction, CORRECTIONS, Correction)
@@ -298,7 +299,7 @@ def check_no_nan(name: str, proba: np.ndarray) -> None:
     if len(bad):
         expected = "samples for which the model returns no NaN"
         got = f"{len(bad)} of {len(proba)} for which it does (such as {bad[:5].tolist()})"
-        raise invalid_data(OWNER, name, expected, got, "are their inputs finite?")
+        raise invalid_data(OWNER, name, expected, got, "their inputs may not be finite")
 
 
 def check_shares(name: str, data: Any) -> None:

@@ -201,11 +201,23 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
                 f"{error}"
             ) from error
         raise
-    except TypeError as error:
-        if "forward() " not in str(error):  # it comes from deeper inside
-            raise
-        raise InvalidDataError(f"{expected} {_about_call(inputs, error)}") from error
+    except (TypeError, AttributeError) as error:
+        if isinstance(error, TypeError) and "forward() " in str(error):  # not from deeper inside
+            raise InvalidDataError(f"{expected} {_about_call(inputs, error)}") from error
+        if lists := _lists_in(inputs):
+            raise InvalidDataError(
+                f"{expected} Got a list of tensors for {lists[0]!r}, as of samples with lists of "
+                "numbers, which PyTorch's collate function turns around: let the dataset return "
+                f"torch.tensor(...) of them. The model says: {error}"
+            ) from error
+        raise
     return logits
+
+
+def _lists_in(inputs: Any) -> list[str]:
+    """Return the names of entries of a dict of inputs that are lists."""
+    entries = inputs.items() if is_mapping(inputs) else ()
+    return [name for name, value in entries if isinstance(value, (list, tuple))]
 
 
 def _about_call(inputs: Any, error: TypeError) -> str:
@@ -213,6 +225,8 @@ def _about_call(inputs: Any, error: TypeError) -> str:
     parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
     lacks = isinstance(inputs, Tensor) and "missing" in str(error)
     advice = f"; {SECOND_IS_LABEL}" if lacks else ""
+    if parts and "unexpected keyword" in str(error):
+        advice = "; those that it does not take are dropped in a collate_fn, or taken by **kwargs"
     return (
         f"Got a {type(inputs).__name__}{parts} instead: the entries of a dict become keyword "
         f"arguments, those of a list or tuple positional ones{advice}. The model says: {error}"

@@ -32,6 +32,27 @@ def test_they_are_scaled_with_a_word(table, digits, dtype):
     assert report.summary["noise_rate"] == pytest.approx(0.2, abs=0.03)
 
 
+@pytest.mark.parametrize("classes", [40, 200])
+def test_of_many_classes_most_small_ones_may_be_zeros(classes):
+    rng = np.random.default_rng(1)
+    probs = rng.dirichlet(np.full(classes, 8.0 / classes), size=300)
+    codes = probs.argmax(axis=1)
+    few = probs.round(2)
+    few = few[np.abs(few.sum(axis=1) - 1.0) < 0.2]
+    assert len(few) > 250
+    assert np.abs(few.sum(axis=1) - 1.0).max() > 0.05
+    with pytest.warns(RenormalizedWarning, match="they were scaled"):
+        audit(
+            codes[: len(few)],
+            pred_probs=few,
+            noise_proba=np.full(len(few), 0.1),
+            class_names=list(range(classes)),
+        )
+    few[3] *= 0.5  # no rounding does that
+    with pytest.raises(InvalidDataError, match="in row 3"):
+        audit(codes[: len(few)], pred_probs=few.round(2), class_names=list(range(classes)))
+
+
 def test_more_digits_that_miss_one_are_refused(table):
     codes, probs = table
     few = probs.round(2)

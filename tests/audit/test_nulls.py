@@ -69,3 +69,15 @@ def test_a_review_keeps_whole_numbers(dtype, tmp_path):
     assert len(done.changes) == 5
     assert done.labels.dtype == labels.dtype
     assert done.labels.isna().sum() == 1
+
+
+@pytest.mark.parametrize("convert", [list, pd.Series, lambda g: np.array(g, dtype=object)])
+def test_rows_without_a_group_are_one(convert):
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(1.0, 0.3, 900), rng.normal(4.0, 0.7, 100)])
+    groups = [None if i % 9 == 0 else "a" for i in range(1000)]
+    report = audit(np.repeat([0, 1], 500), losses=losses, groups=convert(groups))
+    assert {part["group"]: part["n"] for part in report.summary["per_group"]} == {
+        "a": 888,
+        None: 112,
+    }

@@ -1,0 +1,76 @@
+"""What an error advises where data and model are not meant for each other."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lossnoise import AuditReport
+from lossnoise.exceptions import InvalidDataError, InvalidParameterError
+
+TOKENS = [{"input_ids": [i % 7, 2, 3, 4], "labels": i % 3} for i in range(60)]
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids):
+        return self.head(self.embedding(input_ids).mean(dim=1))
+
+
+class Shaped(Words):
+    """Asks for the shape of its input first, as transformers do."""
+
+    def forward(self, input_ids):
+        return super().forward(input_ids.reshape(input_ids.size()))
+
+
+@pytest.mark.parametrize("model", [Words, Shaped])
+def test_lists_of_token_ids_are_to_be_tensors(build, model):
+    expected = (
+        r"a list of tensors for 'input_ids', .* let the dataset return torch.tensor\(...\) of"
+    )
+    with pytest.raises(InvalidDataError, match=expected):
+        build(model(), correction="dyr-h").fit(TOKENS)
+    tensors = [sample | {"input_ids": torch.tensor(sample["input_ids"])} for sample in TOKENS]
+    build(model(), correction="dyr-h").fit(tensors)
+
+
+def test_entries_that_the_model_does_not_take_are_to_be_dropped(build, make_data):
+    samples = [
+        {"input": inputs, "file": "a.png", "label": int(label)} for inputs, label in make_data()
+    ]
+    expected = r"unexpected|those that it does not take are dropped in a collate_fn, or taken by"
+    with pytest.raises(InvalidDataError, match=expected):
+        build(correction="dyr-h").fit(samples)
+
+
+def test_labels_of_minus_one_and_one(build, make_data):
+    inputs, labels = make_data().tensors
+    with pytest.raises(InvalidDataError, match="of the labels -1 and 1 make 0 and 1; samples"):
+        build().fit(TensorDataset(inputs, 2 * (labels > 0).long() - 1))
+
+
+def test_one_output_is_none_of_two_classes(build, make_data):
+    inputs, labels = make_data().tensors
+    with pytest.raises(InvalidDataError, match="needs two outputs, not one as binary cross-ent"):
+        build(nn.Linear(2, 1)).fit(TensorDataset(inputs, (labels > 0).long()))
+
+
+def test_verbose_may_be_true_or_false(build, make_data, capsys):
+    build(verbose=False).fit(make_data())
+    assert not capsys.readouterr().err
+    build(verbose=True).fit(make_data())
+    assert "epoch" in capsys.readouterr().err
+
+
+def test_a_report_is_of_a_trainer(make_data):
+    expected = (
+        "The 'trainer' parameter of AuditReport.from_trainer must be a NoisyLabelTrainer. Got "
+        "<class 'object'> instead."
+    )
+    with pytest.raises(InvalidParameterError) as error:
+        AuditReport.from_trainer(object(), make_data())
+    assert str(error.value) == expected
