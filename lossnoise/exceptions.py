@@ -110,7 +110,7 @@ class CollapseWarning(LossNoiseWarning):
 
 
 class CheckpointWarning(LossNoiseWarning):
-    """A checkpoint cannot be read and is passed over."""
+    """A checkpoint cannot be read and is passed over, or has a generator that the data lack."""
 
 
 class ScheduleWarning(LossNoiseWarning):

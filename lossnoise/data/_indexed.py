@@ -21,8 +21,9 @@ from torch.utils.data import (
 )
 
 from lossnoise._samples import check_alike, check_collated
+from lossnoise._warnings import warn
 from lossnoise.data._generators import Generator, generators_in, restore, state_of
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
 OWNER = "NoisyLabelTrainer"
 
@@ -97,14 +98,22 @@ class IndexedData:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators of a user's own."""
-        return {place: state_of(generator) for place, generator in self.generators().items()}
+        return {place: state_of(generator) for place, generator in self._generators().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned, of the same generators."""
-        for place, generator in self.generators().items():
-            restore(generator, state[place])
+        """Take back what `state_dict` returned, and say which of the generators are not there."""
+        generators = self._generators()
+        for place in generators.keys() & state.keys():
+            restore(generators[place], state[place])
+        if missing := sorted(state.keys() - generators.keys()):
+            warn(
+                f"The data of the resumed run drew from a generator, {missing[0]!r}, that they "
+                "lack now: what they draw will not be what it would have been. It has to be there "
+                "when fit begins.",
+                CheckpointWarning,
+            )
 
-    def generators(self) -> dict[str, Generator]:
+    def _generators(self) -> dict[str, Generator]:
         """Return the generators in a user's loader, its samplers and the dataset, by their place.
 
         A loader with workers has its dataset copied into them, where it begins each epoch anew.

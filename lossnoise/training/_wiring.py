@@ -175,7 +175,6 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
             if isinstance(part, nn.Module)
         },
         **_seed_of(trainer.random_state),
-        "generators of the data": sorted(run.train_data.generators()),
         "labels of the clean set": fingerprint(getattr(run.correction, "clean_labels_", None)),
         **_hyperparameters(trainer, run.engine),
     }

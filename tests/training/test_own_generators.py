@@ -1,13 +1,14 @@
 """Runs that are resumed go on with the generators of the user's dataset, transforms and sampler."""
 
 import random
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from lossnoise.exceptions import InvalidDataError
+from lossnoise.exceptions import CheckpointWarning
 from lossnoise.training import Callback
 
 
@@ -81,24 +82,33 @@ def test_they_go_on_where_they_were(build, make_data, make_net, tmp_path, prepar
         assert torch.equal(resumed.model.state_dict()[name], weights)
 
 
-def test_data_with_other_ones_are_refused(build, make_data, tmp_path):
-    build(checkpoint_dir=tmp_path).fit(shifted(make_data()))
-    message = (
-        r"made with generators of the data = \['dataset.transforms\[0\].rng', "
-        r"'dataset.transforms\[1\].rng'\], and"
-    )
-    with pytest.raises(InvalidDataError, match=message):
-        build(checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+class Lazy(Transformed):
+    """Makes its generator when it first needs it, as those that are copied into workers may."""
+
+    rng = None
+
+    def __getitem__(self, index):
+        self.rng = self.rng or np.random.default_rng(0)
+        inputs, label = super().__getitem__(index)
+        return inputs + 0.1 * self.rng.random(), label
 
 
-def test_one_that_is_made_in_the_run_is_no_error(build, make_data, tmp_path):
-    """Nobody knows it yet where the run is resumed."""
-
-    class Lazy(Transformed):
-        def __getitem__(self, index):
-            self.rng = getattr(self, "rng", None) or np.random.default_rng(0)
-            return super().__getitem__(index)
-
+def test_one_that_is_not_there_when_a_run_is_resumed_is_told(build, make_data, tmp_path):
     build(epochs=2, checkpoint_dir=tmp_path, callbacks=[StopAfter(1)]).fit(Lazy(make_data()))
-    resumed = build(epochs=2, checkpoint_dir=tmp_path).fit(Lazy(make_data()), resume=True)
-    assert len(resumed.history_) == 2
+    message = (
+        "The data of the resumed run drew from a generator, 'dataset.rng', that they lack now: "
+        "what they draw will not be what it would have been. It has to be there when fit begins."
+    )
+    with pytest.warns(CheckpointWarning, match=f"^{re.escape(message)}$"):
+        build(epochs=2, checkpoint_dir=tmp_path).fit(make_data(), resume=True)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_one_that_is_made_when_it_is_needed_goes_on_too(build, make_data, make_net, tmp_path, same):
+    """A sample is looked at before anything is restored; or the data were used before."""
+    unbroken = build(epochs=4).fit(Lazy(make_data()))
+    data = Lazy(make_data())
+    build(epochs=4, checkpoint_dir=tmp_path, callbacks=[StopAfter(2)]).fit(data)
+    data = data if same else Lazy(make_data())
+    resumed = build(make_net(seed=9), epochs=4, checkpoint_dir=tmp_path).fit(data, resume=True)
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
