@@ -40,7 +40,7 @@ from lossnoise.audit._inputs import (
 from lossnoise.audit._mistakes import OwnClass
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
-from lossnoise.audit._summary import THRESHOLD, WHOLE_ROWS
+from lossnoise.audit._summary import ORDER, THRESHOLD, WHOLE_ROWS
 from lossnoise.audit._whole_rows import judge_whole_rows
 from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
@@ -199,6 +199,8 @@ def audit(
         "source": _source(sources),
         "on_nan": on_nan,
     }
+    if evidence.order:
+        settings[ORDER] = evidence.order
     report = AuditReport(
         rows,
         detector=fitted,
@@ -241,11 +243,12 @@ def judge(
     given = label_array(OWNER, labels)
     check_sources(sources)
     losses, wrong, columns, classes = sources.losses, sources.noise_proba, None, None
+    order = ""
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
         classes = columns.classes
         if names is None:
-            warn_of_order(classes, columns.choices.table)
+            order = warn_of_order(classes, columns.choices.table)
         if losses is None:
             losses = losses_from_probs(columns.probs, columns.codes)
     single = np.full(len(given), np.nan)
@@ -263,7 +266,7 @@ def judge(
     found = suggestions(columns, single, finder)
     known = (labels, given, ids, wrong, single, *found, classes, sources.groups, like_mistakes)
     rows = AuditRows(*known)
-    return rows, fitted, evidence
+    return rows, fitted, evidence._replace(order=order)
 
 
 def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:

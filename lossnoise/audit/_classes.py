@@ -295,31 +295,36 @@ def _check_width(probs: FloatArray, size: int, expected: str) -> None:
 
 def warn_of_order(
     classes: np.ndarray, counts: NDArray[np.int64], remedy: str = "pass it as class_names"
-) -> None:
+) -> str:
     """Warn where most labels would be the first choice with the columns in another order.
 
-    Of all labels, or of those that change their places among themselves.
+    Of all labels, or of those that change their places among themselves. What is said of them in a
+    report is returned, nothing where they are as they should be.
     """
     if counts.sum() < FEW * len(classes):
-        return
+        return ""
     from scipy.optimize import linear_sum_assignment  # slow to load
 
     by_chance = np.outer(counts.sum(axis=1), counts.sum(axis=0) / counts.sum())
     order = linear_sum_assignment(counts - by_chance, maximize=True)[1]
     swaps = (cycle for cycle in _cycles(order) if _are_moved(counts, by_chance, order, cycle))
     moved = [place for cycle in swaps for place in cycle]
-    if moved:
-        rows = counts[moved].sum()
-        agreed, best = counts[moved, moved].sum() / rows, counts[moved, order[moved]].sum() / rows
-        every = len(moved) == len(classes)
-        which = "the labels" if every else f"the labels {_some(classes[sorted(moved)])}"
-        warn(
-            f"Only {agreed:.0%} of {which} are the most probable class of their row, and "
-            f"{best:.0%} would be if the columns were in another order: they are taken for "
-            f"those of {_some(classes)}. Is it another one, such as that of a classifier's "
-            f"classes_, {remedy}.",
-            LayoutWarning,
-        )
+    if not moved:
+        return ""
+    rows = counts[moved].sum()
+    agreed, best = counts[moved, moved].sum() / rows, counts[moved, order[moved]].sum() / rows
+    every = len(moved) == len(classes)
+    which = "the labels" if every else f"the labels {_some(classes[sorted(moved)])}"
+    found = (
+        f"Only {agreed:.0%} of {which} are the most probable class of their row, and {best:.0%} "
+        "would be if the columns were in another order"
+    )
+    warn(
+        f"{found}: they are taken for those of {_some(classes)}. Is it another one, such as that "
+        f"of a classifier's classes_, {remedy}.",
+        LayoutWarning,
+    )
+    return f"{found}."
 
 
 def rank_correlation(losses: FloatArray, probs: FloatArray) -> float:

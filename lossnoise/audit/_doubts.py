@@ -97,6 +97,8 @@ class Evidence(NamedTuple):
         Whether the probabilities are hardly any.
     zeros : bool
         Whether only labels with a probability of 0 look wrong, among more that are contradicted.
+    order : str
+        What is said where the columns look as if they were in another order.
     """
 
     suspicion: float = 0.0
@@ -106,6 +108,7 @@ class Evidence(NamedTuple):
     votes: float = math.inf
     certain: bool = False
     zeros: bool = False
+    order: str = ""
 
     @property
     def doubt(self) -> str:

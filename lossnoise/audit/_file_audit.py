@@ -25,7 +25,7 @@ from lossnoise.audit._select import (
     select,
 )
 from lossnoise.audit._stream import KEPT, Census, Classes, audit_stream
-from lossnoise.audit._summary import WHOLE_ROWS
+from lossnoise.audit._summary import ORDER, WHOLE_ROWS
 from lossnoise.audit._ticker import Ticker
 
 
@@ -182,13 +182,14 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         raise bad_file(source.path, problem)
     census = Census(source.path)
     census.add(rows.labels)
+    order = ""
     names: list[Any] | None = list(numbered_names(source, census.classes).values()) or None
     if rows.probs is not None and not names:
         found = class_names(source, selection, census.classes, rows.probs.shape[1])
         names = found.labels
         if found.doubt:
             columns = Classes(names).columns(rows)
-            warn_of_order(columns.classes, columns.choices.table, found.doubt)
+            order = warn_of_order(columns.classes, columns.choices.table, found.doubt)
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`
         losses=rows.losses,
@@ -198,6 +199,8 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         detector=finder,
         groups=rows.groups,
     )
+    if order:
+        report._settings[ORDER] = order
     known = report._rows_known
     report._rows_known = known._replace(ids=known.ids._replace(name=selection.ids))
     return report

@@ -36,6 +36,7 @@ from lossnoise.audit._report import AuditReport
 from lossnoise.audit._rows import AuditRows
 from lossnoise.audit._select import Chunk, ColumnNames
 from lossnoise.audit._summary import (
+    ORDER,
     THRESHOLD,
     Figures,
     cautious_proba,
@@ -259,7 +260,8 @@ def audit_stream(
         classes = Classes(names.labels)
         _count_from_probs(histogram, seen, chunks("fitting"), classes)
         if names.doubt:
-            warn_of_order(classes.labels, seen.choices.table, names.doubt)
+            order = warn_of_order(classes.labels, seen.choices.table, names.doubt)
+            settings = settings | ({ORDER: order} if order else {})
     fitted = _fit(finder, histogram, by_rows=classes is not None)
     everything = contradicted = _suspected(fitted, histogram, by_rows=bool(width))
     if width:

@@ -31,6 +31,7 @@ FEW_MISTAKES = 0.1  # of the issues: hardly worth a sentence
 HARDLY = 0.8  # of the labels: a model that gives fewer is wrong often, or the labels are
 WHOLE_ROWS = "pred_probs"  # the source that knows more than a loss of each row
 TRAINER = "trainer"  # the source of losses and probabilities of the labels that were learned
+ORDER = "order"  # the setting that says that columns look as if they were in another order
 FEW_ROWS = 1000  # of fewer, losses hardly ever show two populations
 
 _PACKAGES = ("lossnoise", "numpy", "scipy", "scikit-learn")
@@ -199,6 +200,11 @@ def rank_pairs(counts: Counter[tuple[Any, Any]]) -> list[dict[str, Any]]:
 
 def verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     """Return what the figures mean, in words."""
+    order = summary["settings"].get(ORDER, "")
+    return f"{_verdict(summary, names)} {order}".rstrip()
+
+
+def _verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
     rate = 100.0 * summary["noise_rate"]
     if summary["separable"] is None:
         about = f"By the given probabilities, {rate:.1f} % of the labels are wrong."

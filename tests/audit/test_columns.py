@@ -30,7 +30,11 @@ def labels(dtype=None):
 def test_sorted_columns_of_an_ordered_categorical_are_told():
     ordered = pd.CategoricalDtype(NAMES, ordered=True)
     with pytest.warns(LayoutWarning) as warned:
-        audit(labels(ordered), pred_probs=probs(sorted(NAMES)))
+        report = audit(labels(ordered), pred_probs=probs(sorted(NAMES)))
+    assert report.summary["verdict"].endswith(
+        " Only 9% of the labels are the most probable class of their row, and 91% would be if the "
+        "columns were in another order."
+    )
     (message,) = [str(w.message) for w in warned if w.category is LayoutWarning]
     assert message == (
         "Only 9% of the labels are the most probable class of their row, and 91% would be if the "
@@ -38,6 +42,7 @@ def test_sorted_columns_of_an_ordered_categorical_are_told():
         "another one, such as that of a classifier's classes_, pass it as class_names."
     )
     named = audit(labels(ordered), pred_probs=probs(sorted(NAMES)), class_names=sorted(NAMES))
+    assert "in another order" not in named.summary["verdict"]
     sorted_alike = audit(labels(ordered), pred_probs=probs(NAMES))
     assert named.summary["noise_rate"] == sorted_alike.summary["noise_rate"] < 0.2
 
@@ -189,3 +194,13 @@ def test_a_file_with_a_misspelt_column_is_refused_however_it_is_named(tmp_path, 
     message = "--pred-probs has a column for the label 'low' but none for 'high'"
     with pytest.raises(InvalidDataError, match=message):
         audit_file(tmp_path / "a.csv", pred_probs=wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Cannot tell right from wrong")
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=150)])
+def test_the_verdict_on_a_file_says_that_its_columns_look_moved(tmp_path, limits):
+    table = pd.DataFrame(probs(["mid", "low", "high"]), columns=["x", "y", "z"])
+    table.assign(label=labels()).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.warns(LayoutWarning, match="in another order"):
+        report = audit_file(tmp_path / "a.csv", pred_probs="x,y,z", limits=limits).report
+    assert "would be if the columns were in another order." in report.summary["verdict"]
