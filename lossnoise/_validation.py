@@ -146,7 +146,16 @@ def read_array(owner: str, name: str, values: Any) -> np.ndarray:
     except (TypeError, ValueError):
         expected = "an array, or rows of one length"
         got = f"a {type(values).__name__} that is no array, such as rows of several lengths,"
-        raise invalid_data(owner, name, expected, got) from None
+        raise invalid_data(owner, name, expected, got, JOIN * holds_vectors(values)) from None
+
+
+JOIN = "batches are joined by np.concatenate, or torch.cat of tensors"
+
+
+def holds_vectors(values: Any) -> bool:
+    """Tell whether `values` are a list of vectors, as a loop over batches collects them."""
+    first = values[0] if isinstance(values, (list, tuple)) and values else None
+    return getattr(first, "ndim", None) == 1
 
 
 def unmasked(values: Any) -> Any:

@@ -14,7 +14,9 @@ from sklearn.utils.validation import validate_data
 from lossnoise._history import reduce_history
 from lossnoise._losses import LOWEST, are_certain
 from lossnoise._validation import (
+    JOIN,
     holds_tensors,
+    holds_vectors,
     invalid_data,
     miss_one,
     read_array,
@@ -76,7 +78,7 @@ def read_losses(
     with _columns_kept(detector):
         table = _read_table(detector, X, reset=reset, minimum=minimum)
         if reset and minimum == MIN_SAMPLES:  # all samples, and no part of them
-            _warn_of_layout(type(detector).__name__, table)
+            _warn_of_layout(type(detector).__name__, table, of_vectors=holds_vectors(X))
         losses = reduce_history(table, last)
         if nonnegative:
             losses = _cross_entropies(type(detector).__name__, losses)
@@ -256,7 +258,7 @@ def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
         )
 
 
-def _warn_of_layout(owner: str, table: NDArray[Any]) -> None:
+def _warn_of_layout(owner: str, table: NDArray[Any], *, of_vectors: bool) -> None:
     """Warn of what is transposed, no loss at all, or a loss of more than one sample."""
     if table.ndim == 2 and table.shape[1] > table.shape[0]:
         rows, columns = table.shape
@@ -264,6 +266,12 @@ def _warn_of_layout(owner: str, table: NDArray[Any]) -> None:
             f"The loss history of {owner} has {rows} rows and {columns} columns, which are "
             f"{rows} samples and {columns} epochs: if it is the other way round, pass its "
             "transpose, X.T.",
+            LayoutWarning,
+        )
+    elif of_vectors and table.ndim == 2 and table.shape[1] > 1:
+        warn(
+            f"The losses of {owner} are a list of {len(table)} arrays, which are the losses of so "
+            f"many samples in {table.shape[1]} epochs: {JOIN}.",
             LayoutWarning,
         )
     if _are_flags(table[:FIRST_ROWS]) and _are_flags(table) and table.min() < table.max():

@@ -1,9 +1,11 @@
 """Losses that may be transposed, flags, or means over batches."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from lossnoise import BetaMixtureNoiseDetector, audit
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
@@ -95,3 +97,20 @@ def test_equal_losses_that_are_no_means_over_batches(layouts):
         np.r_[np.repeat(LOSSES[:10], 4), np.full(8, 5.0)],
     ):
         assert layouts(BetaMixtureNoiseDetector().fit, losses) == []
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
+def test_a_list_of_batches_is_no_history(convert):
+    losses = np.random.default_rng(0).gamma(1.0, 0.3, 4000)
+    losses[: 32 * 12] += 4.0
+    batches = [convert(batch) for batch in losses.reshape(125, 32)]
+    message = (
+        "The losses of BetaMixtureNoiseDetector are a list of 125 arrays, which are the losses of "
+        "so many samples in 32 epochs: batches are joined by np.concatenate, or torch.cat of "
+        "tensors."
+    )
+    with pytest.warns(LayoutWarning, match=f"^{re.escape(message)}$"):
+        BetaMixtureNoiseDetector().fit(batches)
+    with pytest.raises(InvalidDataError, match="instead: batches are joined by"):
+        BetaMixtureNoiseDetector().fit([*batches, convert(losses[:7])])
+    BetaMixtureNoiseDetector().fit(losses.reshape(125, 32).tolist())  # no batches, but rows
