@@ -80,13 +80,14 @@ def match_names(labels: Sequence[Any], names: Sequence[Any]) -> Match | None:
 def without_name(labels: Sequence[Any], names: Sequence[Any]) -> list[Any]:
     """Return the labels that no name is for, where at least half of them have one.
 
-    Nothing where the names are numbers from 0 on, which tables have by themselves.
+    Nothing where the names are numbered, as tables have it by themselves.
     """
     due, found = list(map(name_of, labels)), list(map(name_of, names))
     best: set[int] = set()
     for cut in _shared(found):
         ends = [name[cut:] for name in found]
-        if ends == list(map(str, range(len(ends)))):
+        numbers = [number_of(end) for end in ends]
+        if numbers in (list(range(len(ends))), list(range(1, len(ends) + 1))):
             return []
         for alike in (str, str.casefold, loosely, barely):
             keys = set(map(alike, ends))

@@ -155,7 +155,7 @@ def check_labels(
         label = int(labels[first])
         advice = "labels begin at 0, and the model needs an output for each class"
         if label < 0:
-            two = "of the labels -1 and 1 make 0 and 1; " if label == -1 else ""
+            two = "-1 and 1 become 0 and 1; " if label == -1 and num_classes == 2 else ""
             advice = (
                 f"{two}samples without a label (ignore_index) are to be left out of the dataset, "
                 "such as by torch.utils.data.Subset"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,42 +14,83 @@ import torch
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-DEEPEST = 6  # as in subset.dataset.transform.transforms[0].steps[0].rng
+DEEPEST = 8  # as in subset.dataset.transform.transforms[0].steps[0].rng, and a bit
 LONGEST = 64  # of a list of transforms or datasets; longer ones are data
+MOST = 10_000  # objects that are looked at
 
 # Objects that hold no generators, and may hold much else; the system's source has no state.
-DATA = (str, bytes, type, torch.Tensor, np.ndarray, random.SystemRandom)
+DATA = (str, bytes, type, torch.Tensor, np.ndarray, ModuleType, random.SystemRandom)
 
 
 def generators_in(owners: dict[str, Any]) -> dict[str, Generator]:
     """Return the generators in the attributes of objects, each once, by where it was found.
 
-    Attributes of attributes too, and items of short lists, tuples and dicts: a dataset has
-    transforms, which have generators. Nothing is computed to look at it: no properties.
+    Attributes of attributes too, items of short lists, tuples and dicts, and what partial functions
+    and closures hold: a dataset has transforms, which have generators. Nothing is computed to look
+    at it: no properties, and no items of containers of another kind. Global generators are not
+    theirs.
     """
     found: dict[str, Generator] = {}
-    seen: dict[int, Any] = {}  # objects are kept, so that no other one gets the id of one
-    places = list(owners.items())
-    for _ in range(DEEPEST + 1):
-        deeper = []
-        for place, value in places:
-            if isinstance(value, DATA) or id(value) in seen:
-                continue
-            seen[id(value)] = value
-            if isinstance(value, Generator):
-                found[place] = value
-            else:
-                deeper += [(place + name, part) for name, part in _parts(value)]
-        places = deeper
+    seen = {id(generator): generator for generator in _global_generators()}
+    places = deque((place, value, 0) for place, value in owners.items())
+    while places and len(seen) < MOST:
+        place, value, depth = places.popleft()
+        if id(value) in seen or issubclass(type(value), DATA):
+            continue
+        seen[id(value)] = value  # kept, so that no other object gets its id
+        if issubclass(type(value), Generator):
+            found[place] = value
+        elif depth < DEEPEST:
+            places.extend((place + name, part, depth + 1) for name, part in _parts(value))
     return found
 
 
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, (list, tuple)):
-        return [(f"[{i}]", part) for i, part in enumerate(value)] if len(value) <= LONGEST else []
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", value[key]) for key in value] if len(value) <= LONGEST else []
-    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
+def _global_generators() -> list[Any]:
+    return [torch.default_generator, np.random.mtrand._rand, getattr(random, "_inst", None)]
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what an object holds, by how one gets there."""
+    kind = type(value)
+    if kind in (list, tuple):
+        yield from ((f"[{i}]", part) for i, part in enumerate(_short(value)))
+    elif kind is dict:
+        items = _short(value.items())
+        yield from ((f"[{key!r}]", part) for key, part in items if type(key) in (str, int))
+    elif kind is partial:
+        yield from ((".args", value.args), (".keywords", value.keywords), (".func", value.func))
+    elif kind is MethodType:
+        yield ".__self__", value.__self__
+    elif kind is FunctionType:
+        names = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        yield from ((f".{name}", getattr(cell, "cell_contents", None)) for name, cell in names)
+    else:
+        yield from _attributes(value)
+
+
+def _short(items: Any) -> list[Any]:
+    return list(items) if len(items) <= LONGEST else []
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield attributes and slots, past all that a class does when it is asked for one."""
+    slots = [
+        (name, slot)
+        for kind in type(value).__mro__
+        for name, slot in vars(kind).items()
+        if type(slot) is MemberDescriptorType
+    ]
+    for name, slot in slots:
+        try:
+            yield f".{name}", slot.__get__(value)
+        except AttributeError:  # not set
+            continue
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:  # there are slots only
+        return
+    if type(held) is dict:
+        yield from ((f".{name}", part) for name, part in list(held.items()))
 
 
 def state_of(generator: Generator) -> Any:

@@ -32,8 +32,8 @@ from lossnoise.detectors._settings import FitSettings
 FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be more probable
 
 # Losses that somebody normalised, so that they are no cross-entropies any more, have their highest
-# one here, or little below; and hardly any above, which then are outliers.
-NORMALISED, NEARLY_NORMALISED = 1.0, 0.99
+# one here, but for rounding; and hardly any above, which then are outliers.
+NORMALISED, NEARLY_NORMALISED = 1.0, 1.0 - 1e-6
 
 NO_PROOF = (
     "which is no proof that the labels are right. noise_rate_ is a lower bound, and "
@@ -128,9 +128,15 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
 
 def are_probabilities(sample: LossSample, settings: FitSettings) -> bool:
     """Tell whether losses are logarithms of probabilities: given as such, and not normalised."""
-    low, high = np.searchsorted(sample.lows, [NEARLY_NORMALISED, NORMALISED], "right")
-    normalised = high > low and sample.weights[high:].sum() <= FEWEST
-    return settings.loss_scale == "cross-entropy" and not normalised
+    if settings.loss_scale != "cross-entropy":
+        return False
+    high = int(np.searchsorted(sample.lows, NORMALISED, "right"))
+    if sample.weights[high:].sum() > FEWEST:
+        return True
+    if len(sample.losses) == len(sample.lows):
+        return bool(sample.lows[high - 1] <= NEARLY_NORMALISED)
+    at_top = (sample.losses > NEARLY_NORMALISED) & (sample.losses <= NORMALISED)  # not their bins
+    return not bool(at_top.any())
 
 
 def are_contradicted(curve: Curve, scaling: Scaling) -> bool:

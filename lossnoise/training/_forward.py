@@ -204,7 +204,8 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
     except (TypeError, AttributeError) as error:
         if isinstance(error, TypeError) and "forward() " in str(error):  # not from deeper inside
             raise InvalidDataError(f"{expected} {_about_call(inputs, error)}") from error
-        if lists := _lists_in(inputs):
+        lists = _lists_in(inputs)
+        if lists and "list" in str(error):
             raise InvalidDataError(
                 f"{expected} Got a list of tensors for {lists[0]!r}, as of samples with lists of "
                 "numbers, which PyTorch's collate function turns around: let the dataset return "
@@ -215,9 +216,13 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
 
 
 def _lists_in(inputs: Any) -> list[str]:
-    """Return the names of entries of a dict of inputs that are lists."""
+    """Return the names of entries of a dict of inputs that are lists of tensors."""
     entries = inputs.items() if is_mapping(inputs) else ()
-    return [name for name, value in entries if isinstance(value, (list, tuple))]
+    return [
+        name
+        for name, value in entries
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor)
+    ]
 
 
 def _about_call(inputs: Any, error: TypeError) -> str:

@@ -139,9 +139,8 @@ class TrainingRun:
         self._check_resumed(self._seen.collect)
         self._watch_labels()
         rate = self.engine.learning_rate
-        if problem := watch.problem():
+        if problem := watch.end_epoch(epoch, self.context.num_epochs):
             self._tell_once("learning rate", problem, ScheduleWarning)
-        self.engine.step_schedules()
         self._take_losses(train_loss)
         record = self._record(epoch, train_loss) | {"learning_rate": rate}
         self.correction.end_epoch(self.context)

@@ -12,7 +12,7 @@ import torch
 from lossnoise.corrections import CrossEntropy
 from lossnoise.corrections._logits import as_written
 from lossnoise.exceptions import InvalidDataError, LossNoiseWarning
-from lossnoise.training._run import RESULTS
+from lossnoise.training._run import RESULTS, are_equal
 from lossnoise.training._wiring import detector_of, make_engine
 from lossnoise.training.checkpoint import read_state, write_state
 from lossnoise.training.recorder import LossRecorder
@@ -63,7 +63,8 @@ def _fit_detector(trainer: NoisyLabelTrainer) -> None:
     with warnings.catch_warnings():  # said after training
         warnings.simplefilter("ignore", LossNoiseWarning)
         detector.fit(trainer.losses_)
-    if np.allclose(detector.posterior(trainer.losses_), trainer.noise_proba_, atol=1e-6):
+    found = detector.posterior(trainer.losses_)
+    if are_equal(trainer.losses_) or np.allclose(found, trainer.noise_proba_, atol=1e-6):
         trainer.detector_ = detector
 
 

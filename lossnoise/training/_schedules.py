@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, PolynomialLR
@@ -20,13 +20,18 @@ OWNER = "NoisyLabelTrainer"
 EXAMPLE = "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 30)"
 
 BATCHES_IN_EPOCH = 3  # at least; a schedule of fewer steps may be for two runs
+DEFAULT_STEPS = 5  # of PyTorch's LinearLR and PolynomialLR, which nobody chose
 LEAST_SHARE = 0.2  # of the optimizer's rate; a warm-up by batches does not come so far in a run
+ABSOLUTE = 1.0  # the optimizer's rate where a function gives the rates themselves
 
 BY_BATCH = (
     "in the on_batch_end of a callback, with "
     "scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for "
     "the trainer, which then leaves the rate alone"
 )
+
+
+GIVE_IT_EPOCHS = f"Give it the epochs of the run, or step it {BY_BATCH}."
 
 
 def check_schedule(scheduler: object, optimizer: object) -> None:
@@ -51,50 +56,28 @@ def check_length(schedule: Any, num_epochs: int, *, done: int) -> None:
         expected = f"a schedule for {left} epochs more: it is stepped once an epoch"
         got = f"one of {made_for} steps, of which {before} are done,"
         raise invalid_data(OWNER, "scheduler", expected, got)
-    problem = _problem(schedule, num_epochs, range(before, before + left))
-    if problem:
-        warn(
-            f"The schedule {problem}. Give it the epochs of the run, or step it {BY_BATCH}.",
-            ScheduleWarning,
-        )
-
-
-def _problem(schedule: Any, num_epochs: int, steps: range) -> str:
-    """Return in words what a schedule of so many epochs, of which `steps` are left, is not for."""
+    problem = ""
     longest = max(_planned_steps(schedule), default=0)
+    turn = schedule.T_max if isinstance(schedule, CosineAnnealingLR) and not done else math.inf
     if longest >= BATCHES_IN_EPOCH * num_epochs:
-        made_for = f"is made for {longest} steps, and this run makes {num_epochs}, one an epoch"
-        return f"{made_for}: most of it is left out"
-    if (share := _largest_share(schedule, steps)) < LEAST_SHARE:
-        return (
-            f"lets the learning rate reach {share:.0%} of the optimizer's at most in {len(steps)} "
-            "steps, one an epoch"
-        )
-    turn = schedule.T_max if isinstance(schedule, CosineAnnealingLR) else math.inf
-    if steps.start > 0 and steps.stop > turn:
-        return (
-            f"has made {steps.start} of its {turn} steps, and this run makes {len(steps)} more: "
-            "the learning rate rises again"
-        )
-    return ""
+        problem = f"is made for {longest} steps, and this run makes {num_epochs}, one an epoch: "
+        problem += "most of it is left out"
+    elif 0 < before <= turn < before + left:  # of another run
+        problem = f"has made {before} of its {turn} steps, and this run makes {left} more: the "
+        problem += "learning rate rises again"
+    if problem:
+        warn(f"The schedule {problem}. {GIVE_IT_EPOCHS}", ScheduleWarning)
 
 
 def _planned_steps(schedule: Any) -> Iterator[int]:
     """Yield how long a schedule, and those that it consists of, go on without a turn."""
-    names = ["total_steps", "T_max"]
-    if isinstance(schedule, (LinearLR, PolynomialLR)):
-        names.append("total_iters")
-    for name in names:
+    for name in ("total_steps", "T_max"):
         if isinstance(steps := getattr(schedule, name, None), int):
             yield steps
+    if isinstance(schedule, (LinearLR, PolynomialLR)) and schedule.total_iters > DEFAULT_STEPS:
+        yield schedule.total_iters
     for part in getattr(schedule, "_schedulers", ()):
         yield from _planned_steps(part)
-
-
-def _largest_share(schedule: Any, steps: Iterable[int]) -> float:
-    """Return how much of the optimizer's rates a function of the step lets through at most."""
-    factors = schedule.lr_lambdas if isinstance(schedule, LambdaLR) else []
-    return max((float(factor(step)) for factor in factors for step in steps), default=1.0)
 
 
 def steps_with_arguments(stepped: Any) -> bool:
@@ -117,14 +100,37 @@ def needs_arguments(function: Callable[..., Any], given: int = 0) -> bool:
 
 
 class RateWatch:
-    """Notices a callback that steps a schedule while the trainer goes on with its own."""
+    """Notices what is wrong with the learning rates of an epoch, as they are."""
 
     def __init__(self, engine: TrainingEngine) -> None:
         self._engine = engine
         self._before = self._state()
 
-    def problem(self) -> str:
-        """Return in words what is wrong with the learning rate of the epoch that ends."""
+    def end_epoch(self, epoch: int, num_epochs: int) -> str:
+        """Step the schedules; return in words what is wrong, nothing if all is well."""
+        problem = self._two_schedules()
+        before = self._engine.learning_rate
+        self._engine.step_schedules()
+        return problem or (self._slow_warm_up(before, num_epochs) if epoch == 1 else "")
+
+    def _slow_warm_up(self, before: float, num_epochs: int) -> str:
+        """Tell of a function of the step that would need more epochs than there are."""
+        after = self._engine.learning_rate
+        whole = float(self._engine.optimizers[0].param_groups[0].get("initial_lr", ABSOLUTE))
+        by_function = any(isinstance(schedule, LambdaLR) for schedule in self._engine.schedulers)
+        reached = before + (after - before) * num_epochs
+        if not by_function or whole == ABSOLUTE or not before < after:
+            return ""
+        if reached >= LEAST_SHARE * whole:
+            return ""
+        return (
+            f"The learning rate rises from {before:.3g} to {after:.3g} in the first of "
+            f"{num_epochs} epochs, too slowly for the optimizer's {whole:g}: the schedule looks "
+            f"made for batches. {GIVE_IT_EPOCHS}"
+        )
+
+    def _two_schedules(self) -> str:
+        """Tell of a callback that steps a schedule while the trainer goes on with its own."""
         (rate, steps), (before, made) = self._state(), self._before
         if rate == before or not (self._engine.has_default_schedule or steps != made):
             return ""

@@ -177,14 +177,20 @@ def test_what_to_do_about_a_label_without_a_column_is_said():
         audit(with_a_stranger(), pred_probs=probs(NAMES), class_names=NAMES)
 
 
+@pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize(
-    "names", [[0, 1, 2], ["column_0", "column_1", "column_2"], ["a", "b", "c"]]
+    "names",
+    [[0, 1, 2], [1, 2, 3], ["column_0", "column_1", "column_2"], ["V1", "V2", "V3"], list("abc")],
 )
-def test_names_that_are_no_labels_say_nothing(names):
-    """Tables have such by themselves; the labels 1, 2 and 3 do not begin at 0."""
+def test_names_that_are_no_labels_say_nothing(tmp_path, names, first):
+    """Tables have such by themselves, beside labels that begin elsewhere."""
     table = pd.DataFrame(probs(NAMES), columns=names)
-    found = audit(GIVEN + 1, pred_probs=table).summary
-    assert found["noise_rate"] == audit(GIVEN + 1, pred_probs=probs(NAMES)).summary["noise_rate"]
+    found = audit(GIVEN + first, pred_probs=table).summary
+    assert found["noise_rate"] == audit(GIVEN, pred_probs=probs(NAMES)).summary["noise_rate"]
+    if isinstance(names[0], str):
+        table.assign(label=GIVEN + first).to_csv(tmp_path / "a.csv", index=False)
+        report = audit_file(tmp_path / "a.csv", pred_probs=",".join(names)).report
+        assert report.summary["noise_rate"] == pytest.approx(found["noise_rate"])
 
 
 @pytest.mark.parametrize("wanted", ["p_*", "p*", "p_low,p_mid,p_hihg"])

@@ -94,3 +94,22 @@ def test_of_another_model_its_own_losses_count(wrong):
     report = AuditReport.from_trainer(trainer, data)
     expected = trainer.predict_proba(data)[np.arange(400), trainer.labels_]
     np.testing.assert_allclose(np.exp(-report.losses), expected, atol=1e-6)
+
+
+def test_of_equal_losses_a_loaded_trainer_says_the_same(wrong, tmp_path):
+    data = make_data(wrong)
+
+    def still():
+        trainer = make_trainer(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))
+        for weights in trainer.model.parameters():
+            weights.data.zero_()
+        return trainer
+
+    with pytest.warns(NoSeparableNoiseWarning):
+        trainer = still().fit(data)
+    trainer.save(tmp_path / "model.pt")
+    loaded = still().load(tmp_path / "model.pt")
+    reports = [AuditReport.from_trainer(each, data) for each in (trainer, loaded)]
+    expected, found = (report.summary["verdict"] for report in reports)
+    assert found == expected
+    assert "Cannot tell" in expected

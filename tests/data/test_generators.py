@@ -1,6 +1,9 @@
 """Which generators of a user's own are found, and that their states come back."""
 
 import random
+import weakref
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,6 +52,54 @@ def test_found_by_their_places_each_once():
     }
 
 
+@dataclass(slots=True)
+class Slotted:
+    rng: object
+
+
+def test_found_in_slots_closures_partial_functions_and_bound_methods():
+    slotted, closed, given, bound, deep = (np.random.default_rng(i) for i in range(5))
+
+    class Transform:
+        def __init__(self, rng):
+            self.rng = rng
+
+        def apply(self, inputs):
+            return inputs + self.rng.random()
+
+    chain = SimpleNamespace(transforms=[SimpleNamespace(steps=[SimpleNamespace(rng=deep)])])
+    data = SimpleNamespace(
+        slots=Slotted(slotted),
+        closure=lambda inputs: inputs + closed.random(),
+        partial=partial(print, rng=given),
+        method=Transform(bound).apply,
+        dataset=SimpleNamespace(dataset=SimpleNamespace(transform=chain)),
+    )
+    assert generators_in({"data": data}) == {
+        "data.slots.rng": slotted,
+        "data.closure.closed": closed,
+        "data.partial.keywords['rng']": given,
+        "data.method.__self__.rng": bound,
+        "data.dataset.dataset.transform.transforms[0].steps[0].rng": deep,
+    }
+
+
+class Odd:
+    """Computes what it is asked for, and fails."""
+
+    __slots__ = ("values",)
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Loading(dict):
+    def __getitem__(self, key):
+        raise AssertionError
+
+    items = __iter__ = __getitem__
+
+
 def test_what_may_be_data_is_not_looked_through():
     class Costly:
         @property
@@ -56,5 +107,13 @@ def test_what_may_be_data_is_not_looked_through():
             raise AssertionError
 
     samples = [random.Random(0) for _ in range(65)]
-    assert not generators_in({"dataset": SimpleNamespace(samples=samples, source=Costly())})
-    assert not generators_in({"dataset": SimpleNamespace(rng=random.SystemRandom())})
+    gone = weakref.proxy(Costly())
+    for value in (samples, Costly(), Odd(), Loading(a=1), gone, np, torch, {object(): samples[0]}):
+        assert not generators_in({"dataset": SimpleNamespace(value=value)})
+    for rng in (random.SystemRandom(), np.random.mtrand._rand, torch.default_generator):
+        assert not generators_in({"dataset": SimpleNamespace(rng=rng)})
+
+
+def test_it_ends_soon_whatever_it_walks_through():
+    leaves = [[[[object() for _ in range(30)] for _ in range(30)] for _ in range(30)] for _ in "ab"]
+    assert not generators_in({"dataset": SimpleNamespace(leaves=leaves)})

@@ -38,6 +38,20 @@ def test_lists_of_token_ids_are_to_be_tensors(build, model):
     build(model(), correction="dyr-h").fit(tensors)
 
 
+class Broken(Words):
+    def forward(self, input_ids, text):
+        return super().forward(input_ids).nosuch()
+
+
+def test_a_mistake_of_the_model_is_not_blamed_on_lists(build):
+    data = [
+        {"input_ids": torch.tensor(sample["input_ids"]), "text": "a", "labels": sample["labels"]}
+        for sample in TOKENS
+    ]
+    with pytest.raises(AttributeError, match="nosuch"):
+        build(Broken()).fit(data)
+
+
 def test_entries_that_the_model_does_not_take_are_to_be_dropped(build, make_data):
     samples = [
         {"input": inputs, "file": "a.png", "label": int(label)} for inputs, label in make_data()
@@ -49,8 +63,11 @@ def test_entries_that_the_model_does_not_take_are_to_be_dropped(build, make_data
 
 def test_labels_of_minus_one_and_one(build, make_data):
     inputs, labels = make_data().tensors
-    with pytest.raises(InvalidDataError, match="of the labels -1 and 1 make 0 and 1; samples"):
-        build().fit(TensorDataset(inputs, 2 * (labels > 0).long() - 1))
+    signs = TensorDataset(inputs, 2 * (labels > 0).long() - 1)
+    with pytest.raises(InvalidDataError, match="instead: -1 and 1 become 0 and 1; samples"):
+        build(nn.Linear(2, 2)).fit(signs)
+    with pytest.raises(InvalidDataError, match="instead: samples without a label"):
+        build(nn.Linear(2, 3)).fit(signs)
 
 
 def test_one_output_is_none_of_two_classes(build, make_data):

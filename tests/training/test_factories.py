@@ -180,9 +180,25 @@ def test_a_warm_up_over_batches_is_told(build, make_data):
             make_data()
         )
     assert [str(w.message) for w in warned if w.category is ScheduleWarning] == [
-        "The schedule lets the learning rate reach 4% of the optimizer's at most in 5 steps, one "
-        f"an epoch. {ADVICE}"
+        "The learning rate rises from 0 to 0.001 in the first of 5 epochs, too slowly for the "
+        f"optimizer's 0.1: the schedule looks made for batches. {ADVICE}"
     ]
+
+
+class Stateful:
+    """A factor that it keeps: it may be asked once a step."""
+
+    factor = 1.0 / 0.7
+
+    def __call__(self, epoch):
+        self.factor *= 0.7
+        return self.factor
+
+
+def test_a_function_is_asked_once_an_epoch(build, make_data):
+    trainer = build(epochs=3, scheduler=lambda o: LambdaLR(o, Stateful())).fit(make_data())
+    rates = [record["learning_rate"] for record in trainer.history_]
+    assert rates == pytest.approx([0.1, 0.07, 0.049])
 
 
 def test_a_schedule_that_turns_in_a_second_run_is_told(build, make_data, make_net):
@@ -245,7 +261,8 @@ def test_a_schedule_without_its_arguments_is_refused(build, make_data, schedule)
         one_cycle(14),
         LinearLR,
         lambda o: CosineAnnealingLR(o, T_max=5),
-        lambda o: LambdaLR(o, lambda step: step / 2),
+        lambda o: LambdaLR(o, lambda step: step / 20),
+        lambda o: LambdaLR(o, lambda step: 0.05 * 0.9**step),
     ],
 )
 def test_other_schedules_are_used_in_silence(build, make_data, scheduler):
