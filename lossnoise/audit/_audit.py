@@ -77,7 +77,7 @@ def audit(
         Predicted probabilities of the classes, C >= 2. Rows sum to 1 (within 1e-3, or
         the rounding of numbers of two or three digits, 0.2 at most; they are scaled, with a warning
         where it matters). A table whose columns have the names of the labels (also ``p_cat`` for
-        ``Cat``) in another order is refused.
+        ``Cat``) in another order, or of half of them and more but not of all, is refused.
     logits : array-like of shape (n, C), optional
         In place of `pred_probs`: their softmax.
     noise_proba : array-like of shape (n,), optional
