@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from numbers import Integral
 from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from lossnoise._fingerprint import fingerprint
@@ -61,6 +63,7 @@ def cross_val_losses(
     return_proba: Literal[False] = ...,
     checkpoint_dir: str | os.PathLike[str] | None = ...,
     random_state: RandomState = ...,
+    n_jobs: int | None = ...,
     verbose: bool = ...,
 ) -> FloatArray: ...
 
@@ -76,6 +79,7 @@ def cross_val_losses(
     return_proba: Literal[True],
     checkpoint_dir: str | os.PathLike[str] | None = ...,
     random_state: RandomState = ...,
+    n_jobs: int | None = ...,
     verbose: bool = ...,
 ) -> tuple[FloatArray, FloatArray]: ...
 
@@ -91,6 +95,7 @@ def cross_val_losses(
     return_proba: bool,
     checkpoint_dir: str | os.PathLike[str] | None = ...,
     random_state: RandomState = ...,
+    n_jobs: int | None = ...,
     verbose: bool = ...,
 ) -> FloatArray | tuple[FloatArray, FloatArray]: ...
 
@@ -105,6 +110,7 @@ def cross_val_losses(
     return_proba: bool = False,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     random_state: RandomState = None,
+    n_jobs: int | None = None,
     verbose: bool = False,
 ) -> FloatArray | tuple[FloatArray, FloatArray]:
     r"""Return the loss of each row by a model that has not seen it.
@@ -148,6 +154,10 @@ def cross_val_losses(
         Seed of the folds and, where the estimator has none of its own (a parameter
         ``random_state`` that is None), of the models. None draws one afresh, or takes that of
         the folds in `checkpoint_dir`.
+    n_jobs : int or None, default=None
+        Folds that are learnt at a time, by joblib: None for one, -1 for as many as there are
+        processors. The result is the same. Only for classifiers: a network takes several
+        processors for one fold.
     verbose : bool, default=False
         Whether to show the progress over the folds on stderr (where tqdm is installed).
 
@@ -213,6 +223,7 @@ def cross_val_losses(
     """
     saved = SavedFolds(checkpoint_dir)
     learner, labels = make_learner(estimator, X, y)
+    jobs = _read_jobs(n_jobs, learner)
     seed = _read_seed(random_state, saved.seed)
     groups = read_groups(groups, X, len(labels.codes))
     folds = make_folds(cv, learner.rows, labels, groups, seed)
@@ -220,7 +231,7 @@ def cross_val_losses(
         saved.begin(_describe_call(learner, labels, folds, seed))
     if groups is None:
         warn_of_copies(X, folds)
-    pred_probs = _predict_folds(learner, labels, folds, seed, saved, verbose=verbose)
+    pred_probs = _predict_folds(learner, labels, folds, seed, saved, jobs=jobs, verbose=verbose)
     losses = losses_from_probs(pred_probs, labels.codes)
     return (losses, pred_probs) if return_proba else losses
 
@@ -269,6 +280,16 @@ def _read_seed(random_state: object, saved: int | None) -> int:
     raise invalid_parameter(OWNER, "random_state", expected, random_state)
 
 
+def _read_jobs(n_jobs: Any, learner: Learner) -> int:
+    """Return how many folds to learn at a time, as joblib takes it."""
+    if not isinstance(n_jobs, (Integral, type(None))) or isinstance(n_jobs, bool) or n_jobs == 0:
+        raise invalid_parameter(OWNER, "n_jobs", "None or an int other than 0", n_jobs)
+    if n_jobs not in (None, 1) and not isinstance(learner, ClassifierLearner):
+        expected = "None or 1 for a network, which takes several processors for one fold"
+        raise invalid_parameter(OWNER, "n_jobs", expected, n_jobs)
+    return 1 if n_jobs is None else int(n_jobs)
+
+
 def _describe_call(
     learner: Learner, labels: Labels, folds: list[Fold], seed: int
 ) -> dict[str, Any]:
@@ -288,20 +309,41 @@ def _predict_folds(
     seed: int,
     saved: SavedFolds,
     *,
+    jobs: int,
     verbose: bool,
 ) -> FloatArray:
     pred_probs = np.zeros((len(labels.codes), len(labels.classes)))
     seeds = np.random.SeedSequence(seed).generate_state(len(folds)).tolist()
+    found = [saved.load(i, (len(f.test), len(labels.classes))) for i, f in enumerate(folds, 1)]
+    missing = [i for i, known in enumerate(found) if known is None]
+    calls = [(learner, labels, folds[i], seeds[i], saved, i + 1) for i in missing]
     bar = make_bar(len(folds), OWNER, "fold", brief=True) if verbose else NoBar()
     with closing(bar):
-        for number, (fold, its_seed) in enumerate(zip(folds, seeds, strict=True), 1):
-            found = saved.load(number, (len(fold.test), len(labels.classes)))
-            if found is None:
-                found = _predict_fold(learner, labels, fold, its_seed)
-                saved.save(number, found)
-            pred_probs[fold.test] = found
+        for _ in range(len(folds) - len(missing)):
             bar.update()
+        for i, learnt in zip(missing, _learn_all(calls, jobs), strict=True):
+            found[i] = learnt
+            bar.update()
+    for fold, known in zip(folds, found, strict=True):
+        pred_probs[fold.test] = known
     return pred_probs
+
+
+def _learn_all(calls: list[tuple[Any, ...]], jobs: int) -> Iterable[FloatArray]:
+    """Return what `_learn_fold` does, here or in other processes."""
+    if jobs == 1:
+        return (_learn_fold(*call) for call in calls)
+    found: list[FloatArray] = Parallel(n_jobs=jobs)(delayed(_learn_fold)(*c) for c in calls)
+    return found
+
+
+def _learn_fold(
+    learner: Learner, labels: Labels, fold: Fold, seed: int, saved: SavedFolds, number: int
+) -> FloatArray:
+    """Predict a fold, and keep it as soon as it is done."""
+    found = _predict_fold(learner, labels, fold, seed)
+    saved.save(number, found)
+    return found
 
 
 def _predict_fold(learner: Learner, labels: Labels, fold: Fold, seed: int) -> FloatArray:
