@@ -62,10 +62,18 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif kind is MethodType:
         yield ".__self__", value.__self__
     elif kind is FunctionType:
-        names = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        yield from ((f".{name}", getattr(cell, "cell_contents", None)) for name, cell in names)
+        yield from _closed_over(value)
     else:
         yield from _attributes(value)
+
+
+def _closed_over(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield what a function has from where it was made."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f".{name}", cell.cell_contents
+        except ValueError:  # it is empty
+            continue
 
 
 def _short(items: Any) -> list[Any]:

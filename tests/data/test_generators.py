@@ -114,6 +114,15 @@ def test_what_may_be_data_is_not_looked_through():
         assert not generators_in({"dataset": SimpleNamespace(rng=rng)})
 
 
+def test_a_function_may_know_what_is_not_there_yet():
+    def early():
+        return later
+
+    assert not generators_in({"dataset": SimpleNamespace(transform=early)})
+    later = np.random.default_rng(0)
+    assert generators_in({"data": SimpleNamespace(of=early)}) == {"data.of.later": later}
+
+
 def test_it_ends_soon_whatever_it_walks_through():
     leaves = [[[[object() for _ in range(30)] for _ in range(30)] for _ in range(30)] for _ in "ab"]
     assert not generators_in({"dataset": SimpleNamespace(leaves=leaves)})
