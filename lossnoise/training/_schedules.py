@@ -29,8 +29,6 @@ BY_BATCH = (
     "scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0) for "
     "the trainer, which then leaves the rate alone"
 )
-
-
 GIVE_IT_EPOCHS = f"Give it the epochs of the run, or step it {BY_BATCH}."
 
 
