@@ -205,8 +205,8 @@ def test_one_sample_is_too_few():
         (LABELS + 1, "labels begin at 0, and the model needs an output for each class."),
         (
             LABELS - 1,
-            "of the labels -1 and 1 make 0 and 1; samples without a label (ignore_index) are to be "
-            "left out of the dataset, such as by torch.utils.data.Subset.",
+            "samples without a label (ignore_index) are to be left out of the dataset, such as by "
+            "torch.utils.data.Subset.",
         ),
     ],
 )

@@ -40,17 +40,21 @@ class Reshaped(Dataset):
 
 
 @pytest.mark.parametrize(
-    ("change", "got"),
+    ("change", "got", "advice"),
     [
-        (lambda x, y, i: {"input": x, "label": y, "idx": i}, "dict of input, idx"),
-        (lambda x, y, i: ([*x.tolist(), 0.0], y), "list"),
+        (
+            lambda x, y, i: {"input": x, "label": y, "idx": i},
+            "dict of input, idx",
+            "; those that it does not take are dropped in a collate_fn, or taken by **kwargs",
+        ),
+        (lambda x, y, i: ([*x.tolist(), 0.0], y), "list", ""),
     ],
 )
-def test_samples_that_the_model_cannot_be_called_with(build, make_data, change, got):
+def test_samples_that_the_model_cannot_be_called_with(build, make_data, change, got, advice):
     message = (
         "The datasets of NoisyLabelTrainer must yield inputs that the model takes. Got a "
         f"{got} instead: the entries of a dict become keyword arguments, those of a list or tuple "
-        "positional ones. The model says: "
+        f"positional ones{advice}. The model says: "
     )
     with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}"):
         build().fit(Reshaped(make_data(), change))
