@@ -20,9 +20,9 @@ import os, sys, time
 from pathlib import Path
 from lossnoise.training._folder_lock import locked
 with locked(Path(sys.argv[1])):
-    worker = os.fork() if sys.argv[2:] else None
-    if worker != 0:
-        print("held", worker, flush=True)
+    has_worker = bool(sys.argv[2:])
+    if not has_worker or os.fork() == 0:  # a worker says so itself: then it is there
+        print("held", os.getpid() if has_worker else None, flush=True)
     time.sleep(30)
 """
 
