@@ -118,9 +118,7 @@ class IndexedData:
 
         A loader with workers has its dataset copied into them, where it begins each epoch anew.
         """
-        names = "loader", "sampler", "batch_sampler", "batch_sampler.sampler"
-        owners = dict(zip(names, [self._given, *self._samplers()], strict=False))
-        return generators_in(owners | {"dataset": self.dataset})
+        return generators_in({"loader": self._given, "dataset": self.dataset})
 
     def _samplers(self) -> list[Any]:
         if self._given is None or self.is_stream:

@@ -57,7 +57,7 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
 def _fit_detector(trainer: NoisyLabelTrainer) -> None:
     """Give a trainer the detector that found its results, fitted to the same losses.
 
-    None where its settings are other ones now.
+    None where its settings are other ones now; of equal losses none says anything.
     """
     detector = detector_of(trainer)
     with warnings.catch_warnings():  # said after training
