@@ -131,7 +131,7 @@ def train(
         epochs=options.epochs,
         batch_size=options.batch_size,
         device=options.device,
-        precision=Precision(options.precision, options.channels_last),
+        precision=Precision(options.precision, options.channels_last, options.no_grad),
         callbacks=[timer],
         random_state=0,
     )
@@ -308,6 +308,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--skip", type=int, default=2, help="epochs at the beginning that do not count")
     add("--rounds", type=int, default=7)
     add("--precision", choices=["float32", "bfloat16"])
+    add("--no-grad", choices=["float32", "bfloat16"], help="the library's passes without gradient")
     add("--channels-last", action=argparse.BooleanOptionalAction, default=None)
     add("--compile", metavar="MODE", help="of torch.compile: default, reduce-overhead")
     add("--resident", action="store_true", help="the pictures lie on the device")
@@ -332,7 +333,7 @@ def main(arguments: list[str] | None = None) -> None:
         show(model, summary)
         models[model] = {"summary": summary, "utilisation": utilisation(model, summary, options)}
     names = ["samples", "batch_size", "epochs", "skip", "rounds", "precision", "channels_last"]
-    names += ["resident", "compile"]
+    names += ["resident", "compile", "no_grad"]
     settings = {name: getattr(options, name) for name in names}
     detector = measure_detector(options.device)
     for kind, times in detector["milliseconds"].items():

@@ -223,7 +223,9 @@ class DynamicBootstrap(Correction):
         In train mode on purpose: in warm-up BatchNorm has seen mixed inputs only, and its running
         statistics misjudge unmixed ones. Bootstrapping from such an eval-mode forward collapses.
         """
-        return self._opinion(model(batch.inputs), model, batch, context)
+        with context.engine.autocast(no_grad=True):
+            logits = model(batch.inputs)
+        return self._opinion(logits, model, batch, context)
 
     @torch.no_grad()
     def _opinion(

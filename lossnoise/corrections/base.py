@@ -59,8 +59,11 @@ class Engine(Protocol):
     def learning_rate(self) -> float:
         """Of the first parameters of the first model; after an epoch, that of the next one."""
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which forward passes run."""
+    def autocast(self, *, no_grad: bool = False) -> AbstractContextManager[Any]:
+        """Return the context of forward passes; with `no_grad`, of those without gradient.
+
+        These may run in fewer bits: see `lossnoise.training.Precision`.
+        """
 
     def to_device(self, inputs: Any) -> Any:
         """Return inputs on the training device, in the layout of the model."""

@@ -120,9 +120,10 @@ def read_device(device: Any) -> torch.device:
 def read_precision(precision: object) -> Precision:
     """Return what `precision` means: the name of a type, or a `Precision`."""
     given = Precision(precision) if isinstance(precision, str) else precision
-    if not isinstance(given, Precision) or given.dtype not in DTYPES:
+    known = (*DTYPES, None)
+    if not isinstance(given, Precision) or given.dtype not in DTYPES or given.no_grad not in known:
         names = ", ".join(map(repr, DTYPES))
-        expected = f"one of {names}, or a Precision of one of them"
+        expected = f"one of {names}, or a Precision of types of these names"
         raise invalid_parameter(OWNER, "precision", expected, precision)
     return given
 

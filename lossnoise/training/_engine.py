@@ -39,15 +39,22 @@ class Precision(NamedTuple):
     channels_last : bool
         Whether model and pictures are laid out with their channels last, which convolutions on
         CUDA are fastest with.
+    no_grad : {"float32", "bfloat16", "float16"} or None
+        Type of the passes within an epoch that have no gradients: for the guesses z and losses of
+        the dynamic methods, and sweeps. None is `dtype`, as is always what the trainer tells of a
+        model: accuracies, predictions, ``losses_`` and ``noise_proba_``.
 
     Examples
     --------
     >>> Precision("bfloat16", channels_last=True).dtype
     'bfloat16'
+    >>> Precision(no_grad="bfloat16")
+    Precision(dtype='float32', channels_last=False, no_grad='bfloat16')
     """
 
     dtype: str = "float32"
     channels_last: bool = False
+    no_grad: str | None = None
 
 
 def default_optimizer(params: Iterable[nn.Parameter]) -> Optimizer:
@@ -111,6 +118,7 @@ class TrainingEngine:
     ) -> None:
         self.device = device
         self.dtype = DTYPES[precision.dtype]
+        self._no_grad_dtype = DTYPES[precision.no_grad or precision.dtype]
         self._channels_last = precision.channels_last
         self._scheduler = scheduler
         self.first_epoch = 1
@@ -161,13 +169,16 @@ class TrainingEngine:
 
         return map_tensors(move, inputs)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which forward passes run."""
-        low_precision = self.dtype != torch.float32
+    def autocast(self, *, no_grad: bool = False) -> AbstractContextManager[Any]:
+        """Return the context of forward passes; with `no_grad`, of those that serve training only.
+
+        What is told of a model is computed in its own type.
+        """
+        dtype = self._no_grad_dtype if no_grad else self.dtype
         # No cache: older releases would keep weights that a gradient-free forward cast, and the
         # training forward in the same context would learn nothing from them.
         return torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=low_precision, cache_enabled=False
+            self.device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False
         )
 
     def step(self, loss: Tensor, index: int = 0, *, skip: Tensor | None = None) -> None:

@@ -157,7 +157,7 @@ class TrainingRun:
             found = [losses, *classes, logits.amin(dim=1), logits.amax(dim=1), logits.sum(dim=1)]
             return torch.stack([column.double() for column in found], dim=1)
 
-        judged = self._sweep(judge).cpu().numpy()
+        judged = self._sweep_exactly(judge).cpu().numpy()
         predicted, suggested, given = np.ascontiguousarray(judged[:, 1:4].astype(np.int64).T)
         warn_of_sigmoid(judged[:, 4:])
         self._given, self._suggested = given, suggested
@@ -364,6 +364,13 @@ class TrainingRun:
         return swept
 
     def _sweep(self, function: SweepFunction) -> Tensor:
+        def judge(model: nn.Module, batch: Batch) -> Tensor:
+            with self.engine.autocast(no_grad=True):
+                return function(model, batch)
+
+        return self._sweep_exactly(judge)
+
+    def _sweep_exactly(self, function: SweepFunction) -> Tensor:
         return sweep(self.engine, self._sweep_loader, function, self.context.num_classes)
 
     def _make_context(self, num_classes: int, num_epochs: int) -> EpochContext:

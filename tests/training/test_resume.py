@@ -62,8 +62,8 @@ def test_resuming_from_an_empty_folder_starts(build, make_data, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["epoch-00001.pt", "epoch-00002.pt"]
 
 
-FLOAT = "Precision(dtype='float32', channels_last=False)"
-BFLOAT = "Precision(dtype='bfloat16', channels_last=False)"
+FLOAT = "Precision(dtype='float32', channels_last=False, no_grad=None)"
+BFLOAT = "Precision(dtype='bfloat16', channels_last=False, no_grad=None)"
 MIXUP_4, MIXUP_2 = (f"'Mixup(alpha={alpha}, mix_at=None)'" for alpha in (4.0, 2.0))
 
 

@@ -34,7 +34,7 @@ DATASET = (
     "torch.utils.data.TensorDataset(inputs, labels), or a DataLoader of one"
 )
 CORRECTION = f"one of {', '.join(map(repr, sorted(CORRECTIONS)))}, or an instance of Correction"
-PRECISION = "one of 'float32', 'bfloat16', 'float16', or a Precision of one of them"
+PRECISION = "one of 'float32', 'bfloat16', 'float16', or a Precision of types of these names"
 BAD_SETTINGS = [
     ("epochs", 0, "an int in the range [1, inf)"),
     ("epochs", 2.5, "an int in the range [1, inf)"),
