@@ -39,16 +39,20 @@ from _digits import load_digits_with, reviewed_samples
 from quickstart import train
 
 from lossnoise.corrections import CORRECTIONS, MDyrH
+from lossnoise.training import Precision
 
 OF_THE_PAPER = [*SYMMETRIC, OTHERS[0]]  # of which there are variants of the main method
 CLEAN_SEEDS = 5  # at least: without noise the methods differ by little
 
-# The main method with another source of its losses, as published, and with a warm-up of its own.
+# The main method with another source of its losses, as published, with a warm-up of its own, and
+# with guesses in fewer bits.
 VARIANTS = {
     "m-dyr-h, own sweep": partial(MDyrH, sweep="epoch"),
     "m-dyr-h, published": partial(MDyrH, compat="published"),
     "m-dyr-h, auto warm-up": partial(MDyrH, warmup="auto"),
+    "m-dyr-h, bfloat16 guesses": MDyrH,
 }
+SETTINGS = {"m-dyr-h, bfloat16 guesses": {"precision": Precision(no_grad="bfloat16")}}
 
 
 def train_one(epochs: int, correction: str, noise: Noise, seed: int) -> dict[str, Any]:
@@ -58,7 +62,8 @@ def train_one(epochs: int, correction: str, noise: Noise, seed: int) -> dict[str
     method = VARIANTS[correction]() if correction in VARIANTS else CORRECTIONS[correction]()
     if method.needs_clean_batch:
         method.clean_set = reviewed_samples(digits, seed)
-    return figures_of(train(digits, method, seed, epochs=epochs), digits.changed)
+    settings = SETTINGS.get(correction, {})
+    return figures_of(train(digits, method, seed, epochs=epochs, **settings), digits.changed)
 
 
 def cases_of(options: argparse.Namespace) -> Iterator[Case]:
