@@ -14,7 +14,7 @@ from lossnoise.corrections._logits import as_written
 from lossnoise.exceptions import InvalidDataError, LossNoiseWarning
 from lossnoise.training._run import RESULTS, are_equal
 from lossnoise.training._wiring import detector_of, make_engine
-from lossnoise.training.checkpoint import read_state, write_state
+from lossnoise.training.checkpoint import is_other_version, read_state, write_state
 from lossnoise.training.recorder import LossRecorder
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise  # it says which file, and why
     except Exception as error:  # a damaged pickle may raise anything
         raise _no_file(path, f"cannot be read as data ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise _no_file(path, "is of another kind")
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind != KIND:
+        other = is_other_version(kind, KIND)
+        raise _no_file(path, f"is of another {'version of lossnoise' if other else 'kind'}")
     return content
 
 

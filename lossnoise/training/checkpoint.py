@@ -23,7 +23,7 @@ from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
-KIND = "lossnoise checkpoint 1"
+KIND = "lossnoise checkpoint 2"  # its number is that of the format
 
 _NAME = re.compile(r"epoch-(\d+)\.pt")
 _PLAIN = {Tensor, nn.Parameter, NoneType, bool, int, float, str}
@@ -142,6 +142,11 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def is_other_version(kind: object, own: str) -> bool:
+    """Tell whether a file is of the same kind as our `own`, in another format."""
+    return isinstance(kind, str) and kind.rpartition(" ")[0] == own.rpartition(" ")[0]
+
+
 def load_weights(
     model: nn.Module, state: dict[str, Any], owner: str, name: str, expected: str, advice: str = ""
 ) -> None:
@@ -227,7 +232,7 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint that can be read, or None where there is none.
 
     Warns of each that cannot be read or is another file, and raises where no other is left: to
-    start anew would write over what may still be saved.
+    start anew would write over what may still be saved. Raises for one of another version too.
     """
     paths = list_checkpoints(folder)
     for path in paths:
@@ -239,8 +244,15 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             # not torch's own text, which advises to run the code in the file
             reason = f"The checkpoint {path} cannot be read as data ({type(error).__name__})"
         else:
-            if isinstance(state, dict) and state.pop("kind", None) == KIND:
+            kind = state.pop("kind", None) if isinstance(state, dict) else None
+            if kind == KIND:
                 return state
+            if is_other_version(kind, KIND):
+                raise InvalidDataError(
+                    f"The checkpoint {path} was written by another version of lossnoise, whose "
+                    "format this one does not read. Finish the run with the version that began "
+                    "it, or choose another checkpoint_dir to start anew."
+                )
             reason = f"The file {path} is no checkpoint of NoisyLabelTrainer"
         warn(f"{reason} and was skipped.", CheckpointWarning)
     if paths:

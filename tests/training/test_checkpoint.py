@@ -112,6 +112,21 @@ def test_a_file_of_another_kind_is_passed_over_with_a_warning(tmp_path, content)
         assert load_newest_checkpoint(tmp_path)["epoch"] == 1
 
 
+def test_a_checkpoint_of_another_version_is_told(tmp_path):
+    """The run that it belongs to is not lost: to pass it over would train from an older one."""
+    save(tmp_path, 1)
+    other = tmp_path / "epoch-00003.pt"
+    torch.save({"kind": "lossnoise checkpoint 0"}, other)
+    message = (
+        f"The checkpoint {other} was written by another version of lossnoise, whose format this "
+        "one does not read. Finish the run with the version that began it, or choose another "
+        "checkpoint_dir to start anew."
+    )
+    with pytest.raises(InvalidDataError) as caught:
+        load_newest_checkpoint(tmp_path)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("place", ["file/run", "file"])
 def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path, place):
     (tmp_path / "file").write_text("mine")

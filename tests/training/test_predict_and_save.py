@@ -197,6 +197,9 @@ def test_what_cannot_be_loaded_changes_nothing(build, make_data, make_net, tmp_p
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(InvalidDataError, match="is of another kind"):
         build().load(tmp_path / "other.pt")
+    torch.save({"kind": "lossnoise trainer 0"}, tmp_path / "other.pt")
+    with pytest.raises(InvalidDataError, match="is of another version of lossnoise"):
+        build().load(tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError):
         build().load(tmp_path / "missing.pt")
     with pytest.raises(NotFittedError):
