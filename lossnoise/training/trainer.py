@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.optim import Optimizer
@@ -40,6 +39,7 @@ from lossnoise.training._forward import (
     read_inputs,
 )
 from lossnoise.training._loops import restored_modes
+from lossnoise.training._params import Estimator
 from lossnoise.training._random import seeded_globals
 from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun
 from lossnoise.training._saved import read_saved, write_saved
@@ -49,7 +49,7 @@ from lossnoise.training.callbacks import Callback
 from lossnoise.training.checkpoint import Checkpoints
 
 
-class NoisyLabelTrainer(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class NoisyLabelTrainer(Estimator):
     """Train a torch model on labels of which some are wrong, and find those.
 
     Every epoch, the loss of each training sample is measured, a mixture fitted to these losses

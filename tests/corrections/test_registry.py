@@ -22,7 +22,7 @@ from lossnoise.corrections import (
     MDyrS,
     OpenSet,
 )
-from lossnoise.exceptions import ScheduleWarning
+from lossnoise.exceptions import InvalidParameterError, ScheduleWarning
 from lossnoise.training import Callback
 
 # Its window of five epochs is longer than most of these runs.
@@ -73,6 +73,19 @@ def test_parameters_of_a_correction_are_parameters_of_its_trainer(make_net):
     assert trainer.get_params()["correction__warmup"] == 0.5
     other = clone(trainer).set_params(correction__warmup=0.25)
     assert (trainer.correction.warmup, other.correction.warmup) == (0.5, 0.25)
+
+
+def test_parameters_of_a_part_that_is_a_name_are_refused(make_net):
+    trainer = NoisyLabelTrainer(make_net())
+    message = (
+        "The 'correction' parameter of NoisyLabelTrainer must be an instance for its 'warmup' to "
+        "be set. Got 'm-dyr-h' instead."
+    )
+    with pytest.raises(InvalidParameterError) as caught:
+        trainer.set_params(correction__warmup=0.5)
+    assert str(caught.value) == message
+    trainer.set_params(correction=MDyrH(), correction__warmup=0.5)
+    assert trainer.correction.warmup == 0.5
 
 
 def outcome(trainer):
