@@ -28,10 +28,12 @@ QUOTED = (
     "detector_speed",
     "audit_benchmark",
     "methods_digits",
+    "methods_digits_bfloat16",
     "methods_cifar",
     "methods_cifar_long",
     "methods_imbalanced",
     "epoch_cost",
+    "epoch_cost_bfloat16",
     "epoch_cost_cuda",
     "epoch_cost_cuda_512",
     "epoch_cost_cuda_graphs",
@@ -375,9 +377,9 @@ def _figure(summary: dict[str, Any] | None, name: str) -> str:
     return "" if summary is None or name not in summary else f"{summary[name]['mean']:.2f}"
 
 
-def epoch_cost() -> str:
+def epoch_cost(name: str = "epoch_cost") -> str:
     """Return what an epoch of each correction costs over a bare loop, by network."""
-    models = result("epoch_cost")["models"]
+    models = result(name)["models"]
     names = list(next(iter(models.values()))["summary"])
     rows = [[name, *(_ratio(m["summary"][name]) for m in models.values())] for name in names]
     return markdown(["", *models], rows)
@@ -456,6 +458,8 @@ TABLES: dict[str, Callable[[], str]] = {
         "methods_cifar", means("auroc", "noise_rate", "accuracy_on_given_labels")
     ),
     "epoch-cost": epoch_cost,
+    "digits-bfloat16": lambda: by_noise("methods_digits_bfloat16", means("last", "best")),
+    "epoch-cost-bfloat16": lambda: epoch_cost("epoch_cost_bfloat16"),
     "epoch-cost-cuda": epoch_cost_cuda,
     "paper-network": paper_network,
     "paper-losses": paper_losses,
