@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,17 @@ def loosely(text: str) -> Any:
     """Return what is the same for texts that differ by case, or as spellings of a number."""
     number = number_of(text)
     return text.strip().casefold() if number is None else number
+
+
+def spelling(text: str) -> Any:
+    """Return what is the same for texts that people may take for one.
+
+    They differ by case or spaces, by the codes of the same characters (as an umlaut has on
+    different systems), by characters that nobody sees, or as spellings of a number.
+    """
+    composed = unicodedata.normalize("NFKC", text)
+    seen = "".join(c for c in composed if unicodedata.category(c) != "Cf")
+    return loosely(" ".join(seen.split()))
 
 
 def barely(text: str) -> Any:

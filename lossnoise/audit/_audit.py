@@ -15,11 +15,13 @@ from lossnoise._validation import invalid_data
 from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
     Columns,
+    SureNames,
     match_columns,
     read_class_names,
     shown_names,
     warn_of_order,
     warn_of_other_rows,
+    warn_of_reversed,
     warn_of_spellings,
 )
 from lossnoise.audit._doubts import Evidence, doubt_of, reason_of
@@ -93,7 +95,8 @@ def audit(
     class_names : array-like of shape (C,), optional
         The labels in the order of the columns of `pred_probs`; for integer labels 0, ..., C - 1
         also what to show for them. By default the categories of a pandas categorical, or the
-        sorted labels that occur, if there are as many of them as columns.
+        sorted labels that occur, if there are as many of them as columns; categories of polars
+        and Arrow are sorted too.
     detector : {"auto", "beta", "gaussian"} or LossMixtureDetector, default="auto"
         What turns losses into probabilities. "auto" is the family that did best on the benchmarks
         of this library, at present "beta". An instance is cloned.
@@ -122,7 +125,8 @@ def audit(
     Warns
     -----
     NoSeparableNoiseWarning
-        The losses look like one population: they cannot tell right from wrong labels. Or the
+        The losses look like one population: they cannot tell right from wrong labels; of the
+        losses of `pred_probs` only the verdict says so where no label looks wrong. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
         learned from these rows. Or nearly all its probabilities are 0 or 1, or only labels with 0
         look wrong and it counts few rows for each prediction. Or most of what looks wrong are all
@@ -133,10 +137,12 @@ def audit(
     LayoutWarning
         Most labels, or most of some classes, would be the most probable class of their row if the
         columns of `pred_probs` were in another order, more than frequent classes are by chance, and
-        `class_names` does not say theirs. Or losses do not rise as the probability of the label
-        falls, a history of losses looks transposed, or losses look like means over batches.
+        names of the columns do not say theirs. Or losses do not rise as the probability of the
+        label falls, or `noise_proba` falls with it, a history of losses looks transposed, or losses
+        look like means over batches.
     NewLabelWarning
-        Labels differ by case or spaces only, and count as different classes.
+        Labels differ by case, spaces or how characters or numbers are written only, and count as
+        different classes.
     LossScaleWarning
         The given losses are hardly cross-entropy in nats, or flags, 0 or 1, or of probabilities
         that are.
@@ -247,15 +253,16 @@ def judge(
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
         classes = columns.classes
-        if names is None:
-            order = warn_of_order(classes, columns.choices.table)
+        if not isinstance(names, SureNames):
+            remedy = "pass it as class_names" if names is None else "class_names must be in it"
+            order = warn_of_order(classes, columns.choices.table, remedy)
         if losses is None:
             losses = losses_from_probs(columns.probs, columns.codes)
     single = np.full(len(given), np.nan)
     if losses is not None:
         single = reduce_history(losses, getattr(finder, "history_reduction", None))
-    if columns is not None and sources.losses is not None and sources.groups is None:
-        warn_of_other_rows(single, columns)
+    if columns is not None:
+        _warn_of_contradictions(single, sources, columns)
     fitted, evidence, like_mistakes = None, Evidence(), 0.0
     if wrong is None:
         assert losses is not None  # one of the sources was given
@@ -267,6 +274,14 @@ def judge(
     known = (labels, given, ids, wrong, single, *found, classes, sources.groups, like_mistakes)
     rows = AuditRows(*known)
     return rows, fitted, evidence._replace(order=order)
+
+
+def _warn_of_contradictions(single: FloatArray, sources: Sources, columns: Columns) -> None:
+    """Warn where probabilities do not go with losses or P(wrong) that came with them."""
+    if sources.losses is not None and sources.groups is None:
+        warn_of_other_rows(single, columns)
+    if sources.noise_proba is not None:
+        warn_of_reversed(sources.noise_proba, columns)
 
 
 def _fit(finder: Any, losses: FloatArray, groups: Any, *, by_probs: bool) -> Any:

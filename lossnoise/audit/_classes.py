@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from lossnoise._labels import (
     object_array,
     one_dimensional,
 )
-from lossnoise._names import check_order, without_name
+from lossnoise._names import check_order, spelling, without_name
 from lossnoise._pandas import is_pandas
 from lossnoise._validation import check_probability_rows, invalid_data
 from lossnoise._warnings import warn
@@ -38,6 +39,8 @@ BEYOND_CHANCE = 0.3
 FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
+REVERSED = -0.3  # the same of P(wrong)
+NEARLY_THE_SAME = "labels differ by case, spaces or how characters or numbers are written only"
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
 TO_DO_WITHOUT_COLUMN = (
@@ -183,7 +186,7 @@ def match_columns(
         got = f"an array of shape {probs.shape}"
         alike = _alike(classes.tolist())
         advice = TO_DO_WITHOUT_COLUMN if probs.shape[1] < len(classes) else ""
-        advice = f"some labels differ by case or spaces only: {alike}" if alike else advice
+        advice = f"some {NEARLY_THE_SAME}: {alike}" if alike else advice
         raise invalid_data(OWNER, "pred_probs", expected, got, advice)
     return Columns(classes, codes, probs)
 
@@ -209,10 +212,14 @@ def warn_of_scaling(off: float) -> None:
         )
 
 
+class SureNames(list[Any]):
+    """Class names that are those of the columns for certain, read and all."""
+
+
 def read_class_names(class_names: Any) -> list[Any] | None:
     """Return class names as a list of distinct values."""
-    if class_names is None:
-        return None
+    if class_names is None or isinstance(class_names, SureNames):
+        return class_names
     array = one_dimensional(class_names)  # of a set, a dict or a string: a single value
     names: list[Any] = as_list(array) if array.ndim == 1 else []
     if len(names) < 2 or not _are_distinct(names):
@@ -340,6 +347,22 @@ def rank_correlation(losses: FloatArray, probs: FloatArray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
+def warn_of_reversed(wrong: FloatArray, columns: Columns) -> None:
+    """Warn where P(wrong) is high for the labels that the probabilities speak for.
+
+    But for those of which it is certain: somebody has reviewed them.
+    """
+    guessed = (wrong > 0.0) & (wrong < 1.0)
+    found = rank_correlation(wrong[guessed], columns.given[guessed])
+    if found < REVERSED:
+        warn(
+            "noise_proba is high where the probability of the given label is high (rank "
+            f"correlation {found:.2f} with -log p): is it how likely each label is right, as "
+            "scores of label quality are? Then pass 1 - noise_proba.",
+            LayoutWarning,
+        )
+
+
 def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
     """Warn where losses do not rise as the probability of the given label falls."""
     found = rank_correlation(losses, columns.given)
@@ -353,27 +376,33 @@ def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
 
 
 def warn_of_spellings(labels: Iterable[Any]) -> None:
-    """Warn where labels differ by case or spaces only: they are classes of their own.
+    """Warn where labels are nearly the same: they are classes of their own.
 
     Those of letters, elements or genotypes do so on purpose: the warning leaves that open.
     """
     if alike := _alike(labels):
         warn(
-            f"Some labels differ by case or spaces only, and count as different classes: {alike}. "
-            "Unless they differ on purpose, as symbols do, write them alike, such as by pandas' "
-            "labels.str.strip().str.lower(), before they are audited.",
+            f"Some {NEARLY_THE_SAME}, and count as different classes: {alike}. Unless they differ "
+            "on purpose, as symbols do, write them alike, such as by pandas' "
+            "labels.str.normalize('NFKC').str.strip().str.lower(), before they are audited.",
             NewLabelWarning,
         )
 
 
 def _alike(labels: Iterable[Any]) -> str:
-    """Return labels that differ by case or spaces only, or nothing."""
+    """Return labels that are nearly the same, or nothing."""
     spellings: dict[str, list[str]] = {}
     for label in labels:
         if isinstance(label, str):
-            spellings.setdefault(" ".join(label.split()).lower(), []).append(label)
-    found = [" and ".join(map(repr, sorted(s))) for s in spellings.values() if len(s) > 1]
+            spellings.setdefault(spelling(label), []).append(label)
+    found = [" and ".join(_told_apart(s)) for s in spellings.values() if len(s) > 1]
     return "; ".join([*found[:3], *["..."] * (len(found) > 3)])
+
+
+def _told_apart(labels: list[str]) -> Iterator[str]:
+    """Yield texts as they are written, in codes where some would look the same."""
+    composed = {unicodedata.normalize("NFC", label) for label in labels}
+    return map(repr if len(composed) == len(labels) else ascii, sorted(map(str, labels)))
 
 
 def _some(classes: np.ndarray) -> str:

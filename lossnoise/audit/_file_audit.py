@@ -11,7 +11,7 @@ import numpy as np
 
 from lossnoise._validation import invalid_parameter
 from lossnoise.audit._audit import audit
-from lossnoise.audit._classes import warn_of_order
+from lossnoise.audit._classes import SureNames, warn_of_order
 from lossnoise.audit._files import Block, Source, bad_file, join_blocks, open_source
 from lossnoise.audit._inputs import FEWEST, as_cells
 from lossnoise.audit._report import AuditReport
@@ -195,7 +195,7 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         losses=rows.losses,
         pred_probs=rows.probs,
         index=None if selection.ids is None else rows.ids,
-        class_names=names,
+        class_names=names and SureNames(names),
         detector=finder,
         groups=rows.groups,
     )

@@ -246,7 +246,9 @@ def reading(path: Path) -> Iterator[None]:
         if "allow_pickle" in reason:  # numpy's advice would run code in the file
             reason = "no arrays of numbers or text are in it"
             if "Object arrays" in str(error):  # such as the text of pandas
-                reason = "an array in it holds Python objects: save text with .astype(str)"
+                reason = (
+                    "an array in it holds Python objects: save text by np.array(labels, dtype=str)"
+                )
         raise bad_file(path, f"cannot be read as a {kind_of(path)} file: {reason}") from error
 
 

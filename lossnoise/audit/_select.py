@@ -137,7 +137,7 @@ def read_chunks(source: Source, selection: Selection, size: int) -> Iterator[Chu
 class ColumnNames(NamedTuple):
     """The label of each column of probabilities.
 
-    `doubt` is how to name them where they were taken by their place, else nothing.
+    `doubt` is what to do about them where they were taken by their place, else nothing.
     """
 
     labels: list[Any]
@@ -159,7 +159,7 @@ def class_names(
         if not set(classes) <= set(names):
             stranger = next(label for label in classes if label not in names)
             raise bad_file(source.path, f"no {stranger!r} among {CLASS_NAMES!r}, but in the labels")
-        return ColumnNames(names)
+        return ColumnNames(names, f"{CLASS_NAMES!r} must be in it")
     if selection.class_texts is not None:
         named = _by_text(source, selection.class_texts, classes)
         if named is not None:

@@ -14,7 +14,7 @@ from lossnoise._labels import has_collapsed
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise.audit._audit import audit
-from lossnoise.audit._classes import UNRELATED, rank_correlation
+from lossnoise.audit._classes import UNRELATED, SureNames, rank_correlation, read_class_names
 from lossnoise.audit._doubts import COLLAPSED, ONE_CLASS, OTHER_CLASSES, Evidence, doubt_of
 from lossnoise.audit._report import AuditReport
 from lossnoise.audit._summary import THRESHOLD, TRAINER
@@ -41,7 +41,8 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         got = f"other labels in {len(others)} of {len(labels)} rows, first in row {others[0]}"
         advice = "labels that were corrected since are audited by a trainer that has seen them"
         raise invalid_data(owner, "dataset", expected, got, advice)
-    options.setdefault("class_names", range(trainer.num_classes_))
+    names = read_class_names(options.get("class_names", range(trainer.num_classes_)))
+    options["class_names"] = SureNames(names or range(trainer.num_classes_))
     losses, wrong, detector = _judged(trainer, pred_probs)
     report = audit(labels, losses=losses, pred_probs=pred_probs, noise_proba=wrong, **options)
     report.detector = detector

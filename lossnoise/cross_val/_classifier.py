@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _num_samples
@@ -61,6 +62,15 @@ def check_classifier(estimator: Any) -> Any:
             "any), a torch.nn.Module or a NoisyLabelTrainer"
         )
         raise invalid_parameter(OWNER, "estimator", expected, estimator)
+    for part in (estimator, *estimator.get_params(deep=True).values()):
+        judges = hasattr(part, "predict_proba") or hasattr(part, "decision_function")
+        if isinstance(part, FrozenEstimator) and judges:
+            expected = "a classifier that is fitted anew to the other folds"
+            advice = (
+                "a frozen one may have learned from the rows that it judges; where it has not, "
+                "give its predict_proba of them to audit"
+            )
+            raise invalid_parameter(OWNER, "estimator", expected, part, advice)
     return estimator
 
 

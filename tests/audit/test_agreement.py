@@ -264,10 +264,10 @@ def test_spellings_of_a_label_are_told(tmp_path, limits):
     with pytest.warns(NewLabelWarning) as warned:
         audit_file(path, limits=limits)
     assert [str(w.message) for w in warned] == [
-        "Some labels differ by case or spaces only, and count as different classes: 'A' and 'a'; "
-        "'Aa' and 'aA'; 'Spam ' and 'spam'; .... Unless they differ on purpose, as symbols do, "
-        "write them alike, such as by pandas' labels.str.strip().str.lower(), before they are "
-        "audited."
+        "Some labels differ by case, spaces or how characters or numbers are written only, and "
+        "count as different classes: 'A' and 'a'; 'Aa' and 'aA'; 'Spam ' and 'spam'; .... Unless "
+        "they differ on purpose, as symbols do, write them alike, such as by pandas' "
+        "labels.str.normalize('NFKC').str.strip().str.lower(), before they are audited."
     ]
 
 

@@ -69,11 +69,6 @@ def test_a_model_that_gives_one_class_to_most_rows_is_in_no_other_order():
         audit(true, pred_probs=table)
 
 
-def test_an_order_that_was_given_is_believed():
-    with pytest.warns(NoSeparableNoiseWarning, match="300 rows that are flagged"):
-        audit(labels(), pred_probs=probs(NAMES), class_names=["high", "low", "mid"])
-
-
 def test_two_swapped_columns_are_told():
     given = np.where(GIVEN == 0, "no", "yes")
     table = np.where((TRUE == 0)[:, None], [0.1, 0.9], [0.9, 0.1])
@@ -210,3 +205,39 @@ def test_the_verdict_on_a_file_says_that_its_columns_look_moved(tmp_path, limits
     with pytest.warns(LayoutWarning, match="in another order"):
         report = audit_file(tmp_path / "a.csv", pred_probs="x,y,z", limits=limits).report
     assert "would be if the columns were in another order." in report.summary["verdict"]
+
+
+@pytest.mark.filterwarnings("ignore:Cannot tell right from wrong")
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=150)])
+def test_class_names_in_another_order_are_told(tmp_path, limits):
+    wrong, table = ["mid", "high", "low"], probs(NAMES)
+    remedy = "as that of a classifier's classes_, {} must be in it."
+    with pytest.warns(LayoutWarning, match=remedy.format("class_names")):
+        report = audit(labels(), pred_probs=table, class_names=wrong)
+    assert "would be if the columns were in another order." in report.summary["verdict"]
+    np.savez(
+        tmp_path / "b.npz",
+        labels=np.array(labels(), dtype=str),
+        pred_probs=table,
+        class_names=np.array(wrong),
+    )
+    with pytest.warns(LayoutWarning, match=remedy.format("'class_names'")) as warned:
+        found = audit_file(tmp_path / "b.npz", limits=limits).report
+    assert [w.category for w in warned].count(LayoutWarning) == 1
+    assert "would be if the columns were in another order." in found.summary["verdict"]
+
+
+def test_quality_in_the_place_of_noise_is_told():
+    table = probs(NAMES)
+    given = table[np.arange(300), GIVEN]
+    message = (
+        "noise_proba is high where the probability of the given label is high (rank correlation "
+        "-1.00 with -log p): is it how likely each label is right, as scores of label quality are? "
+        "Then pass 1 - noise_proba."
+    )
+    with pytest.warns(LayoutWarning) as warned:
+        audit(labels(), pred_probs=table, class_names=NAMES, noise_proba=given)
+    assert [str(w.message) for w in warned] == [message]
+    audit(labels(), pred_probs=table, class_names=NAMES, noise_proba=1.0 - given)
+    reviewed = np.where(given < 0.5, 0.0, 1.0 - given)  # and all of them found to be right
+    audit(labels(), pred_probs=table, class_names=NAMES, noise_proba=reviewed)

@@ -342,5 +342,5 @@ def test_python_objects_are_never_loaded(tmp_path):
 def test_text_of_pandas_in_a_file_of_arrays_is_told(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, labels=np.array(["cat", "dog"], dtype=object), losses=LOSSES[:2])
-    expected = "an array in it holds Python objects: save text with .astype(str)"
+    expected = "an array in it holds Python objects: save text by np.array(labels, dtype=str)"
     assert refused(path) == f"cannot be read as a .npz file: {expected}"

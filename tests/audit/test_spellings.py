@@ -1,4 +1,4 @@
-"""Labels that differ by case or spaces only, whatever their length."""
+"""Labels that differ by case, spaces or codes only, whatever their length."""
 
 import warnings
 
@@ -21,8 +21,24 @@ def test_short_labels_are_told_too(pair):
         warn_of_spellings(["dog", *pair, 3, None])
 
 
+@pytest.mark.parametrize(
+    ("pair", "shown"),
+    [
+        (("M\u00fcll", "Mu\u0308ll"), r"'Mu\u0308ll' and 'M\xfcll'"),
+        (("A\u7c7b", "\uff21\u7c7b"), "'A\u7c7b' and '\uff21\u7c7b'"),
+        (("apple", "apple\u200b"), r"'apple' and 'apple\u200b'"),
+        (("STRASSE", "Stra\u00dfe"), "'STRASSE' and 'Stra\u00dfe'"),
+        (("1", "1.0"), "'1' and '1.0'"),
+    ],
+)
+def test_codes_that_people_do_not_see_are_told(pair, shown):
+    with pytest.warns(NewLabelWarning) as warned:
+        warn_of_spellings(np.array(["dog", *pair]))
+    assert f"as different classes: {shown}. Unless" in str(warned[0].message)
+
+
 def test_other_labels_are_no_spellings():
-    warn_of_spellings(["cat", "car", "c at", "ca", 1, "1", b"CAT", None])
+    warn_of_spellings(["cat", "car", "c at", "ca", "M\u00fcll", "Mull", "10", "1", 1, b"CAT", None])
 
 
 def test_an_audit_tells_of_three_letters():
@@ -51,6 +67,6 @@ def test_an_error_about_columns_names_the_spellings():
     with pytest.raises(InvalidDataError) as error:
         audit(labels, pred_probs=np.tile([0.6, 0.4], (30, 1)))
     assert str(error.value).endswith(
-        "Got an array of shape (30, 2) instead: some labels differ by case or spaces only: 'Cat' "
-        "and 'cat'."
+        "Got an array of shape (30, 2) instead: some labels differ by case, spaces or how "
+        "characters or numbers are written only: 'Cat' and 'cat'."
     )

@@ -5,9 +5,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, RepeatedKFold, ShuffleSplit
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from lossnoise import cross_val_losses
@@ -225,3 +230,30 @@ def test_classes_are_found_by_name_wherever_they_stand():
     )
     with pytest.raises(InvalidDataError, match=message(error)):
         cross_val_losses(Broken((0.5, 0.5), ["b", "x"]), X, y, cv=2)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        FrozenEstimator,
+        lambda fitted: CalibratedClassifierCV(FrozenEstimator(fitted)),
+        lambda fitted: make_pipeline(StandardScaler(), FrozenEstimator(fitted)),
+    ],
+)
+def test_a_frozen_classifier_has_seen_the_rows(wrap):
+    X, y = np.eye(4), [0, 1, 0, 1]
+    fitted = LogisticRegression().fit(X, y)
+    error = (
+        "The 'estimator' parameter of cross_val_losses must be a classifier that is fitted anew to "
+        "the other folds. Got FrozenEstimator(estimator=LogisticRegression()) instead: a frozen "
+        "one may have learned from the rows that it judges; where it has not, give its "
+        "predict_proba of them to audit."
+    )
+    with pytest.raises(InvalidParameterError, match=message(error)):
+        cross_val_losses(wrap(fitted), X, y, cv=2)
+
+
+def test_a_frozen_transformer_may_be_part_of_a_pipeline():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), [0, 1] * 20
+    model = make_pipeline(FrozenEstimator(StandardScaler().fit(X)), LogisticRegression())
+    assert cross_val_losses(model, X, y, cv=2, random_state=0).shape == (40,)
