@@ -16,7 +16,7 @@ from lossnoise.corrections._logits import (
     user_model,
 )
 from lossnoise.corrections._modes import eval_mode
-from lossnoise.corrections._nested import iter_tensors
+from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.exceptions import InvalidDataError
 
 
@@ -100,7 +100,7 @@ def try_features(model: nn.Module, inputs: Any, features_at: str) -> None:
     """Raise where a batch gives no features, by a forward pass in eval mode that leaves nothing."""
     alone = LogitsModel(user_model(model))  # without waiting for other processes
     with eval_mode(alone):
-        forward_features(alone, inputs, features_at)
+        forward_features(alone, map_tensors(torch.clone, inputs), features_at)  # it may write
 
 
 def _linear_layers(module: nn.Module) -> list[nn.Module]:

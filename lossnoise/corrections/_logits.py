@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lossnoise._samples import is_mapping
 from lossnoise._validation import invalid_parameter
+from lossnoise.corrections._nested import iter_tensors, map_tensors
 from lossnoise.exceptions import InvalidDataError
 
 CAN_UNCOMPILE = hasattr(torch.compiler, "set_stance")  # from PyTorch 2.6 on
@@ -29,14 +30,21 @@ class LogitsModel(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self._writes_inputs = False
 
     def forward(self, inputs: Any) -> Tensor:
         """Return the logits of a batch, shape (batch, num_classes).
 
         They are a copy: the next call of a model that was compiled, wholly or in part, with CUDA
-        graphs (``mode="reduce-overhead"``) writes into the same memory.
+        graphs (``mode="reduce-overhead"``) writes into the same memory. A model that writes into
+        its inputs, to normalise them say, gets a copy from the second call on: most methods call it
+        twice with a batch. The first call is only a look at what it returns.
         """
-        return read_logits(_call(self.module, inputs)).clone()
+        given = map_tensors(torch.clone, inputs) if self._writes_inputs else inputs
+        before = _versions(given)
+        output = _call(self.module, given)
+        self._writes_inputs = self._writes_inputs or _versions(given) != before
+        return read_logits(output).clone()
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -104,6 +112,11 @@ def _call(module: nn.Module, inputs: Any) -> Any:
     if not others and not _takes(module, next(iter(inputs.keys()))):
         return module(first)  # {"image": ...} for a model whose argument is called x
     return module(**inputs)
+
+
+def _versions(inputs: Any) -> list[int]:
+    """Return how often each tensor was written to."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in iter_tensors(inputs)]
 
 
 def _takes(module: nn.Module, name: str) -> bool:

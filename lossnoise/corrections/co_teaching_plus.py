@@ -209,9 +209,15 @@ def _share_parameters(first: nn.Module, second: nn.Module) -> bool:
 def _is_parametrized(network: nn.Module) -> bool:
     """Tell whether weights that learn are made of others, which layers do not draw anew."""
     return any(
-        is_parametrized(module) and any(p.requires_grad for p in module.parameters())
+        (is_parametrized(module) or _has_original(module))
+        and any(p.requires_grad for p in module.parameters())
         for module in network.modules()
     )
+
+
+def _has_original(module: nn.Module) -> bool:
+    """Tell of what the older `spectral_norm` and pruning make weights."""
+    return any(name.endswith("_orig") for name, _ in module.named_parameters(recurse=False))
 
 
 def _are_alike(first: nn.Module, second: nn.Module) -> bool:

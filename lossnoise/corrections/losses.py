@@ -59,6 +59,11 @@ def hard_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     -------
     losses : Tensor of shape (batch,), float32
 
+    Raises
+    ------
+    InvalidDataError
+        There is not one weight for each sample.
+
     Examples
     --------
     >>> import torch
@@ -69,6 +74,7 @@ def hard_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     >>> hard_bootstrap(logits, label, guess, torch.tensor([1.0]))  # only the guess
     tensor([0.1269])
     """
+    _check_weights("hard_bootstrap", "weights", weights, logits)
     log_probs, weights = F.log_softmax(logits.float(), dim=1), weights.float()
     given = log_probs.gather(1, labels[:, None]).squeeze(1)
     guessed = log_probs.gather(1, guesses[:, None]).squeeze(1)
@@ -96,6 +102,11 @@ def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     -------
     losses : Tensor of shape (batch,), float32
 
+    Raises
+    ------
+    InvalidDataError
+        There is not one weight for each sample.
+
     Examples
     --------
     >>> import torch
@@ -103,6 +114,7 @@ def soft_bootstrap(logits: Tensor, labels: Tensor, guesses: Tensor, weights: Ten
     >>> soft_bootstrap(logits, label, torch.tensor([[0.5, 0.5]]), torch.tensor([1.0]))
     tensor([1.1269])
     """
+    _check_weights("soft_bootstrap", "weights", weights, logits)
     log_probs, weights = F.log_softmax(logits.float(), dim=1), weights.float()
     given = log_probs.gather(1, labels[:, None]).squeeze(1)
     return -(1.0 - weights) * given - weights * _times(guesses, log_probs).sum(dim=1)
@@ -165,14 +177,18 @@ def dynamic_bootstrap(
 def _read_noise_proba(noise_proba: ArrayLike | Tensor, logits: Tensor) -> Tensor:
     owner = "dynamic_bootstrap"
     weights = torch.as_tensor(noise_proba)
-    if weights.ndim > 0 and weights.shape != logits.shape[:1]:
-        expected = f"of shape ({len(logits)},), one probability for each sample"
-        raise invalid_data(owner, "noise_proba", expected, f"shape {tuple(weights.shape)}")
+    _check_weights(owner, "noise_proba", weights, logits)
     if weights.device.type == "cpu" and weights.numel():  # elsewhere, to look would be to wait
         low, high = float(weights.min()), float(weights.max())
         if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
             raise invalid_data(owner, "noise_proba", "in [0, 1]", f"{low:g} to {high:g}")
     return weights.to(logits.device, torch.float32).clamp(0.0, 1.0)
+
+
+def _check_weights(owner: str, name: str, weights: Tensor, logits: Tensor) -> None:
+    if weights.ndim > 0 and weights.shape != logits.shape[:1]:
+        expected = f"of shape ({len(logits)},), one probability for each sample"
+        raise invalid_data(owner, name, expected, f"shape {tuple(weights.shape)}")
 
 
 def forward_corrected(logits: Tensor, labels: Tensor, transition: Tensor) -> Tensor:

@@ -121,14 +121,9 @@ def synchronise_buffers(engine: TrainingEngine) -> None:
 
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
-    """Have a model in train mode, and every module back in its own mode at the end.
-
-    Where the model as a whole is in train mode already, parts in eval mode are so on purpose,
-    such as frozen BatchNorm, and stay so.
-    """
+    """Have a model in train mode, and every module back in its own mode at the end."""
     modes = ModesOf(model)
-    if not model.training:
-        model.train()
+    modes.begin_training()
     try:
         yield
     finally:

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,9 @@ def make_context():
             "device": torch.device("cpu"),
             "rng": np.random.default_rng(seed),
             "generator": torch.Generator().manual_seed(seed),
-            "engine": SimpleNamespace(model=model, learning_rate=learning_rate),
+            "engine": SimpleNamespace(
+                model=model, learning_rate=learning_rate, autocast=lambda **_: nullcontext()
+            ),
             "sweep": None,
         }
         return EpochContext(**(settings | given))

@@ -28,7 +28,7 @@ class Engine:
         self.models, self.model = list(models), models[0]
         self.losses, self.gradients = {}, {}
 
-    def autocast(self):
+    def autocast(self, *, no_grad=False):
         return nullcontext()
 
     def step(self, loss, index=0):
@@ -227,10 +227,11 @@ def test_two_networks_that_begin_alike_are_refused(fit):
         fit(Frozen(), CoTeachingPlus(model_factory=Frozen))
 
 
-def test_weights_that_are_made_of_others_are_not_drawn_anew(fit, make_net):
+@pytest.mark.parametrize("wrap", [weight_norm, torch.nn.utils.spectral_norm])
+def test_weights_that_are_made_of_others_are_not_drawn_anew(fit, make_net, wrap):
     """What weight_norm makes of them is overwritten, and not what it makes that of."""
     net = make_net()
-    weight_norm(net[0])
+    wrap(net[0])
     message = (
         "The 'model_factory' parameter of CoTeachingPlus must be a callable that returns a network "
         "with other parameters than the model's, as layers with a parametrization, such as "

@@ -304,6 +304,18 @@ def test_probabilities_that_cannot_be_are_told(proba, expected, got):
         dynamic_bootstrap(torch.zeros(3, 4), torch.tensor([0, 1, 2]), proba)
 
 
+@pytest.mark.parametrize("loss", [hard_bootstrap, soft_bootstrap])
+def test_a_column_of_weights_is_no_matrix_of_losses(loss):
+    logits, labels = torch.zeros(3, 4), torch.tensor([0, 1, 2])
+    guesses = labels if loss is hard_bootstrap else torch.full((3, 4), 0.25)
+    message = (
+        f"The 'weights' parameter of {loss.__name__} must be of shape (3,), one probability for "
+        "each sample. Got shape (3, 1) instead."
+    )
+    with pytest.raises(InvalidDataError, match=f"^{re.escape(message)}$"):
+        loss(logits, labels, guesses, torch.zeros(3, 1))
+
+
 def test_labels_that_a_matrix_rules_out_have_finite_gradients():
     matrix = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.5, 0.0]])
     logits = torch.zeros(2, 3, requires_grad=True)
