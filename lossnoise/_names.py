@@ -12,7 +12,12 @@ from lossnoise._validation import invalid_data
 
 # Python reads more texts as numbers than files mean as such: 1_2, nan, and digits of any script.
 _WHOLE = re.compile(r"[+-]?\d{1,300}", re.ASCII)
+_WHOLE_AS_FLOAT = re.compile(r"[+-]?\d{1,300}(\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+# Soft hyphen, zero-width space, word joiner and byte-order mark are not seen; others shape what is.
+_UNSEEN: dict[int, int | None] = dict.fromkeys([0xAD, 0x200B, 0x2060, 0xFEFF])
+_UNSEEN |= {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # ASCII in wide form
 
 
 class Match(NamedTuple):
@@ -49,11 +54,12 @@ def spelling(text: str) -> Any:
     """Return what is the same for texts that people may take for one.
 
     They differ by case or spaces, by the codes of the same characters (as an umlaut has on
-    different systems), by characters that nobody sees, or as spellings of a number.
+    different systems, and letters in wide form), by characters that nobody sees, or as a whole
+    number that became a float.
     """
-    composed = unicodedata.normalize("NFKC", text)
-    seen = "".join(c for c in composed if unicodedata.category(c) != "Cf")
-    return loosely(" ".join(seen.split()))
+    seen = unicodedata.normalize("NFC", text).translate(_UNSEEN)
+    words = " ".join(seen.split()).lower()
+    return int(words.partition(".")[0]) if _WHOLE_AS_FLOAT.fullmatch(words) else words
 
 
 def barely(text: str) -> Any:

@@ -16,7 +16,9 @@ from lossnoise._warnings import warn
 from lossnoise.audit._classes import (
     Columns,
     SureNames,
+    are_named,
     match_columns,
+    order_remedy,
     read_class_names,
     shown_names,
     warn_of_order,
@@ -253,9 +255,8 @@ def judge(
     if sources.pred_probs is not None:
         columns = match_columns(sources.pred_probs, labels, given, names, header)
         classes = columns.classes
-        if not isinstance(names, SureNames):
-            remedy = "pass it as class_names" if names is None else "class_names must be in it"
-            order = warn_of_order(classes, columns.choices.table, remedy)
+        if not (isinstance(names, SureNames) or are_named(header, classes)):
+            order = warn_of_order(classes, columns.choices.table, order_remedy(names, classes))
         if losses is None:
             losses = losses_from_probs(columns.probs, columns.codes)
     single = np.full(len(given), np.nan)
@@ -280,7 +281,7 @@ def _warn_of_contradictions(single: FloatArray, sources: Sources, columns: Colum
     """Warn where probabilities do not go with losses or P(wrong) that came with them."""
     if sources.losses is not None and sources.groups is None:
         warn_of_other_rows(single, columns)
-    if sources.noise_proba is not None:
+    if sources.noise_proba is not None and sources.losses is None:
         warn_of_reversed(sources.noise_proba, columns)
 
 

@@ -40,6 +40,7 @@ FEW = 10  # rows a class: with fewer, some order fits by chance
 MOST_ORDERED = 1000  # classes whose orders are compared
 FEWEST_RANKED, UNRELATED = 50, 0.1  # rows, and rank correlation of losses and -log p
 REVERSED = -0.3  # the same of P(wrong)
+BY_NUMBER = "bring the columns into that of the numbers"
 NEARLY_THE_SAME = "labels differ by case, spaces or how characters or numbers are written only"
 CERTAIN = 1.0 - 1e-9  # a probability of 1, but for rounding
 
@@ -438,6 +439,20 @@ def _header_of(table: Any) -> list[Any]:
         return list(table.columns)
     names = getattr(table, "column_names", getattr(table, "columns", None))
     return list(names) if isinstance(names, list) else []
+
+
+def are_named(header: Any, classes: np.ndarray) -> bool:
+    """Tell whether a table's columns have the names of the classes; numbers come by themselves."""
+    names = _header_of(header)
+    return names == as_list(classes) and all(isinstance(name, str) for name in names)
+
+
+def order_remedy(names: list[Any] | None, classes: np.ndarray) -> str:
+    """Return what to do where columns are in another order than they are taken to be."""
+    if names is None:
+        return "pass it as class_names"
+    are_labels = set(as_list(classes)) <= set(names)  # or they are shown in the place of numbers
+    return "class_names must be in it" if are_labels else BY_NUMBER
 
 
 def _names_of_header(names: list[Any], classes: np.ndarray) -> list[Any] | None:

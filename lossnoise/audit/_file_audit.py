@@ -184,11 +184,11 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
     census.add(rows.labels)
     order = ""
     names: list[Any] | None = list(numbered_names(source, census.classes).values()) or None
-    if rows.probs is not None and not names:
+    if rows.probs is not None:
         found = class_names(source, selection, census.classes, rows.probs.shape[1])
-        names = found.labels
+        names = names or found.labels
         if found.doubt:
-            columns = Classes(names).columns(rows)
+            columns = Classes(found.labels).columns(rows)
             order = warn_of_order(columns.classes, columns.choices.table, found.doubt)
     report = audit(
         as_cells(rows.labels),  # dates by their text, as in `names`

@@ -15,6 +15,7 @@ from lossnoise._labels import missing_values
 from lossnoise._losses import LOWEST
 from lossnoise._names import loosely, match_names, name_of, number_of, without_name
 from lossnoise._validation import ROW_SUM_TOLERANCE, miss_one, nearest_name
+from lossnoise.audit._classes import BY_NUMBER
 from lossnoise.audit._files import ArraySource, Source, bad_file, kind_of
 from lossnoise.audit._inputs import FloatArray, as_cells
 
@@ -155,7 +156,7 @@ def class_names(
     if isinstance(source, ArraySource) and CLASS_NAMES in source.columns:
         names = _as_many(source, _listed_names(source), width)
         if numbered_names(source, classes):
-            return ColumnNames(list(range(width)))
+            return ColumnNames(list(range(width)), BY_NUMBER)
         if not set(classes) <= set(names):
             stranger = next(label for label in classes if label not in names)
             raise bad_file(source.path, f"no {stranger!r} among {CLASS_NAMES!r}, but in the labels")

@@ -41,8 +41,12 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         got = f"other labels in {len(others)} of {len(labels)} rows, first in row {others[0]}"
         advice = "labels that were corrected since are audited by a trainer that has seen them"
         raise invalid_data(owner, "dataset", expected, got, advice)
-    names = read_class_names(options.get("class_names", range(trainer.num_classes_)))
-    options["class_names"] = SureNames(names or range(trainer.num_classes_))
+    outputs = list(range(trainer.num_classes_))
+    names = read_class_names(options.get("class_names")) or outputs
+    if set(names) == set(outputs) and names != outputs:
+        expected = "in the order of the model's outputs, whose labels are 0, 1, ..."
+        raise invalid_parameter(owner, "class_names", expected, names)
+    options["class_names"] = SureNames(names)
     losses, wrong, detector = _judged(trainer, pred_probs)
     report = audit(labels, losses=losses, pred_probs=pred_probs, noise_proba=wrong, **options)
     report.detector = detector

@@ -237,7 +237,7 @@ class DynamicBootstrap(Correction):
         """
         judged = logits
         if self.compat == "published" and self._has_warmed_up(context):
-            with eval_mode(model):
+            with eval_mode(model), context.engine.autocast(no_grad=True):
                 judged = model(batch.inputs)
         return Opinion(logits.detach(), cross_entropy(judged, batch.labels).detach())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
@@ -63,12 +63,11 @@ def check_classifier(estimator: Any) -> Any:
         )
         raise invalid_parameter(OWNER, "estimator", expected, estimator)
     for part in (estimator, *estimator.get_params(deep=True).values()):
-        judges = hasattr(part, "predict_proba") or hasattr(part, "decision_function")
-        if isinstance(part, FrozenEstimator) and judges:
+        if isinstance(part, FrozenEstimator) and is_classifier(part):
             expected = "a classifier that is fitted anew to the other folds"
             advice = (
-                "a frozen one may have learned from the rows that it judges; where it has not, "
-                "give its predict_proba of them to audit"
+                "a frozen one may have learned from the rows that it judges; one that has not is "
+                "called beforehand, its predict_proba for audit, its transform for X"
             )
             raise invalid_parameter(OWNER, "estimator", expected, part, advice)
     return estimator

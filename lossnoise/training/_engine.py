@@ -41,8 +41,8 @@ class Precision(NamedTuple):
         CUDA are fastest with.
     no_grad : {"float32", "bfloat16", "float16"} or None
         Type of the passes within an epoch that have no gradients: for the guesses z and losses of
-        the dynamic methods, and sweeps. None is `dtype`, as is always what the trainer tells of a
-        model: accuracies, predictions, ``losses_`` and ``noise_proba_``.
+        the dynamic methods, and sweeps. None is `dtype`, as is always what the trainer tells of the
+        model in the end: accuracies, predictions, ``losses_`` and ``noise_proba_``.
 
     Examples
     --------

@@ -8,6 +8,8 @@ from sklearn.base import BaseEstimator
 
 from lossnoise._validation import invalid_parameter
 
+PARTS = ("correction", "detector")
+
 
 class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """An estimator whose parts may be given by their names, which have no parameters to set."""
@@ -30,9 +32,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             The part is a name.
         """
         for name in params:
-            part, nested, setting = name.partition("__")
+            part, _, setting = name.partition("__")
             given = params.get(part, getattr(self, part, None))
-            if nested and isinstance(given, str):
+            if setting and part in PARTS and isinstance(given, str):
                 owner, expected = type(self).__name__, f"an instance for its {setting!r} to be set"
                 raise invalid_parameter(owner, part, expected, given)
         super().set_params(**params)

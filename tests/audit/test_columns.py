@@ -227,6 +227,32 @@ def test_class_names_in_another_order_are_told(tmp_path, limits):
     assert "would be if the columns were in another order." in found.summary["verdict"]
 
 
+@pytest.mark.filterwarnings("ignore:Cannot tell right from wrong")
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=150)])
+def test_columns_of_numbers_that_are_shown_by_names_are_told(tmp_path, limits):
+    table, remedy = probs(["mid", "high", "low"]), "bring the columns into that of the numbers."
+    with pytest.warns(LayoutWarning, match=remedy):
+        audit(GIVEN, pred_probs=table, class_names=NAMES)
+    np.savez(tmp_path / "a.npz", labels=GIVEN, pred_probs=table, class_names=np.array(NAMES))
+    with pytest.warns(LayoutWarning, match=remedy):
+        audit_file(tmp_path / "a.npz", limits=limits)
+    audit(GIVEN, pred_probs=probs(NAMES), class_names=NAMES)
+
+
+def test_columns_that_a_table_names_are_believed():
+    """Most labels of two classes may be those of the other one."""
+    given = pd.Series(np.where(TRUE == 0, "low", np.where(TRUE == 1, "mid", "high")))
+    given[TRUE > 0] = given[TRUE > 0].map({"mid": "high", "high": "mid"})
+    table = pd.DataFrame(probs(sorted(NAMES)), columns=sorted(NAMES))
+    for names in (None, sorted(NAMES)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoSeparableNoiseWarning)
+            report = audit(given, pred_probs=table, class_names=names)
+        assert "the columns were in another order" not in report.summary["verdict"]
+    with pytest.warns(LayoutWarning, match="if the columns were in another order"):
+        audit(given, pred_probs=table.to_numpy())
+
+
 def test_quality_in_the_place_of_noise_is_told():
     table = probs(NAMES)
     given = table[np.arange(300), GIVEN]

@@ -1,12 +1,18 @@
 """Reports of trainers whose model, inputs or file are not those of their losses."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from lossnoise import AuditReport, NoisyLabelTrainer
-from lossnoise.exceptions import NoSeparableNoiseWarning
+from lossnoise.exceptions import (
+    InvalidParameterError,
+    LossNoiseWarning,
+    NoSeparableNoiseWarning,
+)
 
 ALIKE = 0.25  # distance of the centres at which the losses cannot tell
 
@@ -113,3 +119,21 @@ def test_of_equal_losses_a_loaded_trainer_says_the_same(wrong, tmp_path):
     expected, found = (report.summary["verdict"] for report in reports)
     assert found == expected
     assert "Cannot tell" in expected
+
+
+def test_the_columns_of_a_trainer_are_in_order(wrong):
+    data = make_data(wrong)
+    trainer = make_trainer().fit(data)
+    for weights in trainer.model[2].parameters():  # it now says the next class
+        weights.data = weights.data.roll(1, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LossNoiseWarning)
+        report = AuditReport.from_trainer(trainer, data)
+    assert "the columns were in another order" not in report.summary["verdict"]
+    message = (
+        "The 'class_names' parameter of AuditReport.from_trainer must be in the order of the "
+        "model's outputs, whose labels are 0, 1, .... Got [1, 2, 0] instead."
+    )
+    with pytest.raises(InvalidParameterError) as caught:
+        AuditReport.from_trainer(trainer, data, class_names=[1, 2, 0])
+    assert str(caught.value) == message

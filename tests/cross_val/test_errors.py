@@ -246,8 +246,8 @@ def test_a_frozen_classifier_has_seen_the_rows(wrap):
     error = (
         "The 'estimator' parameter of cross_val_losses must be a classifier that is fitted anew to "
         "the other folds. Got FrozenEstimator(estimator=LogisticRegression()) instead: a frozen "
-        "one may have learned from the rows that it judges; where it has not, give its "
-        "predict_proba of them to audit."
+        "one may have learned from the rows that it judges; one that has not is called beforehand, "
+        "its predict_proba for audit, its transform for X."
     )
     with pytest.raises(InvalidParameterError, match=message(error)):
         cross_val_losses(wrap(fitted), X, y, cv=2)
