@@ -214,7 +214,7 @@ def warn_of_scaling(off: float) -> None:
 
 
 class SureNames(list[Any]):
-    """Class names that are those of the columns for certain, read and all."""
+    """Class names, read, whose order is certain or was looked at already."""
 
 
 def read_class_names(class_names: Any) -> list[Any] | None:

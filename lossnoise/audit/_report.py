@@ -111,7 +111,7 @@ class AuditReport:
             predicted of them is not what the trainer's losses say, they are judged anew, by
             losses of these predictions. So are they by another model than that of the losses.
         **options : object
-            ``index`` and ``class_names`` of `audit`.
+            ``index`` and ``class_names`` of `audit`, these in the order of the model's outputs.
 
         Returns
         -------

@@ -174,7 +174,8 @@ def cross_val_losses(
     Raises
     ------
     InvalidParameterError
-        The estimator has no ``predict_proba``, or a parameter has a value that it cannot have.
+        The estimator has no ``predict_proba``, or a frozen classifier in it (`FrozenEstimator`)
+        would judge rows that it may have seen; or a parameter has a value that it cannot have.
         `checkpoint_dir` holds folds of another call.
     InvalidDataError
         Lengths differ, labels are missing, all the same or without an order, or the folds do not

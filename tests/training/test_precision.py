@@ -47,7 +47,7 @@ def test_only_passes_of_training_without_gradient_have_fewer_bits(
     assert set(net.passes) == {results}
 
 
-def test_validation_is_in_the_type_of_the_model(make_net, make_data, build):
+def test_validation_is_in_the_type_of_the_model(make_data, build):
     runs = [
         build(correction="cross-entropy", precision=precision).fit(make_data(), make_data(32))
         for precision in ("float32", FEWER_BITS)
@@ -56,7 +56,7 @@ def test_validation_is_in_the_type_of_the_model(make_net, make_data, build):
     assert first == second
 
 
-def test_results_are_those_of_the_model(make_net, make_data, build):
+def test_results_are_those_of_the_model(make_data, build):
     data = make_data()
     trainer = build(correction=MDyrH(warmup=1), precision=FEWER_BITS, epochs=3).fit(data)
     with torch.no_grad():
