@@ -248,7 +248,10 @@ def _flagged(summary: dict[str, Any], names: dict[Any, str]) -> str:
         none = ": no label is more likely wrong than right" if summary["noise_rate"] else ""
         return f"{_rows(summary)}{none}. The rows are ranked, worst first."
     precision = precision_range(summary)
-    ending = f"{precision} of those should be label errors, fewer if the model is often wrong."
+    unless = "the model is often wrong"
+    if ORDER in summary["settings"]:
+        unless += " or the columns are in another order"
+    ending = f"{precision} of those should be label errors, fewer if {unless}."
     if unlearned := summary["unlearned_classes"]:
         ending += f" Most labels of {listed(unlearned, names)} are among them: right ones "
         ending += "too, if the model has not learned to tell them."
