@@ -43,6 +43,9 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         raise invalid_data(owner, "dataset", expected, got, advice)
     outputs = list(range(trainer.num_classes_))
     names = read_class_names(options.get("class_names")) or outputs
+    if len(names) != len(outputs):
+        expected = f"one name for each of the model's {len(outputs)} outputs"
+        raise invalid_data(owner, "class_names", expected, f"{len(names)} names")
     if set(names) == set(outputs) and names != outputs:
         expected = "in the order of the model's outputs, whose labels are 0, 1, ..."
         raise invalid_parameter(owner, "class_names", expected, names)

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from lossnoise import AuditReport, NoisyLabelTrainer
 from lossnoise.exceptions import (
+    InvalidDataError,
     InvalidParameterError,
     LossNoiseWarning,
     NoSeparableNoiseWarning,
@@ -130,10 +131,12 @@ def test_the_columns_of_a_trainer_are_in_order(wrong):
         warnings.simplefilter("ignore", LossNoiseWarning)
         report = AuditReport.from_trainer(trainer, data)
     assert "the columns were in another order" not in report.summary["verdict"]
-    message = (
-        "The 'class_names' parameter of AuditReport.from_trainer must be in the order of the "
-        "model's outputs, whose labels are 0, 1, .... Got [1, 2, 0] instead."
-    )
+    begin = "The 'class_names' parameter of AuditReport.from_trainer must be"
+    message = f"{begin} in the order of the model's outputs, whose labels are 0, 1, .... Got [1, 2,"
     with pytest.raises(InvalidParameterError) as caught:
         AuditReport.from_trainer(trainer, data, class_names=[1, 2, 0])
+    assert str(caught.value) == f"{message} 0] instead."
+    message = f"{begin} one name for each of the model's 3 outputs. Got 2 names instead."
+    with pytest.raises(InvalidDataError) as caught:
+        AuditReport.from_trainer(trainer, data, class_names=["a", "b"])
     assert str(caught.value) == message
