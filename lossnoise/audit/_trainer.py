@@ -41,15 +41,7 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
         got = f"other labels in {len(others)} of {len(labels)} rows, first in row {others[0]}"
         advice = "labels that were corrected since are audited by a trainer that has seen them"
         raise invalid_data(owner, "dataset", expected, got, advice)
-    outputs = list(range(trainer.num_classes_))
-    names = read_class_names(options.get("class_names")) or outputs
-    if len(names) != len(outputs):
-        expected = f"one name for each of the model's {len(outputs)} outputs"
-        raise invalid_data(owner, "class_names", expected, f"{len(names)} names")
-    if set(names) == set(outputs) and names != outputs:
-        expected = "in the order of the model's outputs, whose labels are 0, 1, ..."
-        raise invalid_parameter(owner, "class_names", expected, names)
-    options["class_names"] = SureNames(names)
+    options["class_names"] = _output_names(owner, options.get("class_names"), trainer.num_classes_)
     losses, wrong, detector = _judged(trainer, pred_probs)
     report = audit(labels, losses=losses, pred_probs=pred_probs, noise_proba=wrong, **options)
     report.detector = detector
@@ -68,6 +60,19 @@ def audit_trainer(owner: str, trainer: Any, dataset: Any, **options: Any) -> Aud
     if doubt:  # the verdict says it; the trainer has warned, where it could know
         report._settings[doubt] = True
     return report
+
+
+def _output_names(owner: str, class_names: Any, num_classes: int) -> SureNames:
+    """Return the names of a model's outputs; without any, their numbers."""
+    outputs = list(range(num_classes))
+    names = read_class_names(class_names) or outputs
+    if len(names) != len(outputs):
+        expected = f"one name for each of the model's {len(outputs)} outputs"
+        raise invalid_data(owner, "class_names", expected, f"{len(names)} names")
+    if set(names) == set(outputs) and names != outputs:
+        expected = "in the order of the model's outputs, whose labels are 0, 1, ..."
+        raise invalid_parameter(owner, "class_names", expected, names)
+    return SureNames(names)
 
 
 def _judged(trainer: Any, pred_probs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Any]:
