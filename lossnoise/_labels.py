@@ -7,7 +7,7 @@ Used where labels come in: `lossnoise.noise` and `lossnoise.audit`. numpy alone 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 
 from lossnoise._validation import invalid_data, to_numpy
+from lossnoise._warnings import warn
+from lossnoise.exceptions import LayoutWarning
 
 # Numbers with fractions that are classes, as half stars are, are few, or most of them occur often.
 MOST_RATINGS, MOST_DISTINCT = 20, 0.1
+
+# Labels that mark rows without one, and beside how many classes at least they are no class.
+NO_LABELS = {-1: 3, -100: 2, 255: 3}
+
+SEVERAL = "of several labels, such as one for each token, each is a row of its own"
 
 # The types that numpy holds without loss, and the dtype kinds that prove it did.
 _PLAIN_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U", bytes: "S"}
@@ -48,11 +55,22 @@ def _check_no_targets(owner: str, name: str, array: np.ndarray) -> None:
     """Refuse the targets of a regression, of which each would become a class of its own."""
     if array.dtype.kind != "f" or (array == np.floor(array)).all():
         return
-    found = len(np.unique(array))
-    if found > max(MOST_RATINGS, MOST_DISTINCT * len(array)):
-        got = f"{found} different numbers with fractions in {len(array)} rows"
+    found = np.unique(array)
+    if are_targets(found.tolist(), len(array)):
+        got = f"{len(found)} different numbers with fractions in {len(array)} rows"
         advice = "regression is not supported, and numbers that do name classes can be strings"
         raise invalid_data(owner, name, "classes", got, advice)
+
+
+def are_targets(labels: Collection[Any], num_rows: int) -> bool:
+    """Tell whether the labels that occur are many numbers, also as texts, some with fractions."""
+    if len(labels) <= max(MOST_RATINGS, MOST_DISTINCT * num_rows):
+        return False
+    try:
+        numbers = [float(label) for label in labels]
+    except (TypeError, ValueError):
+        return False
+    return not all(number.is_integer() for number in numbers)
 
 
 def one_dimensional(values: Any) -> np.ndarray:
@@ -115,7 +133,9 @@ def _check_hashable(owner: str, name: str, array: np.ndarray) -> None:
             hash(label)
         except TypeError:
             got = f"a {type(label).__name__} in row {row}"
-            raise invalid_data(owner, name, "hashable, one per row", got) from None
+            several = isinstance(label, (list, np.ndarray))
+            advice = SEVERAL if several else ""
+            raise invalid_data(owner, name, "hashable, one per row", got, advice) from None
 
 
 def missing_values(array: np.ndarray) -> np.ndarray:
@@ -204,6 +224,31 @@ def match_classes(
     if counting_labels(classes) and classes.max() < size:
         return counted_classes(classes, size), classes.astype(np.intp)[codes]
     return None
+
+
+def warn_of_unlabelled(labels: Iterable[Any]) -> None:
+    """Warn where one of the labels that occur is not a class, as it seems, but says there is none.
+
+    An integer that marks rows without a label, beside classes that are 0, 1, 2 and so on. (-1
+    beside 0 and 1 may be a class, as of negative, neutral and positive texts.)
+    """
+    try:
+        numbers = {int(str(label)) for label in labels}
+    except ValueError:
+        return
+    marks = numbers & NO_LABELS.keys()
+    classes = numbers - marks
+    if len(marks) != 1 or classes != set(range(len(classes))):
+        return
+    (mark,) = marks
+    if len(classes) >= NO_LABELS[mark] and mark != len(classes):
+        warn(
+            f"The label {mark} stands beside the classes 0 to {len(classes) - 1}, as what marks "
+            "rows without a label (-1 in scikit-learn), or targets to ignore (-100 in PyTorch, 255 "
+            "of pixels): it is taken for a class of its own, which spoils what is said of the "
+            "others. Leave these rows out.",
+            LayoutWarning,
+        )
 
 
 def has_collapsed(predicted: np.ndarray, given: np.ndarray) -> bool:

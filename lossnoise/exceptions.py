@@ -101,7 +101,8 @@ class ClassPriorWarning(LossNoiseWarning):
 class LayoutWarning(LossNoiseWarning):
     """An array looks transposed, its columns in another order, or its losses like batch means.
 
-    Or a sample came with one label and then with another.
+    Or a sample came with one label and then with another, or a label seems to say that there is
+    none.
     """
 
 

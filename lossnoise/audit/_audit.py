@@ -21,10 +21,10 @@ from lossnoise.audit._classes import (
     order_remedy,
     read_class_names,
     shown_names,
+    warn_of_labels,
     warn_of_order,
     warn_of_other_rows,
     warn_of_reversed,
-    warn_of_spellings,
 )
 from lossnoise.audit._doubts import Evidence, doubt_of, reason_of
 from lossnoise.audit._inputs import (
@@ -218,7 +218,7 @@ def audit(
         settings=settings,
     )
     if fitted is not None:
-        warn_of_spellings(known["label"] for known in report._figures.per_class)
+        warn_of_labels([known["label"] for known in report._figures.per_class])
         _tell_doubt(report, doubt_of(report._figures, fitted, evidence))
     return report
 

@@ -20,6 +20,7 @@ from lossnoise._labels import (
     encode_labels,
     object_array,
     one_dimensional,
+    warn_of_unlabelled,
 )
 from lossnoise._names import check_order, spelling, without_name
 from lossnoise._pandas import is_pandas
@@ -374,6 +375,12 @@ def warn_of_other_rows(losses: FloatArray, columns: Columns) -> None:
             "Suggestions go by the probabilities, all else by the losses or what was made of them.",
             LayoutWarning,
         )
+
+
+def warn_of_labels(labels: list[Any]) -> None:
+    """Warn where labels are nearly the same, or one of them says that there is none."""
+    warn_of_spellings(labels)
+    warn_of_unlabelled(labels)
 
 
 def warn_of_spellings(labels: Iterable[Any]) -> None:

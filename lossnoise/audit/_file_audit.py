@@ -182,6 +182,7 @@ def _audit_whole(source: Source, selection: Selection, rows: Chunk, finder: Any)
         raise bad_file(source.path, problem)
     census = Census(source.path)
     census.add(rows.labels)
+    census.check_classes()
     order = ""
     names: list[Any] | None = list(numbered_names(source, census.classes).values()) or None
     if rows.probs is not None:

@@ -17,6 +17,8 @@ from lossnoise._validation import (
     read_array,
     to_numpy,
 )
+from lossnoise._warnings import warn
+from lossnoise.exceptions import LossScaleWarning
 
 FloatArray = NDArray[np.float64]
 
@@ -87,7 +89,7 @@ def read_sources(
     rows = _table("pred_probs", pred_probs, n, "of probabilities")
     if logits is not None:
         table = _table("logits", logits, n, "of numbers")
-        _refuse_probabilities(table)
+        _check_logits(table)
         rows = softmax(table)
     return Sources(
         _read_losses(losses, n), rows, _vector("noise_proba", noise_proba, n), _groups(groups, n)
@@ -182,14 +184,33 @@ def _table(name: str, values: Any, n: int, what: str) -> FloatArray | None:
     return _of_length(name, table.astype(np.float64), n)
 
 
-def _refuse_probabilities(logits: FloatArray | None) -> None:
+def _check_logits(logits: FloatArray | None) -> None:
     """Raise where logits are probabilities: another softmax makes nearly equal ones of them."""
     if logits is None or not logits.size or logits.shape[1] < 2:
         return
+    _warn_of_votes(logits)
     if logits.min() >= 0.0 and not miss_one(logits).any():
         got = "rows from 0 on that sum to 1"
         advice = "probabilities are passed as pred_probs"
         raise invalid_data(OWNER, "logits", "numbers whose softmax is taken", got, advice)
+
+
+def _warn_of_votes(logits: FloatArray) -> None:
+    """Warn where logits are votes of classifiers of two classes each, as of `SVC`.
+
+    The votes are integers that sum to C (C - 1) / 2 in each row, but for less than a third.
+    """
+    size = logits.shape[1]
+    if size < 3 or not np.isfinite(logits).all():
+        return
+    votes = np.rint(logits)
+    if (votes.sum(axis=1) == size * (size - 1) / 2).all() and np.abs(logits - votes).max() < 1 / 3:
+        warn(
+            "The rows of 'logits' are votes of classifiers for two classes each, as the "
+            "decision_function of SVC returns them: their softmax is no probability. Take "
+            "predict_proba instead, such as that of CalibratedClassifierCV.",
+            LossScaleWarning,
+        )
 
 
 def _groups(groups: Any, n: int) -> np.ndarray | None:

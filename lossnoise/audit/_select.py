@@ -351,7 +351,8 @@ def _probs(source: Source, names: Sequence[str], block: Any, start: int) -> Floa
     table = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     shown = names[0] if len(names) == 1 else f"{names[0]}, ..., {names[-1]}"
     if table.ndim != 2:
-        raise _bad_array(source, shown, "a probability for each class in a row", table)
+        advice = ": of two classes, write two columns, 1 - p and p" if table.ndim == 1 else ""
+        raise _bad_array(source, shown, "a probability for each class in a row", table, advice)
     advice = "probabilities lie between 0 and 1"
     inside = (table >= 0.0) & (table <= 1.0 + ROW_SUM_TOLERANCE)
     for i, name in enumerate(names):
@@ -418,6 +419,9 @@ def _check(
         raise bad_file(source.path, f"column {name!r} has {got}: {advice}")
 
 
-def _bad_array(source: Source, name: str, expected: str, got: np.ndarray) -> Exception:
+def _bad_array(
+    source: Source, name: str, expected: str, got: np.ndarray, advice: str = ""
+) -> Exception:
     path = Path(name) if name.endswith(".npy") else source.path
-    return bad_file(path, f"{name!r} must be {expected}, and has shape {got.shape[1:]} a row")
+    has = f"shape {got.shape[1:]}" if got.ndim > 1 else "one number"
+    return bad_file(path, f"{name!r} must be {expected}, and has {has} a row{advice}")

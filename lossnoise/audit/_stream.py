@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lossnoise._labels import encode_labels, object_array
+from lossnoise._labels import are_targets, encode_labels, object_array
 from lossnoise._losses import losses_from_probs
 from lossnoise._validation import invalid_data
 from lossnoise.audit._audit import suggestions
@@ -23,9 +23,9 @@ from lossnoise.audit._classes import (
     Choices,
     Columns,
     distance_from_one,
+    warn_of_labels,
     warn_of_order,
     warn_of_scaling,
-    warn_of_spellings,
 )
 from lossnoise.audit._csv import LabelMark
 from lossnoise.audit._doubts import doubt_of, unlearned_classes
@@ -134,6 +134,12 @@ class Census:
         if len(self.sizes) > MOST_CLASSES:
             problem = f"more than {MOST_CLASSES:,} different labels: is that the right column?"
             raise bad_file(self._path, problem)
+
+    def check_classes(self) -> None:
+        """Refuse the targets of a regression, of which each would become a class of its own."""
+        if are_targets(list(self.sizes), self.sizes.total()):
+            found = f"{len(self.sizes):,} different numbers with fractions as labels"
+            raise bad_file(self._path, f"{found}: they are no classes, and a regression has none")
 
     @property
     def classes(self) -> list[Any]:
@@ -246,14 +252,14 @@ def audit_stream(
     """
     from lossnoise.detectors._histogram import LossHistogram
 
-    census, histogram = Census(path), LossHistogram()
-    width = 0
+    census, histogram, width = Census(path), LossHistogram(), 0
     for chunk in chunks("counting"):
         census.add(chunk.labels)
         if chunk.losses is not None:
             histogram.fill(chunk.losses)
         elif chunk.probs is not None:
             width = chunk.probs.shape[1]
+    census.check_classes()
     classes, seen = None, SeenRows(width)
     if width:
         names = classes_of(census.classes, width)
@@ -277,7 +283,7 @@ def audit_stream(
     figures = sums.figures(census)
     if doubt := doubt_of(figures, fitted, evidence):
         settings = settings | {doubt: True}
-    warn_of_spellings(census.classes)
+    warn_of_labels(census.classes)
     names_shown = names_of(census.classes)
     return StreamedReport(
         AuditRows(

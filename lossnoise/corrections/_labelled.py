@@ -97,6 +97,8 @@ def _advice(labels: Any) -> str:
     """Return how to make a vector of integers of labels that are none, where that is known."""
     if isinstance(labels, Tensor) and labels.ndim == 2:
         return f": {_advice_on_rows(labels)}"
+    if isinstance(labels, Tensor) and labels.ndim == 3 and labels.dtype == torch.int64:
+        return ": a label for each pixel is not supported, other than in a loop of your own"
     if isinstance(labels, (list, tuple)) and {type(label) for label in labels} == {str}:
         return ": names become integers by sklearn.preprocessing.LabelEncoder"
     return ""
@@ -109,7 +111,8 @@ def _advice_on_rows(labels: Tensor) -> str:
         return "labels with one column a class become integers by .argmax(dim=1)"
     if ((labels == 0) | (labels == 1)).all():
         return "a sample has one class, and several at once (multi-label) are not supported"
-    return "of a pair, the input comes first"
+    of_tokens = "a label for each token is not supported, other than in a loop of your own"
+    return of_tokens if labels.dtype == torch.int64 else "of a pair, the input comes first"
 
 
 def _describe_batch(sample: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import indexable
+from sklearn.utils import get_tags, indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _num_samples
 
@@ -62,6 +62,10 @@ def check_classifier(estimator: Any) -> Any:
             "any), a torch.nn.Module or a NoisyLabelTrainer"
         )
         raise invalid_parameter(OWNER, "estimator", expected, estimator)
+    if hasattr(estimator, "__sklearn_tags__") and not get_tags(estimator).target_tags.single_output:
+        expected = "a classifier of one label for each row"
+        advice = "of several, each is a task of its own, with the classifier that this one wraps"
+        raise invalid_parameter(OWNER, "estimator", expected, estimator, advice)
     for part in (estimator, *estimator.get_params(deep=True).values()):
         if isinstance(part, FrozenEstimator) and is_classifier(part):
             expected = "a classifier that is fitted anew to the other folds"

@@ -137,7 +137,13 @@ def _check_each_row_once(folds: list[Fold], size: int) -> None:
         expected = "splits that predict every row once"
         never, often = (times == 0).sum(), (times > 1).sum()
         got = f"{never} of {size} rows never and {often} more than once, such as row {row},"
-        raise invalid_data(OWNER, "cv", expected, got)
+        advice = ""
+        if not often:
+            advice = (
+                "where the first of a time series can have none, predict the others by yourself, "
+                "and leave the first to on_nan='drop' of audit"
+            )
+        raise invalid_data(OWNER, "cv", expected, got, advice)
 
 
 def _check_groups_together(folds: list[Fold], groups: np.ndarray) -> None:

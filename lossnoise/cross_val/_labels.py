@@ -14,6 +14,7 @@ from lossnoise._labels import (
     encode_labels,
     label_array,
     one_dimensional,
+    warn_of_unlabelled,
 )
 from lossnoise._validation import invalid_data, invalid_parameter
 
@@ -63,6 +64,7 @@ def read_labels(y: Any, num_rows: int, *, for_network: bool) -> Labels:
     if len(np.unique(codes)) < 2:
         got = f"{classes[codes[:1]].tolist()[0]!r} in all {num_rows} rows"
         raise invalid_data(OWNER, "y", "labels of at least two classes", got)
+    warn_of_unlabelled(classes.tolist())
     kept = counting_labels(classes) if for_network else _suits_scikit_learn(classes)
     names = classes if kept else np.arange(len(classes))
     return Labels(classes, codes, names.astype(np.int64) if for_network else names)

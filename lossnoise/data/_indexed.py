@@ -84,6 +84,14 @@ class IndexedData:
             return self._stream_loader(generator)
         return self._loader(self._batches(None), generator)
 
+    def batch_of(self, rows: list[int]) -> Any:
+        """Return some samples of a map-style dataset, collated, as this process reads them."""
+        return self._collate()([self.dataset[row] for row in rows])
+
+    def sampler_names(self) -> list[str]:
+        """Return the classes of what orders the samples of a user's loader."""
+        return [type(s).__name__ for s in self._samplers() if s is not None]
+
     def as_given(self) -> DataLoader[Any]:
         """Return a loader of what a user's loader yields; of a dataset in order."""
         if self._given is None or self.is_stream:
@@ -186,7 +194,12 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
         return len(self.dataset)  # type: ignore[arg-type]  # map-style: checked at the border
 
     def __getitem__(self, index: int) -> tuple[int, Any]:
-        return index, self.dataset[index]
+        try:
+            return index, self.dataset[index]
+        except Exception as error:
+            if hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(f"Raised by sample {index} of a dataset of {OWNER}.")
+            raise
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Return the samples of a batch; torch's loader calls it where it exists."""

@@ -16,6 +16,7 @@ SHIFT = 16  # of the 32 bits of a float32, sign, exponent and 7 leading mantissa
 NUM_BINS = 1 << (32 - SHIFT)
 MOST = 1 << 47  # samples that a bin may hold: the sum of all bins stays an int64
 NEGATIVE = NUM_BINS // 2  # the sign bit
+INFINITE = NEGATIVE // 256 * 255  # the bin of infinity, and the first that no loss is in
 LARGEST = 3.4e38  # losses beyond it count as it: within the last bins, and a step inside float32
 ULP = np.float32(2.0**-23)  # at least one step down to the next float32, and at most two
 
@@ -217,7 +218,8 @@ class LossHistogram:
         keys, counts = data["keys"], data["counts"]
         if not (
             all(_holds_integers(values, end) for values, end in ((keys, NUM_BINS), (counts, MOST)))
-            and len(keys) == len(counts)
+            and len(keys) == len(counts) == len(set(keys))
+            and all(key % NEGATIVE < INFINITE for key in keys)
         ):
             raise invalid_data(owner, "data", "keys of bins with their counts", "others")
         histogram = cls()
@@ -272,7 +274,7 @@ def bin_edges(keys: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Return the lower and the upper edge of bins."""
     magnitude = keys % NEGATIVE
     near = (magnitude << SHIFT).astype(np.uint32).view(np.float32).astype(np.float64)
-    last = magnitude == NEGATIVE // 256 * 255 - 1  # beyond it float32 has only infinity
+    last = magnitude == INFINITE - 1  # beyond it float32 has only infinity
     bits = np.where(last, 0x7F7FFFFF, (magnitude + 1) << SHIFT).astype(np.uint32)
     far = bits.view(np.float32).astype(np.float64)
     negative = keys >= NEGATIVE

@@ -42,6 +42,10 @@ USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 
+# Of losses that are no cross-entropy: tails from the median to the percentile at either end, and
+# the middle, over the distance of the quartiles, of what looks like errors with a sign.
+LOPSIDED, EVEN, CENTRAL = 3.0, 2.0, 0.2
+
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
 # The lowest losses of a network lie far apart, on the scale of the lowest: it is surer of some
@@ -313,6 +317,8 @@ def warn_of_losses(sample: LossSample, *, are_cross_entropy: bool) -> None:
     if are_cross_entropy:  # others may have a highest value of their own
         _warn_of_scale(sample)
         _warn_of_clipping(sample)
+    else:
+        _warn_of_sign(sample)
 
 
 def _warn_of_scale(sample: LossSample) -> None:
@@ -329,7 +335,7 @@ def _warn_of_scale(sample: LossSample) -> None:
         problem = (
             f"{beyond:.0%} of the losses are above {UNLIKELY}, a probability of 1e-12 for the "
             "given label, where cross-entropy in nats hardly ever is. Of sums over tokens or "
-            "pixels, pass the mean; of other losses"
+            "pixels, pass each of them; of other losses"
         )
     elif sample.lows[0] < NEAR_CHANCE and median > USUAL_MEDIAN and sample.highest <= 1.0:
         problem = (
@@ -346,6 +352,26 @@ def _warn_of_scale(sample: LossSample) -> None:
             "Take a model that says how sure it is.",
             LossScaleWarning,
         )
+
+
+def _warn_of_sign(sample: LossSample) -> None:
+    """Warn where other losses than cross-entropy hardly are high where the label is suspicious."""
+    lowest, quarter, median, third, highest = sample.percentiles([1.0, 25.0, 50.0, 75.0, 99.0])
+    below, above = median - lowest, highest - median
+    in_the_middle = abs(median) < CENTRAL * (third - quarter)
+    if sample.highest <= 0.0 and below > LOPSIDED * above:
+        problem = (
+            "No loss is above 0, and the lowest are far below most: are they scores, of which "
+            "higher ones are better? Of such, pass the negative"
+        )
+    elif in_the_middle and below < EVEN * above and above < EVEN * below:
+        problem = (
+            "The losses are as far below 0 as above it, as signed errors are: of such, pass the "
+            "size, np.abs of them"
+        )
+    else:
+        return
+    warn(f"{problem}. A loss is high where the label is suspicious.", LossScaleWarning)
 
 
 def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:

@@ -30,7 +30,8 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     standard errors, and a part of what the mixture is not sure about. Where few of the labels to
     which the model gives less than an even chance look wrong, it ends at their share or above.
     Where the losses do not show two populations, it begins at 0, and its end is at least what would
-    have been noticed, and the share of such labels.
+    have been noticed, and the share of such labels. Of losses that are no logarithms of
+    probabilities it is not known which labels those are: anything may go unnoticed.
     """
     plain, settings = fit.mixture_curve, fit.settings
     others = (settings.without_hard(), settings.with_more_hard())
@@ -45,6 +46,8 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
         if rate < FEW_OF_DOUBTED * doubted and doubted < MOST_DOUBTED:
             high = max(high, doubted - shift)
         return max(0.0, low + shift), min(1.0, high + shift)
+    if not fit.probabilities:
+        return 0.0, 1.0
     return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
 
 

@@ -19,10 +19,9 @@ from lossnoise._validation import check_int, invalid_data, invalid_parameter, ne
 from lossnoise._warnings import warn
 from lossnoise.corrections import CORRECTIONS, Correction
 from lossnoise.corrections._logits import bare, user_model
-from lossnoise.data._indexed import is_sharded
 from lossnoise.detectors._choice import make_detector
 from lossnoise.exceptions import TrainedModelWarning
-from lossnoise.training._distributed import is_distributed, local_device
+from lossnoise.training._distributed import local_device
 from lossnoise.training._engine import DTYPES, Precision
 from lossnoise.training._schedules import (
     EXAMPLE,
@@ -96,6 +95,9 @@ def check_trainable(model: nn.Module) -> None:
         raise invalid_parameter(OWNER, "model", expected, type(model))
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         expected = "a model whose lazy layers have their shapes, as after a call with one batch"
+        raise invalid_parameter(OWNER, "model", expected, type(model))
+    if any(p.is_inference() for p in model.parameters()):
+        expected = "a model that was made outside of torch.inference_mode(), or copied there since"
         raise invalid_parameter(OWNER, "model", expected, type(model))
     if not any(p.requires_grad for p in model.parameters()):
         expected = "a model of which some parameter requires a gradient"
@@ -301,18 +303,6 @@ def check_no_nan(name: str, proba: np.ndarray) -> None:
         expected = "samples for which the model returns no NaN"
         got = f"{len(bad)} of {len(proba)} for which it does (such as {bad[:5].tolist()})"
         raise invalid_data(OWNER, name, expected, got, "their inputs may not be finite")
-
-
-def check_shares(name: str, data: Any) -> None:
-    """Raise where the processes of a distributed run would all train on the same samples."""
-    if is_distributed() and not is_sharded(data):
-        raise invalid_data(
-            OWNER,
-            name,
-            "a map-style dataset in a distributed run, or a loader with a DistributedSampler",
-            f"a {type(data).__name__}",
-            "every process would train on the same samples",
-        )
 
 
 def _is_table(dataset: object) -> bool:

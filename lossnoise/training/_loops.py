@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lossnoise.corrections._labelled import check_labels, split_sample
 from lossnoise.corrections._logits import bare
-from lossnoise.corrections._modes import ModesOf, eval_mode
+from lossnoise.corrections._modes import ModesOf, eval_mode, trained_here
 from lossnoise.corrections.base import (
     Batch,
     Correction,
@@ -122,12 +122,13 @@ def synchronise_buffers(engine: TrainingEngine) -> None:
 @contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
     """Have a model in train mode, and every module back in its own mode at the end."""
-    modes = ModesOf(model)
-    modes.begin_training()
-    try:
-        yield
-    finally:
-        modes.restore()
+    with trained_here(model):
+        modes = ModesOf(model)
+        modes.begin_training()
+        try:
+            yield
+        finally:
+            modes.restore()
 
 
 def device_batches(

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from lossnoise._warnings import warn
 from lossnoise.corrections import CrossEntropy
 from lossnoise.corrections._logits import as_written
-from lossnoise.exceptions import InvalidDataError, LossNoiseWarning
+from lossnoise.exceptions import CheckpointWarning, InvalidDataError, LossNoiseWarning
 from lossnoise.training._run import RESULTS, are_equal
-from lossnoise.training._wiring import detector_of, make_engine
-from lossnoise.training.checkpoint import is_other_version, read_state, write_state
+from lossnoise.training._wiring import detector_of, layers_of, make_engine
+from lossnoise.training.checkpoint import (
+    first_difference,
+    is_other_version,
+    read_state,
+    write_state,
+)
 from lossnoise.training.recorder import LossRecorder
 
 if TYPE_CHECKING:
@@ -28,6 +35,8 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     content = {
         "kind": KIND,
         "model": as_written(trainer.engine_.model).state_dict(),
+        "layers": layers_of(trainer.engine_.model),
+        "torch": str(torch.__version__),
         "num_classes": trainer.num_classes_,
         "history": trainer.history_,
         "recorder": trainer.recorder_.state_dict(),
@@ -42,6 +51,7 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     model = as_written(trainer.model)
     if _shapes(content["model"]) != _shapes(model.state_dict()):  # before anything changes
         raise _no_file(path, "has other parameters than the trainer's model")
+    _warn_of_layers(path, content, model)
     model.load_state_dict(content["model"])
     for name in ("detector_", "correction_"):  # of an earlier fit
         trainer.__dict__.pop(name, None)
@@ -80,6 +90,18 @@ def _read(path: Path) -> dict[str, Any]:
         other = is_other_version(kind, KIND)
         raise _no_file(path, f"is of another {'version of lossnoise' if other else 'kind'}")
     return content
+
+
+def _warn_of_layers(path: Path, content: dict[str, Any], model: nn.Module) -> None:
+    """Warn where a model has the parameters of another one, and computes something else."""
+    saved, own = content.get("layers", []), layers_of(model)
+    if saved != own and content.get("torch") == torch.__version__:
+        before, now = first_difference(saved, own)
+        warn(
+            f"The model in {path} was saved with {before!r}, and this trainer's has {now!r}: it "
+            "may predict something else.",
+            CheckpointWarning,
+        )
 
 
 def _shapes(state: dict[str, Any]) -> dict[str, Any]:

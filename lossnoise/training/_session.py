@@ -27,7 +27,7 @@ from lossnoise.training._distributed import (
 from lossnoise.training._folder_lock import locked
 from lossnoise.training._run import TrainingRun
 from lossnoise.training._schedules import check_length
-from lossnoise.training._wiring import settings_of
+from lossnoise.training._wiring import circumstances_of, settings_of
 from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
 from lossnoise.training.checkpoint import (
     Checkpoints,
@@ -36,6 +36,7 @@ from lossnoise.training.checkpoint import (
     load_newest_checkpoint,
     open_folder,
     save_checkpoint,
+    warn_of_circumstances,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class _Saving(NamedTuple):
 
     checkpoints: Checkpoints
     settings: dict[str, Any]
+    circumstances: dict[str, list[str]]
     own: set[Path]
 
 
@@ -62,7 +64,9 @@ def train_epochs(
                 held.enter_context(locked(checkpoints.folder))
                 if not resume:  # asked before, when another run may have been there
                     check_unused(checkpoints.folder)
-            saving = _Saving(checkpoints, settings_of(trainer, run), set())
+            saving = _Saving(
+                checkpoints, settings_of(trainer, run), circumstances_of(trainer, run), set()
+            )
         _train(trainer, run, saving, resume=resume)
 
 
@@ -156,6 +160,7 @@ def _save_if_due(
         "epoch": epoch,
         "history": trainer.history_,
         "settings": saving.settings,
+        "circumstances": saving.circumstances,
         "run": run.state_dict(),
         "callbacks": [
             {"class": type(c).__name__, "monitor": _monitored(c), "state": c.state_dict()}
@@ -193,6 +198,7 @@ def _resume(
     if state is None:
         return 1, []
     check_same_settings(state["settings"], saving.settings, str(folder))
+    warn_of_circumstances(state.get("circumstances", {}), saving.circumstances, str(folder))
     saving.own.update(list_checkpoints(folder, state["epoch"]))
     run.load_state_dict(state["run"])
     trainer.history_ = state["history"]

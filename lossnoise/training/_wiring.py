@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lossnoise._fingerprint import fingerprint
 from lossnoise._validation import check_random_state, invalid_parameter
 from lossnoise.corrections import CORRECTIONS, Correction
+from lossnoise.corrections._logits import as_written
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._choice import make_detector
 from lossnoise.training._checks import (
@@ -177,6 +179,25 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
         **_seed_of(trainer.random_state),
         "labels of the clean set": fingerprint(getattr(run.correction, "clean_labels_", None)),
         **_hyperparameters(trainer, run.engine),
+    }
+
+
+def layers_of(model: nn.Module) -> list[str]:
+    """Return what a model consists of, a line each, without addresses of objects."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(as_written(model))).splitlines()
+
+
+def circumstances_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, list[str]]:
+    """Return what a resumed run should have in common with the one that was interrupted.
+
+    It may be right all the same where callbacks, or training itself, have changed the model.
+    """
+    written = as_written(trainer.model)
+    return {
+        # Another version of torch may describe the same model in other words.
+        f"layers, as torch {torch.__version__} describes them": layers_of(written),
+        "frozen parameters": [n for n, p in written.named_parameters() if not p.requires_grad],
+        "samplers": run.train_data.sampler_names(),
     }
 
 

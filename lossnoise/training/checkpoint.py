@@ -8,8 +8,11 @@ import math
 import os
 import re
 import tempfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
 from typing import IO, Any
@@ -111,9 +114,25 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     with atomic_open(path, "wb") as file:
         watched = _WatchedFile(file)
         try:
-            torch.save(content, watched)  # type: ignore[arg-type]  # it writes, and no more
+            with _checksums():
+                torch.save(content, watched)  # type: ignore[arg-type]  # it writes, and no more
         except RuntimeError as error:
             raise watched.error or error from None
+
+
+@contextmanager
+def _checksums() -> Iterator[None]:
+    """Have torch write checksums: from 2.6 on it may have been told to leave them out."""
+    serialization = torch.serialization
+    if not hasattr(serialization, "set_crc32_options"):
+        yield
+        return
+    before = serialization.get_crc32_options()
+    serialization.set_crc32_options(True)
+    try:
+        yield
+    finally:
+        serialization.set_crc32_options(before)
 
 
 class _WatchedFile:
@@ -137,7 +156,13 @@ class _WatchedFile:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what `write_state` wrote; data only, no code is run."""
+    """Return what `write_state` wrote; data only, no code is run.
+
+    A damaged file raises some error. What torch reads it does not compare with the checksums.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is not what was written")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
@@ -278,3 +303,23 @@ def check_same_settings(old: dict[str, Any], new: dict[str, Any], folder: str) -
                 f"The checkpoint in {folder} was made with {name} = {old[name]!r}, and cannot be "
                 f"resumed with {value!r}{longer if name == 'epochs' else ''}."
             )
+
+
+def warn_of_circumstances(
+    old: dict[str, list[str]], new: dict[str, list[str]], folder: str
+) -> None:
+    """Warn where a run is resumed with a model or a loader that looks like another one."""
+    for name, lines in new.items():
+        if name in old and old[name] != lines:
+            before, now = first_difference(old[name], lines)
+            warn(
+                f"The checkpoint in {folder} was made with {name}: {before!r}, and is resumed with "
+                f"{now!r}. Unless training or a callback changed them, the result will be another.",
+                CheckpointWarning,
+            )
+
+
+def first_difference(old: list[str], new: list[str]) -> tuple[str, str]:
+    """Return the first lines of two lists that differ."""
+    pairs = zip_longest(old, new, fillvalue="none")
+    return next((a.strip(), b.strip()) for a, b in pairs if a != b)

@@ -23,7 +23,6 @@ from lossnoise.training._checks import (
     check_data,
     check_labelled,
     check_no_nan,
-    check_shares,
     check_trainable,
     check_trainer,
     check_validation,
@@ -44,6 +43,7 @@ from lossnoise.training._random import seeded_globals
 from lossnoise.training._run import NO_RESULTS, RESULTS, Data, TrainingRun
 from lossnoise.training._saved import read_saved, write_saved
 from lossnoise.training._session import train_epochs
+from lossnoise.training._shares import check_shares
 from lossnoise.training._wiring import draw_seed, make_run
 from lossnoise.training.callbacks import Callback
 from lossnoise.training.checkpoint import Checkpoints

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lossnoise.audit._file_audit import audit_file
+from lossnoise.audit._file_audit import Limits, audit_file
 from lossnoise.audit._files import open_source
 from lossnoise.audit._select import read_chunks, select
 from lossnoise.exceptions import InvalidDataError
@@ -271,7 +271,8 @@ def test_probabilities_are_not_taken_for_a_history_of_losses(tmp_path):
         ),
         (
             {"labels": np.zeros(3), "pred_probs": np.ones(3)},
-            "'pred_probs' must be a probability for each class in a row, and has shape () a row",
+            "'pred_probs' must be a probability for each class in a row, and has one number a row: "
+            "of two classes, write two columns, 1 - p and p",
         ),
     ],
 )
@@ -344,3 +345,16 @@ def test_text_of_pandas_in_a_file_of_arrays_is_told(tmp_path):
     np.savez(path, labels=np.array(["cat", "dog"], dtype=object), losses=LOSSES[:2])
     expected = "an array in it holds Python objects: save text by np.array(labels, dtype=str)"
     assert refused(path) == f"cannot be read as a .npz file: {expected}"
+
+
+@pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=150)])
+def test_targets_of_a_regression_are_refused(tmp_path, limits):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"label": rng.normal(size=400), "loss": rng.gamma(1.0, 0.3, 400)})
+    frame.to_csv(tmp_path / "a.csv")
+    problem = (
+        "400 different numbers with fractions as labels: they are no classes, and a regression has "
+        "none"
+    )
+    with pytest.raises(InvalidDataError, match=problem):
+        audit_file(tmp_path / "a.csv", limits=limits)

@@ -9,7 +9,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, RepeatedKFold, ShuffleSplit
+from sklearn.model_selection import KFold, RepeatedKFold, ShuffleSplit, TimeSeriesSplit
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -173,6 +174,27 @@ def test_data_that_cannot_be_used(given, error):
     settings = {"estimator": GaussianNB(), "X": np.eye(4), "y": [0, 1, 0, 1], "cv": SPLITS_OF_FOUR}
     with pytest.raises(InvalidDataError, match=message(error)):
         cross_val_losses(**settings | given)
+
+
+def test_the_first_rows_of_a_time_series_have_no_prediction():
+    inputs, labels = np.eye(8), np.arange(8) % 2
+    error = (
+        f"{CV}splits that predict every row once. Got 2 of 8 rows never and 0 more than once, such "
+        "as row 0, instead: where the first of a time series can have none, predict the others by "
+        "yourself, and leave the first to on_nan='drop' of audit."
+    )
+    with pytest.raises(InvalidDataError, match=message(error)):
+        cross_val_losses(GaussianNB(), inputs, labels, cv=TimeSeriesSplit(3))
+
+
+def test_a_classifier_of_several_labels_is_refused():
+    error = (
+        "The 'estimator' parameter of cross_val_losses must be a classifier of one label for each "
+        "row. Got MultiOutputClassifier(estimator=GaussianNB()) instead: of several, each is a "
+        "task of its own, with the classifier that this one wraps."
+    )
+    with pytest.raises(InvalidParameterError, match=message(error)):
+        cross_val_losses(MultiOutputClassifier(GaussianNB()), np.eye(8), np.arange(8) % 2)
 
 
 @pytest.mark.parametrize("cv", [ShuffleSplit(5, random_state=0), RepeatedKFold(n_repeats=2)])

@@ -182,6 +182,16 @@ def test_a_count_stands_for_as_many_samples():
             "counts. Got others instead.",
         ),
         (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [0x7F80], "counts": [1]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
+            lambda: LossHistogram.from_dict({"format": 1, "keys": [7, 7], "counts": [1, 2]}),
+            "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
+            "counts. Got others instead.",
+        ),
+        (
             lambda: LossHistogram.from_dict({"format": 1, "keys": "7", "counts": [2**70]}),
             "The 'data' parameter of LossHistogram.from_dict must be keys of bins with their "
             "counts. Got others instead.",

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
-from lossnoise.exceptions import LossScaleWarning
+from lossnoise.exceptions import LossScaleWarning, NoSeparableNoiseWarning
 
 RNG = np.random.default_rng(0)
 LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 700), RNG.normal(4.0, 0.8, 300)])
@@ -15,7 +15,7 @@ LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 700), RNG.normal(4.0, 0.8, 300)])
 def test_sums_over_tokens_are_asked_about(tokens):
     with pytest.warns(LossScaleWarning, match="of the losses are above 27.6, a prob"):
         BetaMixtureNoiseDetector().fit(tokens * LOSSES)
-    with pytest.warns(LossScaleWarning, match="Of sums over tokens or pixels, pass the mean"):
+    with pytest.warns(LossScaleWarning, match="Of sums over tokens or pixels, pass each of them"):
         BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(tokens * LOSSES))
     BetaMixtureNoiseDetector(loss_scale="any").fit(tokens * LOSSES)
 
@@ -96,3 +96,53 @@ def test_votes_that_agree_are_not_clipped():
     """The highest loss of a forest is that of many samples, and so are those below it."""
     votes = np.random.default_rng(4).integers(1, 20, 400) / 20.0
     BetaMixtureNoiseDetector().fit(np.concatenate([LOSSES[:700], -np.log(votes / 10.0)]))
+
+
+# -- other losses ---------------------------------------------------------------------------------
+
+
+def errors(wrong=0.1, seed=5):
+    rng = np.random.default_rng(seed)
+    scale = np.where(rng.random(2000) < wrong, 5.0, 1.0)
+    return scale * rng.normal(size=2000)
+
+
+def test_errors_with_a_sign_are_asked_about():
+    detector = BetaMixtureNoiseDetector(loss_scale="any")
+    message = (
+        "The losses are as far below 0 as above it, as signed errors are: of such, pass the size, "
+        "np.abs of them. A loss is high where the label is suspicious."
+    )
+    for fit in (detector.fit, lambda e: detector.fit_histogram(LossHistogram().fill(e))):
+        with pytest.warns(LossScaleWarning) as told:
+            fit(errors())
+        assert [str(one.message) for one in told if one.category is LossScaleWarning] == [message]
+
+
+@pytest.mark.parametrize("scores", [-np.abs(errors()), -LOSSES])
+@pytest.mark.filterwarnings("ignore:Cannot tell right from wrong")
+def test_scores_of_which_higher_ones_are_better_are_asked_about(scores):
+    with pytest.warns(LossScaleWarning, match="^No loss is above 0, and the lowest are far below"):
+        BetaMixtureNoiseDetector(loss_scale="any").fit(scores)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        np.abs(errors()),
+        -np.exp(-LOSSES),  # the probability of the label with a minus sign
+        1.0 - 2.0 * np.exp(-LOSSES),  # a margin
+        LOSSES - 1.5,  # such as of densities, which may be above 1
+        np.where(np.arange(2000) % 3 > 0, -0.1, -2.0) + 0.01 * errors(),  # two heaps, below 0
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Cannot tell right from wrong")
+def test_losses_that_rise_with_the_suspicion_are_not(losses):
+    BetaMixtureNoiseDetector(loss_scale="any").fit(losses)
+
+
+@pytest.mark.parametrize("wrong", [0.05, 0.2])
+def test_of_losses_on_no_known_scale_anything_may_go_unnoticed(wrong):
+    with pytest.warns(NoSeparableNoiseWarning):
+        detector = BetaMixtureNoiseDetector(loss_scale="any").fit(np.abs(errors(wrong)))
+    assert detector.noise_rate_interval_ == (0.0, 1.0)

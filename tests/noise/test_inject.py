@@ -388,7 +388,6 @@ SQUARE = "a square matrix with one row for each of the 3 classes"
         ({"labels": []}, "labels", FILLED, "an array of shape (0,)"),
         ({"labels": np.zeros((2, 3))}, "labels", FILLED, "an array of shape (2, 3)"),
         ({"labels": "cat"}, "labels", FILLED, "an array of shape ()"),
-        ({"labels": [[0, 1], [1, 0]]}, "labels", "hashable, one per row", "a list in row 0"),
         ({"labels": [0, {}]}, "labels", "hashable, one per row", "a dict in row 1"),
         (
             {"labels": np.ma.masked_array([0, 1, 99], mask=[False, False, True])},

@@ -85,3 +85,17 @@ def test_a_report_is_of_a_trainer(make_data):
     with pytest.raises(InvalidParameterError) as error:
         AuditReport.from_trainer(object(), make_data())
     assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((96, 4), "a label for each token is not supported, other than in a loop of your own"),
+        ((96, 4, 4), "a label for each pixel is not supported, other than in a loop of your own"),
+    ],
+)
+def test_labels_of_tokens_and_pixels(build, make_data, shape, advice):
+    inputs, _ = make_data().tensors
+    tags = torch.arange(96 * 4 ** (len(shape) - 1)).reshape(shape) % 5
+    with pytest.raises(InvalidDataError, match=f"instead: {advice}."):
+        build(nn.Linear(2, 5)).fit(TensorDataset(inputs, tags))

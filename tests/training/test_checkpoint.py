@@ -16,6 +16,7 @@ from lossnoise.training.checkpoint import (
     list_checkpoints,
     load_newest_checkpoint,
     open_folder,
+    read_state,
     save_checkpoint,
     write_state,
 )
@@ -181,6 +182,35 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, damage):
     message = f"The checkpoint {newest} cannot be read as data ("
     with pytest.warns(CheckpointWarning, match=f"^{re.escape(message)}"):
         assert load_newest_checkpoint(tmp_path)["epoch"] == 1
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_no_flipped_bit_goes_unnoticed(tmp_path, checksums):
+    """Also where torch was told to write no checksums, which it can be from 2.6 on."""
+    serialization = torch.serialization
+    if not checksums and not hasattr(serialization, "set_crc32_options"):
+        pytest.skip("this torch always writes checksums")
+    path = tmp_path / "epoch-00001.pt"
+    if not checksums:
+        serialization.set_crc32_options(False)
+    try:
+        save(tmp_path, 1)
+        assert checksums or not serialization.get_crc32_options()
+    finally:
+        if not checksums:
+            serialization.set_crc32_options(True)
+    content, unnoticed = path.read_bytes(), 0
+    for place in range(0, len(content), 7):
+        flipped_bit = bytes([content[place] ^ 16])
+        path.write_bytes(content[:place] + flipped_bit + content[place + 1 :])
+        try:
+            state = read_state(path)
+        except Exception:  # a damaged pickle may raise anything
+            continue
+        assert torch.equal(state["weights"], torch.full((50,), 1))  # between the entries
+        assert state["epoch"] == 1
+        unnoticed += 1
+    assert unnoticed < len(content) // 7
 
 
 def test_when_all_are_damaged_nothing_is_started_anew(tmp_path):

@@ -119,6 +119,22 @@ def test_a_loader_that_gives_all_processes_the_same_is_refused(tmp_path):
     assert "every process would train on the same samples" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("task", "got"),
+    [
+        ("other lengths", "Got 1001, 1000 samples instead: give each of them all samples."),
+        ("other labels", "Got other labels of"),
+    ],
+)
+def test_processes_with_other_data_are_refused(task, got, tmp_path):
+    done = torchrun(SCRIPT, task, tmp_path)
+    assert done.returncode != 0
+    assert (
+        "The 'train' parameter of NoisyLabelTrainer must be the same whole dataset in every "
+        f"process, which takes its own share of it. {got}"
+    ) in done.stderr
+
+
 def test_one_process_needs_no_group():
     assert not torch.distributed.is_initialized()
     NoisyLabelTrainer(nn.Linear(2, 3), epochs=1)

@@ -114,6 +114,12 @@ def run(task, folder):
         trainer = NoisyLabelTrainer(model, **settings).fit(make_data(), make_data(100, 1))
         trainer.save(folder / f"trainer{os.environ['RANK']}.pt")
         return trainer
+    if task == "other lengths":
+        return NoisyLabelTrainer(make_net(), **settings).fit(make_data(N - int(os.environ["RANK"])))
+    if task == "other labels":
+        return NoisyLabelTrainer(make_net(), **settings).fit(
+            make_data(seed=int(os.environ["RANK"]))
+        )
     if task == "unsharded":
         return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
     callbacks = [Die()] if task == "die" else []
