@@ -194,7 +194,7 @@ def measure(model: str, options: argparse.Namespace) -> dict[str, dict[str, list
             entry["seconds"].append(float(np.median(seconds[options.skip :])))
             if torch.device(options.device).type == "cuda":
                 entry["megabytes"].append(torch.cuda.max_memory_allocated() / 1e6)
-    return found
+    return {name: found[name] for name in names}
 
 
 def compiled(net: nn.Module, mode: str | None) -> nn.Module:

@@ -198,9 +198,9 @@ def _resume(
     if state is None:
         return 1, []
     check_same_settings(state["settings"], saving.settings, str(folder))
-    warn_of_circumstances(state.get("circumstances", {}), saving.circumstances, str(folder))
     saving.own.update(list_checkpoints(folder, state["epoch"]))
     run.load_state_dict(state["run"])
+    warn_of_circumstances(state.get("circumstances", {}), saving.circumstances, str(folder))
     trainer.history_ = state["history"]
     _publish(trainer, run)
     return int(state["epoch"]) + 1, state["callbacks"]

@@ -386,6 +386,7 @@ def test_a_masked_entry_of_a_histogram_is_missing():
         LossHistogram().fill(losses)
 
 
+@pytest.mark.filterwarnings("ignore:The losses are as far below 0 as above it")
 def test_losses_at_the_edges_of_their_type():
     """float16 whose range is wider than float16, and a constant beside which 1 is nothing."""
     losses = np.linspace(-4e4, 4.2e4, (1 << 17) + 1).astype(np.float16)
