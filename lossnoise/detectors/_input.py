@@ -42,9 +42,10 @@ USUAL_MEDIAN, NEAR_CHANCE = 0.6, 0.2
 UNLIKELY, FEW_UNLIKELY = 27.6, 0.05
 OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the command line)"
 
-# Of losses that are no cross-entropy: tails from the median to the percentile at either end, and
-# the middle, over the distance of the quartiles, of what looks like errors with a sign.
-LOPSIDED, EVEN, CENTRAL = 3.0, 2.0, 0.2
+# Of losses that are no cross-entropy: tails from the median to the percentile at either end. Errors
+# with a sign have even ones, and over the distance of the quartiles a median near 0, and near their
+# middle, and a fifth of the losses close around it. (Margins have two heaps.)
+LOPSIDED, EVEN, CENTRAL, MIDDLE, CLOSE = 3.0, 2.0, 0.2, 0.1, 0.42
 
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
@@ -356,15 +357,14 @@ def _warn_of_scale(sample: LossSample) -> None:
 
 def _warn_of_sign(sample: LossSample) -> None:
     """Warn where other losses than cross-entropy hardly are high where the label is suspicious."""
-    lowest, quarter, median, third, highest = sample.percentiles([1.0, 25.0, 50.0, 75.0, 99.0])
+    lowest, median, highest = sample.percentiles([1.0, 50.0, 99.0])
     below, above = median - lowest, highest - median
-    in_the_middle = abs(median) < CENTRAL * (third - quarter)
     if sample.highest <= 0.0 and below > LOPSIDED * above:
         problem = (
             "No loss is above 0, and the lowest are far below most: are they scores, of which "
             "higher ones are better? Of such, pass the negative"
         )
-    elif in_the_middle and below < EVEN * above and above < EVEN * below:
+    elif below < EVEN * above and above < EVEN * below and _are_around_0(sample):
         problem = (
             "The losses are as far below 0 as above it, as signed errors are: of such, pass the "
             "size, np.abs of them"
@@ -372,6 +372,18 @@ def _warn_of_sign(sample: LossSample) -> None:
     else:
         return
     warn(f"{problem}. A loss is high where the label is suspicious.", LossScaleWarning)
+
+
+def _are_around_0(sample: LossSample) -> bool:
+    """Tell whether losses are one heap around 0, as far below as above it."""
+    quarter, lower, median, upper, third = sample.percentiles([25.0, 40.0, 50.0, 60.0, 75.0])
+    width = third - quarter
+    off_the_middle = abs(median - (quarter + third) / 2.0)
+    return bool(
+        abs(median) < CENTRAL * width
+        and off_the_middle < MIDDLE * width
+        and upper - lower < CLOSE * width
+    )
 
 
 def warn_of_floor(sample: LossSample, fit: SampleFit) -> None:

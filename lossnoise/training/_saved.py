@@ -51,7 +51,6 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     model = as_written(trainer.model)
     if _shapes(content["model"]) != _shapes(model.state_dict()):  # before anything changes
         raise _no_file(path, "has other parameters than the trainer's model")
-    _warn_of_layers(path, content, model)
     model.load_state_dict(content["model"])
     for name in ("detector_", "correction_"):  # of an earlier fit
         trainer.__dict__.pop(name, None)
@@ -62,6 +61,7 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     trainer.recorder_ = LossRecorder(len(trainer.losses_))
     trainer.recorder_.load_state_dict(content["recorder"])
     _fit_detector(trainer)
+    _warn_of_layers(path, content, model)
 
 
 def _fit_detector(trainer: NoisyLabelTrainer) -> None:
@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _warn_of_layers(path: Path, content: dict[str, Any], model: nn.Module) -> None:
     """Warn where a model has the parameters of another one, and computes something else."""
     saved, own = content.get("layers", []), layers_of(model)
-    if saved != own and content.get("torch") == torch.__version__:
+    if saved and own and saved != own and content.get("torch") == torch.__version__:
         before, now = first_difference(saved, own)
         warn(
             f"The model in {path} was saved with {before!r}, and this trainer's has {now!r}: it "

@@ -27,7 +27,7 @@ from lossnoise.training._distributed import (
 from lossnoise.training._folder_lock import locked
 from lossnoise.training._run import TrainingRun
 from lossnoise.training._schedules import check_length
-from lossnoise.training._wiring import circumstances_of, settings_of
+from lossnoise.training._wiring import circumstances_of, layers_now, settings_of
 from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
 from lossnoise.training.checkpoint import (
     Checkpoints,
@@ -160,7 +160,7 @@ def _save_if_due(
         "epoch": epoch,
         "history": trainer.history_,
         "settings": saving.settings,
-        "circumstances": saving.circumstances,
+        "circumstances": saving.circumstances | layers_now(trainer),
         "run": run.state_dict(),
         "callbacks": [
             {"class": type(c).__name__, "monitor": _monitored(c), "state": c.state_dict()}
@@ -200,9 +200,10 @@ def _resume(
     check_same_settings(state["settings"], saving.settings, str(folder))
     saving.own.update(list_checkpoints(folder, state["epoch"]))
     run.load_state_dict(state["run"])
-    warn_of_circumstances(state.get("circumstances", {}), saving.circumstances, str(folder))
     trainer.history_ = state["history"]
     _publish(trainer, run)
+    circumstances = saving.circumstances | layers_now(trainer)
+    warn_of_circumstances(state.get("circumstances", {}), circumstances, str(folder))
     return int(state["epoch"]) + 1, state["callbacks"]
 
 

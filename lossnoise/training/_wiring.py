@@ -183,22 +183,34 @@ def settings_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, Any]:
 
 
 def layers_of(model: nn.Module) -> list[str]:
-    """Return what a model consists of, a line each, without addresses of objects."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(as_written(model))).splitlines()
+    """Return what a model consists of, a line each, without addresses of objects.
+
+    Layers may describe themselves by what they have learnt, and some cannot at all.
+    """
+    try:
+        described = repr(as_written(model))
+    except Exception:  # a user's own code, which may raise anything; nothing hangs on it
+        return []
+    return re.sub(r"( at)? 0[xX][0-9a-fA-F]+", "", described).splitlines()
 
 
 def circumstances_of(trainer: NoisyLabelTrainer, run: TrainingRun) -> dict[str, list[str]]:
     """Return what a resumed run should have in common with the one that was interrupted.
 
-    It may be right all the same where callbacks, or training itself, have changed the model.
+    It may be right all the same where callbacks have changed the model.
     """
     written = as_written(trainer.model)
     return {
-        # Another version of torch may describe the same model in other words.
-        f"layers, as torch {torch.__version__} describes them": layers_of(written),
         "frozen parameters": [n for n, p in written.named_parameters() if not p.requires_grad],
         "samplers": run.train_data.sampler_names(),
     }
+
+
+def layers_now(trainer: NoisyLabelTrainer) -> dict[str, list[str]]:
+    """Return the model's layers as one more circumstance, to be compared at equal weights."""
+    # Another version of torch may describe the same model in other words.
+    name, lines = f"layers, as torch {torch.__version__} describes them", layers_of(trainer.model)
+    return {name: lines} if lines else {}
 
 
 def _seed_of(random_state: Any) -> dict[str, int]:

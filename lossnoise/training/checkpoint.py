@@ -314,12 +314,12 @@ def warn_of_circumstances(
             before, now = first_difference(old[name], lines)
             warn(
                 f"The checkpoint in {folder} was made with {name}: {before!r}, and is resumed with "
-                f"{now!r}. Unless training or a callback changed them, the result will be another.",
+                f"{now!r}. Unless a callback changed them, the result will be another.",
                 CheckpointWarning,
             )
 
 
 def first_difference(old: list[str], new: list[str]) -> tuple[str, str]:
-    """Return the first lines of two lists that differ."""
-    pairs = zip_longest(old, new, fillvalue="none")
-    return next((a.strip(), b.strip()) for a, b in pairs if a != b)
+    """Return the first lines of two lists that differ, "none" for one that has no more."""
+    before, now = next((a, b) for a, b in zip_longest(old, new) if a != b)
+    return ("none" if before is None else before.strip()), ("none" if now is None else now.strip())

@@ -132,6 +132,8 @@ def test_scores_of_which_higher_ones_are_better_are_asked_about(scores):
         np.abs(errors()),
         -np.exp(-LOSSES),  # the probability of the label with a minus sign
         1.0 - 2.0 * np.exp(-LOSSES),  # a margin
+        np.log(LOSSES) - np.log(LOSSES).mean(),
+        np.where(np.arange(2000) % 5 > 2, 2.0, -1.5) + errors(wrong=0.0),  # of scores
         LOSSES - 1.5,  # such as of densities, which may be above 1
         np.where(np.arange(2000) % 3 > 0, -0.1, -2.0) + 0.01 * errors(),  # two heaps, below 0
     ],

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from lossnoise.exceptions import CheckpointWarning, InvalidParameterError
 from lossnoise.training._wiring import layers_of
+from lossnoise.training.checkpoint import first_difference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::lossnoise.exceptions.NoSeparableNoiseWarning",
@@ -52,7 +53,7 @@ def test_another_network_of_the_same_shapes_is_told(
     build(make(), checkpoint_dir=tmp_path).fit(make_data())
     message = (
         f"The checkpoint in {tmp_path} was made with {name}: {was!r}, and is resumed with {now!r}. "
-        "Unless training or a callback changed them, the result will be another."
+        "Unless a callback changed them, the result will be another."
     )
     with pytest.warns(CheckpointWarning, match=f"^{re.escape(message)}$"):
         build(make(**changed), checkpoint_dir=tmp_path).fit(make_data(), resume=True)
@@ -69,6 +70,45 @@ def test_the_layers_of_a_compiled_network_are_its_own():
     assert layers_of(torch.compile(make(), backend="eager")) == layers_of(make())
     lines = layers_of(nn.Sequential(Addressed()))
     assert lines == ["Sequential(", "  (0): <Addressed>", ")"]
+
+
+class Scale(nn.Module):
+    """Describes itself by what it has learnt, as FakeQuantize does."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits):
+        return logits * self.temperature
+
+    def extra_repr(self):
+        return f"temperature={self.temperature.item()}"
+
+
+class Shy(nn.Identity):
+    def extra_repr(self):
+        raise AttributeError("no such width")
+
+
+@pytest.mark.parametrize("layer", [Scale, Shy])
+def test_layers_that_describe_themselves_by_their_weights_are_the_same(
+    build, make_data, tmp_path, layer
+):
+    def trainer():
+        return build(nn.Sequential(make(), layer()), checkpoint_dir=tmp_path / "run")
+
+    first = trainer().fit(make_data())
+    first.save(tmp_path / "model.pt")
+    trainer().load(tmp_path / "model.pt")
+    trainer().fit(make_data(), resume=True)
+    first.fit(make_data(), resume=True)
+
+
+def test_lines_that_differ():
+    assert first_difference(["none"], []) == ("none", "none")
+    assert first_difference(["a", " b"], ["a", "c"]) == ("b", "c")
+    assert first_difference(["a"], ["a", "c"]) == ("none", "c")
 
 
 def test_another_kind_of_sampler_is_told(build, make_data, tmp_path):
