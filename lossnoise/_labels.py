@@ -20,6 +20,7 @@ from lossnoise.exceptions import LayoutWarning
 
 # Numbers with fractions that are classes, as half stars are, are few, or most of them occur often.
 MOST_RATINGS, MOST_DISTINCT = 20, 0.1
+MOST_CODES = 0.5  # of texts, as those of a file all are: diseases have codes such as 493.20
 
 # Labels that mark rows without one, and beside how many classes at least they are no class.
 NO_LABELS = {-1: 3, -100: 2, 255: 3}
@@ -64,7 +65,8 @@ def _check_no_targets(owner: str, name: str, array: np.ndarray) -> None:
 
 def are_targets(labels: Collection[Any], num_rows: int) -> bool:
     """Tell whether the labels that occur are many numbers, also as texts, some with fractions."""
-    if len(labels) <= max(MOST_RATINGS, MOST_DISTINCT * num_rows):
+    are_texts = all(isinstance(label, str) for label in labels)
+    if len(labels) <= max(MOST_RATINGS, (MOST_CODES if are_texts else MOST_DISTINCT) * num_rows):
         return False
     try:
         numbers = [float(label) for label in labels]
@@ -233,20 +235,20 @@ def warn_of_unlabelled(labels: Iterable[Any]) -> None:
     beside 0 and 1 may be a class, as of negative, neutral and positive texts.)
     """
     try:
-        numbers = {int(str(label)) for label in labels}
+        numbers = {float(str(label)) for label in labels}  # pandas makes floats beside NaN
     except ValueError:
         return
     marks = numbers & NO_LABELS.keys()
     classes = numbers - marks
     if len(marks) != 1 or classes != set(range(len(classes))):
         return
-    (mark,) = marks
+    mark = int(marks.pop())
     if len(classes) >= NO_LABELS[mark] and mark != len(classes):
         warn(
             f"The label {mark} stands beside the classes 0 to {len(classes) - 1}, as what marks "
             "rows without a label (-1 in scikit-learn), or targets to ignore (-100 in PyTorch, 255 "
             "of pixels): it is taken for a class of its own, which spoils what is said of the "
-            "others. Leave these rows out.",
+            "others. If it is none, leave these rows out.",
             LayoutWarning,
         )
 

@@ -22,6 +22,8 @@ from lossnoise.exceptions import LossScaleWarning
 
 FloatArray = NDArray[np.float64]
 
+SOME_ROWS = 1000  # that are looked at first
+
 OWNER = "audit"
 ON_NAN = ("drop", "raise")
 DROPPED = "on_nan='drop' leaves out rows with NaN"
@@ -200,17 +202,22 @@ def _warn_of_votes(logits: FloatArray) -> None:
 
     The votes are integers that sum to C (C - 1) / 2 in each row, but for less than a third.
     """
-    size = logits.shape[1]
-    if size < 3 or not np.isfinite(logits).all():
-        return
-    votes = np.rint(logits)
-    if (votes.sum(axis=1) == size * (size - 1) / 2).all() and np.abs(logits - votes).max() < 1 / 3:
+    if _are_votes(logits[:SOME_ROWS]) and _are_votes(logits):
         warn(
             "The rows of 'logits' are votes of classifiers for two classes each, as the "
             "decision_function of SVC returns them: their softmax is no probability. Take "
             "predict_proba instead, such as that of CalibratedClassifierCV.",
             LossScaleWarning,
         )
+
+
+def _are_votes(logits: FloatArray) -> bool:
+    size = logits.shape[1]
+    if size < 3 or not np.isfinite(logits).all():
+        return False
+    votes = np.rint(logits)
+    all_sum = bool((votes.sum(axis=1) == size * (size - 1) / 2).all())
+    return all_sum and bool(np.abs(logits - votes).max() < 1 / 3)
 
 
 def _groups(groups: Any, n: int) -> np.ndarray | None:

@@ -139,7 +139,9 @@ class Census:
         """Refuse the targets of a regression, of which each would become a class of its own."""
         if are_targets(list(self.sizes), self.sizes.total()):
             found = f"{len(self.sizes):,} different numbers with fractions as labels"
-            raise bad_file(self._path, f"{found}: they are no classes, and a regression has none")
+            problem = "they are no classes, and a regression has none"
+            advice = "numbers that do name classes can have a letter before them"
+            raise bad_file(self._path, f"{found}: {problem} ({advice})")
 
     @property
     def classes(self) -> list[Any]:

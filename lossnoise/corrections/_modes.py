@@ -1,16 +1,16 @@
 """Train and eval mode of a model, put back as they were.
 
 Always by the modules' own `train`, which may do more than to set a flag: fold an adapter into a
-weight and out again, or keep a part frozen. And by one thread at a time: what one has put in eval
-mode, another would put back into train mode under its hands.
+weight and out again, or keep a part frozen. What several threads use at a time the last one puts
+back: another would put it into train mode under their hands.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from weakref import WeakKeyDictionary
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -49,45 +49,101 @@ class ModesOf:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and every module back into its own mode at the end.
+    """Have a model in eval mode, and every module back in its own mode at the end.
 
-    Other threads wait for that. A model that is in eval mode anyway they use at the same time.
+    Other threads may use it at the same time: the last one puts the modules back.
     """
-    turns = _turns_of(model)
-    with ExitStack() as stack:
-        stack.enter_context(turns.lock)
-        turns.check()
-        if any(part.training for part in as_written(model).modules()):
-            stack.callback(ModesOf(model).restore)
-            model.eval()
-        else:
-            stack.close()
+    use = _Use(model, trains=False)
+    try:
+        _uses.begin(use, model)
         yield
+    finally:
+        _uses.end(use)
 
 
 @contextmanager
 def trained_here(model: nn.Module) -> Iterator[None]:
-    """Keep other threads from using a model that this one trains: they are refused."""
-    turns = _turns_of(model)
-    with turns.lock:
-        turns.check()
-        before, turns.trained_by = turns.trained_by, threading.get_ident()
+    """Keep other threads from using a model that this one trains: they are refused.
+
+    Those that use it already come to an end before.
+    """
+    use = _Use(model, trains=True)
     try:
+        _uses.begin_training(use)
         yield
     finally:
-        turns.trained_by = before
+        _uses.end(use)
 
 
-class _Turns:
-    """Whose turn it is to change the modes of a model."""
+class _Use:
+    """One thread's use of a model, with the modes to be put back when nobody uses it any more."""
+
+    def __init__(self, model: nn.Module, *, trains: bool) -> None:
+        self.parts = set(map(id, as_written(model).modules()))
+        self.thread = threading.get_ident()
+        self.trains = trains
+        self.modes: ModesOf | None = None
+        self.is_over = False
+
+    def conflicts(self, other: _Use) -> bool:
+        """Tell whether another thread uses a part of the model at the same time."""
+        return other.thread != self.thread and not other.is_over and self.overlaps(other)
+
+    def overlaps(self, other: _Use) -> bool:
+        return not self.parts.isdisjoint(other.parts)
+
+
+class _Uses:
+    """The models in use, in the order in which that began."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.trained_by: int | None = None
+        self.begin_anew()
 
-    def check(self) -> None:
-        """Raise where another thread trains the model."""
-        if self.trained_by not in (None, threading.get_ident()):
+    def begin_anew(self) -> None:
+        """Forget all uses: in a forked process the other threads are no more."""
+        self._changed = threading.Condition()
+        self._uses: list[_Use] = []
+
+    def begin(self, use: _Use, model: nn.Module) -> None:
+        """Put a model in eval mode."""
+        with self._changed:
+            self._refuse_trained(use)
+            self._uses.append(use)
+            if any(part.training for part in as_written(model).modules()):
+                use.modes = ModesOf(model)
+                model.eval()
+
+    def begin_training(self, use: _Use) -> None:
+        """Wait until no other thread uses the model, and let none begin to."""
+        with self._changed:
+            self._refuse_trained(use)
+            self._uses.append(use)
+            self._changed.wait_for(lambda: not any(map(use.conflicts, self._uses)))
+
+    def end(self, use: _Use) -> None:
+        """End a use, also before it began, and put back the modes of what nobody needs now."""
+        with self._changed:
+            use.is_over = True
+            for ended in [each for each in reversed(self._uses) if each.is_over]:
+                if ended.modes is None:
+                    self._uses.remove(ended)
+                elif not self._is_needed(ended):
+                    self._uses.remove(ended)
+                    ended.modes.restore()
+            self._changed.notify_all()
+
+    def _is_needed(self, ended: _Use) -> bool:
+        """Tell whether another use, or one to be undone before, has to do with the same modules."""
+        later = self._uses[self._uses.index(ended) + 1 :]
+        return any(
+            use.overlaps(ended) and (use in later or not use.is_over)
+            for use in self._uses
+            if use is not ended and not use.trains
+        )
+
+    def _refuse_trained(self, use: _Use) -> None:
+        """Raise where another thread trains a part of the model."""
+        if any(other.trains and use.conflicts(other) for other in self._uses):
             raise InvalidParameterError(
                 "The 'model' parameter of NoisyLabelTrainer must be left to the thread that trains "
                 "it, until fit has ended. Got a call by another thread instead: callbacks are "
@@ -96,10 +152,6 @@ class _Turns:
             )
 
 
-_turns: WeakKeyDictionary[nn.Module, _Turns] = WeakKeyDictionary()
-_turns_lock = threading.Lock()
-
-
-def _turns_of(model: nn.Module) -> _Turns:
-    with _turns_lock:
-        return _turns.setdefault(as_written(model), _Turns())
+_uses = _Uses()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_uses.begin_anew)

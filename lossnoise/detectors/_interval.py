@@ -45,10 +45,10 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
         shift = rate - plain.rate  # of what is reported, against the mixture
         if rate < FEW_OF_DOUBTED * doubted and doubted < MOST_DOUBTED:
             high = max(high, doubted - shift)
-        return max(0.0, low + shift), min(1.0, high + shift)
+        return float(max(0.0, low + shift)), float(min(1.0, high + shift))
     if not fit.probabilities:
         return 0.0, 1.0
-    return 0.0, min(1.0, max(high, fit.separability.limit, doubted))
+    return 0.0, float(min(1.0, max(high, fit.separability.limit, doubted)))
 
 
 def _standard_error(grid: FloatArray, family: Family, settings: FitSettings) -> float:

@@ -207,6 +207,7 @@ class TrainingRun:
             "correction": self.correction.state_dict(),
             "generators": gather_objects(self.generators.state_dict()),
             "data": gather_objects(self.train_data.state_dict()),
+            "val_data": gather_objects(self.val_data.state_dict() if self.val_data else {}),
             "losses": self.context.losses,  # that the mixture in use was fitted to
             "equal_losses": equal,  # all of one value, which came after those
             "labels": self._seen.state(),
@@ -228,6 +229,8 @@ class TrainingRun:
         self._seen.restore(state["labels"])
         rank = rank_and_size()[0]
         self.train_data.load_state_dict(state["data"][rank])
+        if self.val_data is not None:
+            self.val_data.load_state_dict(state["val_data"][rank])
         self.generators.load_state_dict(state["generators"][rank])
 
     def _check_resumed(self, labels: Callable[[], Tensor]) -> None:
@@ -307,7 +310,17 @@ class TrainingRun:
 
     def _watch_flags(self, flagged: float) -> None:
         """Warn, once in a run, where P(wrong) of a method that lives by it chooses nothing."""
-        if self.correction.needs_detector and flagged == 1.0:
+        if not self.correction.needs_detector:
+            return
+        if flagged == 0.0:
+            self._tell_once(
+                "none flagged",
+                f"None of the {self.context.num_samples} labels looks wrong by the losses of epoch "
+                f"{self.context.epoch}: P(wrong) then chooses nothing, and every label is trusted. "
+                "If some are wrong, the network has not begun to tell them, or has memorised them "
+                "already: end the warmup earlier.",
+            )
+        if flagged == 1.0:
             self._tell_once(
                 "all flagged",
                 f"All {self.context.num_samples} labels look wrong by the losses of epoch "

@@ -114,13 +114,18 @@ def test_rows_without_a_label_are_told(labels, mark, highest):
     message = (
         f"The label {mark} stands beside the classes 0 to {highest}, as what marks rows without a "
         "label (-1 in scikit-learn), or targets to ignore (-100 in PyTorch, 255 of pixels): it is "
-        "taken for a class of its own, which spoils what is said of the others. Leave these rows "
-        "out."
+        "taken for a class of its own, which spoils what is said of the others. If it is none, "
+        "leave these rows out."
     )
     with pytest.warns(LayoutWarning, match=f"^{re.escape(message)}$"):
         audit(labels, losses=losses())
     with pytest.warns(LayoutWarning, match=f"^The label {mark} stands beside"):
         cross_val_losses(GaussianNB(), losses().reshape(-1, 1), labels, random_state=0)
+
+
+def test_marks_that_became_floats_are_told():
+    with pytest.warns(LayoutWarning, match="^The label -1 stands beside the classes 0 to 3,"):
+        audit(np.asarray(counted(4, -1), dtype=float), losses=losses())
 
 
 @pytest.mark.parametrize("limits", [None, Limits(rows=100, chunk=150)])

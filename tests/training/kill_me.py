@@ -56,11 +56,9 @@ def main(correction, folder):
         torch.manual_seed(0)
         for layer in layers:
             getattr(layer, "reset_parameters", int)()
-    trainer.fit(Jittered(), resume=True)
-    history = [
-        [record["train_loss"], record["noise_rate"] or 0.0, float(record["separable"] or 0)]
-        for record in trainer.history_
-    ]
+    trainer.fit(Jittered(), Jittered(90), resume=True)
+    names = [name for name in trainer.history_[0] if name != "seconds"]
+    history = [[float(record[name] or 0.0) for name in names] for record in trainer.history_]
     weights = {f"weight {name}": t.numpy() for name, t in trainer.model.state_dict().items()}
     np.savez(
         folder / "result.npz",

@@ -1,12 +1,15 @@
 """Predictions by several threads at a time, and while another one trains."""
 
+import multiprocessing
+import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from lossnoise.exceptions import InvalidParameterError
 from lossnoise.training import Callback
@@ -65,6 +68,110 @@ def test_a_model_in_eval_mode_is_used_at_the_same_time(build, make_data):
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(lambda _: trainer.predict_proba(data.tensors[0]), range(2))
     assert np.array_equal(first, second)
+
+
+def test_models_that_share_a_part_take_turns(build, make_data):
+    data, shared = make_data(), dropping_net()
+    trainers = [build(nn.Sequential(shared, nn.ReLU(), nn.Linear(3, 3))).fit(data) for _ in "ab"]
+    before = {name: value.clone() for name, value in shared.state_dict().items()}
+    inputs = data.tensors[0]
+    expected = [trainer.predict_proba(inputs) for trainer in trainers]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda i: trainers[i % 2].predict_proba(inputs), range(60)))
+    assert all(np.array_equal(each, expected[i % 2]) for i, each in enumerate(found))
+    assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
+
+
+class Waiting(TensorDataset):
+    """Says when it is read, and goes on when it may."""
+
+    def __init__(self, data):
+        super().__init__(*data.tensors)
+        self.is_read, self.may_go_on = threading.Event(), threading.Event()
+
+    def __getitem__(self, index):
+        self.is_read.set()
+        assert self.may_go_on.wait(30)
+        return super().__getitem__(index)
+
+
+class Note(Callback):
+    """Notes after each batch whether the dataset may be read."""
+
+    def __init__(self, waiting):
+        self.waiting, self.found = waiting, []
+
+    def on_batch_end(self, *of_batch):
+        self.found.append(self.waiting.may_go_on.is_set())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_training_waits_for_predictions_that_have_begun(build, make_data, mode):
+    data = make_data()
+    trainer = build(dropping_net()).fit(data)
+    trainer.model.train(mode)
+    expected, waiting = trainer.predict_proba(data), Waiting(data)
+    note = Note(waiting)
+    with ThreadPoolExecutor(2) as threads:
+        prediction = threads.submit(trainer.predict_proba, waiting)
+        assert waiting.is_read.wait(30)
+        training = threads.submit(build(trainer.model, callbacks=[note]).fit, data)
+        training_waits = not wait([training], timeout=0.2).done
+        waiting.may_go_on.set()
+        assert np.array_equal(prediction.result(), expected)
+        training.result()
+    assert training_waits
+    assert all(note.found)
+    assert trainer.model.training is mode
+
+
+class Asking(TensorDataset):
+    """Has another thread predict for each sample that is read."""
+
+    def __init__(self, data, trainer, threads):
+        super().__init__(*data.tensors)
+        self.trainer, self.threads = trainer, threads
+
+    def __getitem__(self, index):
+        predict = self.threads.submit(self.trainer.predict_proba, self.tensors[0][:4])
+        assert predict.result(timeout=30).shape == (4, 3)
+        return super().__getitem__(index)
+
+
+def test_a_dataset_may_predict_by_another_thread(build, make_data):
+    data = make_data(32)
+    trainer = build(dropping_net()).fit(data)
+    with ThreadPoolExecutor(1) as threads:
+        found = trainer.predict_proba(Asking(data, trainer, threads))
+    assert np.array_equal(found, trainer.predict_proba(data))
+    assert trainer.model.training
+
+
+def score(trainer, data, queue):
+    torch.set_num_threads(1)
+    queue.put(trainer.score(data))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_process_forked_while_a_thread_predicts_does_not_wait_for_it(build, make_data):
+    data = make_data(32)
+    trainer = build(dropping_net()).fit(data)
+    expected = trainer.score(data)
+    waiting, processes = Waiting(data), multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(1) as thread:
+        prediction = thread.submit(trainer.predict_proba, waiting)
+        assert waiting.is_read.wait(30)
+        queue = processes.Queue()
+        child = processes.Process(target=score, args=(trainer, data, queue))
+        child.start()
+        try:
+            assert queue.get(timeout=30) == expected
+        finally:
+            child.kill()
+            child.join()
+            waiting.may_go_on.set()
+        assert prediction.exception() is None
 
 
 class PredictElsewhere(Callback):
