@@ -9,13 +9,14 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from lossnoise import AuditReport, NoisyLabelTrainer
+from lossnoise import AuditReport, BetaMixtureNoiseDetector, NoisyLabelTrainer
 from lossnoise.corrections import ForwardCorrection, LearningToReweight
 from lossnoise.exceptions import (
     InvalidDataError,
     InvalidParameterError,
     LayoutWarning,
     ModelOutputWarning,
+    NoSeparableNoiseWarning,
     TrainedModelWarning,
 )
 from lossnoise.training import BestModel, EarlyStopping
@@ -217,3 +218,27 @@ def test_inputs_of_other_samples_are_told_by_the_losses(build, make_data):
     order = torch.randperm(900, generator=torch.Generator().manual_seed(0))
     with pytest.warns(LayoutWarning, match="The losses have little to do with the probabilities"):
         AuditReport.from_trainer(trainer, TensorDataset(inputs[order], labels))
+
+
+ALL = (
+    "All 96 labels look wrong by the losses of epoch 1: P(wrong) then chooses nothing. A network "
+    "that has not begun to learn, or whose predictions have collapsed, gives such losses; a lower "
+    "learning rate or a longer warmup may help."
+)
+NONE = (
+    "None of the 96 labels looks wrong by the losses of epoch 1: P(wrong) then chooses nothing, "
+    "and every label is trusted. If some are wrong, the network has not begun to tell them, or has "
+    "memorised them already: end the warmup earlier."
+)
+
+
+@pytest.mark.parametrize(("proba", "message"), [(1.0, ALL), (0.01, NONE)])
+def test_a_mixture_that_flags_all_or_none_is_told(build, make_data, monkeypatch, proba, message):
+    """Once in a run; not where the method does not use it."""
+    monkeypatch.setattr(
+        BetaMixtureNoiseDetector, "posterior", lambda self, X: np.full(len(X), proba)
+    )
+    with pytest.warns(NoSeparableNoiseWarning) as seen:
+        build(epochs=3).fit(make_data())
+    assert [str(warning.message) for warning in seen].count(message) == 1
+    build(epochs=1, correction="cross-entropy").fit(make_data())

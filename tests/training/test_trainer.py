@@ -425,20 +425,6 @@ def test_losses_that_a_callback_keeps_stay_as_they_were(build, make_data):
         np.testing.assert_array_equal(kept, copy)
 
 
-def test_a_mixture_that_flags_all_is_warned_of(build, make_data, monkeypatch):
-    """Once in a run; not where the method does not use it."""
-    monkeypatch.setattr(BetaMixtureNoiseDetector, "posterior", lambda self, X: np.ones(len(X)))
-    message = (
-        "All 96 labels look wrong by the losses of epoch 1: P(wrong) then chooses nothing. A "
-        "network that has not begun to learn, or whose predictions have collapsed, gives such "
-        "losses; a lower learning rate or a longer warmup may help."
-    )
-    with pytest.warns(NoSeparableNoiseWarning) as seen:
-        build(epochs=3).fit(make_data())
-    assert [str(warning.message) for warning in seen].count(message) == 1
-    build(epochs=1, correction="cross-entropy").fit(make_data())
-
-
 def test_a_run_can_be_ended_from_the_keyboard(build, make_data, tmp_path):
     class Impatient(Callback):
         def on_batch_end(self, trainer, batch, num_batches):
