@@ -86,7 +86,8 @@ class IndexedData:
 
     def batch_of(self, rows: list[int]) -> Any:
         """Return some samples of a map-style dataset, collated, as this process reads them."""
-        return self._collate()([self.dataset[row] for row in rows])
+        samples = IndexedDataset(self.dataset, whole_batches=False).__getitems__(rows)
+        return self._collate()([sample for _, sample in samples])
 
     def sampler_names(self) -> list[str]:
         """Return the classes of what orders the samples of a user's loader."""

@@ -312,21 +312,21 @@ class TrainingRun:
         """Warn, once in a run, where P(wrong) of a method that lives by it chooses nothing."""
         if not self.correction.needs_detector:
             return
+        size = self.context.num_samples
+        by = f"by the losses of epoch {self.context.epoch}: P(wrong) then chooses nothing"
         if flagged == 0.0:
             self._tell_once(
                 "none flagged",
-                f"None of the {self.context.num_samples} labels looks wrong by the losses of epoch "
-                f"{self.context.epoch}: P(wrong) then chooses nothing, and every label is trusted. "
-                "If some are wrong, the network has not begun to tell them, or has memorised them "
-                "already: end the warmup earlier.",
+                f"None of the {size} labels looks wrong {by}, and every label is trusted. If some "
+                "are wrong, the network has not begun to tell them, or has memorised them already: "
+                "end the warmup earlier.",
             )
         if flagged == 1.0:
             self._tell_once(
                 "all flagged",
-                f"All {self.context.num_samples} labels look wrong by the losses of epoch "
-                f"{self.context.epoch}: P(wrong) then chooses nothing. A network that has not "
-                "begun to learn, or whose predictions have collapsed, gives such losses; a lower "
-                "learning rate or a longer warmup may help.",
+                f"All {size} labels look wrong {by}. A network that has not begun to learn, or "
+                "whose predictions have collapsed, gives such losses; a lower learning rate or a "
+                "longer warmup may help.",
             )
 
     def _tell_once(

@@ -52,5 +52,6 @@ def _labels_of(data: IndexedData, rows: np.ndarray) -> list[Any]:
 
 
 def _disagreements(labels: list[list[Any]]) -> list[int]:
-    """Return where the lists of the processes differ."""
-    return [place for place, found in enumerate(zip(*labels, strict=True)) if len(set(found)) > 1]
+    """Return where the lists of the processes differ; NaN, refused later, is the same here."""
+    found = enumerate(zip(*labels, strict=True))
+    return [place for place, several in found if len(set(map(repr, several))) > 1]

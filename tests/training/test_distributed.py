@@ -130,6 +130,11 @@ def test_a_process_that_dies_ends_the_others_with_a_clear_error(tmp_path):
     assert not list(tmp_path.glob("*.npz"))
 
 
+def test_a_dataset_that_reads_whole_batches_alone(tmp_path):
+    done = torchrun(SCRIPT, "batches alone", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_loader_that_gives_all_processes_the_same_is_refused(tmp_path):
     done = torchrun(SCRIPT, "unsharded", tmp_path)
     assert done.returncode != 0

@@ -56,6 +56,16 @@ class Stop(Callback):
             trainer.request_stop()
 
 
+class BatchesAlone(TensorDataset):
+    """Reads no single samples."""
+
+    def __getitem__(self, index):
+        raise NotImplementedError
+
+    def __getitems__(self, indices):
+        return [tuple(tensor[index] for tensor in self.tensors) for index in indices]
+
+
 class Die(Callback):
     def on_batch_end(self, trainer, batch, num_batches):
         if batch == 3 and int(os.environ["RANK"]) == 1:
@@ -114,6 +124,9 @@ def run(task, folder):
         trainer = NoisyLabelTrainer(model, **settings).fit(make_data(), make_data(100, 1))
         trainer.save(folder / f"trainer{os.environ['RANK']}.pt")
         return trainer
+    if task == "batches alone":
+        trainer = NoisyLabelTrainer(make_net(), **settings)
+        return trainer.fit(BatchesAlone(*make_data().tensors), make_data(100, 1))
     if task == "other lengths":
         return NoisyLabelTrainer(make_net(), **settings).fit(make_data(N - int(os.environ["RANK"])))
     if task == "other labels":
