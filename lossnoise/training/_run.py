@@ -310,18 +310,16 @@ class TrainingRun:
 
     def _watch_flags(self, flagged: float) -> None:
         """Warn, once in a run, where P(wrong) of a method that lives by it chooses nothing."""
-        if not self.correction.needs_detector:
-            return
-        size = self.context.num_samples
+        size, needed = self.context.num_samples, self.correction.needs_detector
         by = f"by the losses of epoch {self.context.epoch}: P(wrong) then chooses nothing"
-        if flagged == 0.0:
+        if needed and flagged == 0.0:
             self._tell_once(
                 "none flagged",
                 f"None of the {size} labels looks wrong {by}, and every label is trusted. If some "
                 "are wrong, the network has not begun to tell them, or has memorised them already: "
                 "end the warmup earlier.",
             )
-        if flagged == 1.0:
+        if needed and flagged == 1.0:
             self._tell_once(
                 "all flagged",
                 f"All {size} labels look wrong {by}. A network that has not begun to learn, or "
