@@ -26,7 +26,7 @@ from lossnoise.audit._classes import (
     warn_of_other_rows,
     warn_of_reversed,
 )
-from lossnoise.audit._doubts import Evidence, doubt_of, reason_of
+from lossnoise.audit._doubts import REASONS, Evidence, doubt_of, reason_of
 from lossnoise.audit._inputs import (
     DROPPED,
     FEWEST,
@@ -320,7 +320,7 @@ def _like_mistakes(columns: Columns, issues: NDArray[np.bool_]) -> float:
 def _wrong_by_losses(fitted: Any, losses: FloatArray, groups: Any) -> FloatArray:
     """Return P(wrong) from losses alone, and say where they cannot tell."""
     proba = np.asarray(fitted.predict_proba(losses, groups=groups)[:, 1])
-    if not fitted.separable_:
+    if not fitted.separable_ and fitted._sample_fit.doubt not in REASONS:  # those are told later
         warn(
             "Cannot tell right from wrong labels from these losses: they look like one "
             "population, which is no proof that the labels are right. p_noisy is 0 throughout; "

@@ -16,6 +16,7 @@ from lossnoise.audit._inputs import as_cells
 
 # Settings that are there where the losses of a model cannot tell, whatever their shape, and why.
 COLLAPSED, AGREED, CERTAIN, ZEROS = "collapsed", "agreed", "certain", "zeros"
+OTHER_SHAPES = "other_shapes"
 UNLEARNED, BY_CHANCE, TOO_FEW = "unlearned", "by_chance", "too_few"
 OTHER_CLASSES, ONE_CLASS = "other_classes", "one_class"
 REASONS = {
@@ -29,6 +30,7 @@ REASONS = {
         "the model itself gives most of the labels that look wrong by its losses, as if they "
         "were right, or if it had learned from these rows: predictions must be of rows held out"
     ),
+    OTHER_SHAPES: "they look like two populations, but not the two that the mixture found",
     CERTAIN: (
         "nearly all probabilities are 0 or 1, as those of a fully grown tree or of one neighbour "
         "are, so that every mistake of the model looks like a wrong label"
@@ -214,8 +216,8 @@ def doubt_of(figures: Any, detector: Any, evidence: Evidence) -> str:
             return evidence.doubt
         if _are_unlearned(figures):
             return UNLEARNED
-    elif detector._sample_fit.agreed:
-        return AGREED
+    elif detector._sample_fit.doubt in REASONS:
+        return str(detector._sample_fit.doubt)
     return BY_CHANCE if evidence.by_chance else ""
 
 

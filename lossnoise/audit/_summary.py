@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lossnoise._labels import encode_labels
 from lossnoise.audit._doubts import (
     AGREED,
+    OTHER_SHAPES,
     REASONS,
     TOO_FEW,
     are_among,
@@ -227,11 +228,11 @@ def _verdict(summary: dict[str, Any], names: dict[Any, str]) -> str:
         f"Cannot tell from these losses: {why}. That is no proof that the labels are right; "
         f"up to {high:.1f} % could be wrong, and more if the wrong ones follow the inputs."
     )
-    if known in ([], [TOO_FEW], [AGREED]) and summary["settings"].get("source") == WHOLE_ROWS:
+    by_probs = summary["settings"].get("source") == WHOLE_ROWS
+    if by_probs and known in ([], [TOO_FEW], [AGREED], [OTHER_SHAPES]):
         cannot += f" By whole rows of probabilities, {rate:.1f} % look wrong."
     if not summary["num_issues"]:
-        by_loss = summary["settings"].get("source") != WHOLE_ROWS
-        return f"{cannot} Rows are ranked{' by their loss' if by_loss else ', worst first'}."
+        return f"{cannot} Rows are ranked{', worst first' if by_probs else ' by their loss'}."
     return f"{cannot} {_unsure(summary)}"
 
 

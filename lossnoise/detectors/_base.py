@@ -19,6 +19,7 @@ from lossnoise._losses import LOWEST
 from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.detectors._fit import (
+    CANNOT_TELL,
     Part,
     SampleFit,
     fit_sample,
@@ -462,7 +463,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         wrong = sum(float(curve.grid @ curve.proba) for curve in curves)
         self.noise_rate_ = wrong / sum(float(curve.grid.sum()) for curve in curves)
         if not self.separable_:
-            warn(self._sample_fit.why_not, NoSeparableNoiseWarning)
+            warn(CANNOT_TELL[self._sample_fit.doubt], NoSeparableNoiseWarning)
         return self
 
     def _predict_wrong(self, X: Any, groups: Any, columns: int = 1) -> FloatArray:

@@ -26,7 +26,7 @@ from lossnoise.detectors._scaling import (
     PercentileScaling,
     Scaling,
 )
-from lossnoise.detectors._separability import FEWEST, Separability, measure_separability
+from lossnoise.detectors._separability import FEWEST, Separability, Shape, measure_separability
 from lossnoise.detectors._settings import FitSettings
 
 FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be more probable
@@ -35,21 +35,36 @@ FIRST_CHOICE = math.log(2.0)  # cross-entropy below which no other label can be 
 # one here, but for rounding; and hardly any above, which then are outliers.
 NORMALISED, NEARLY_NORMALISED = 1.0, 1.0 - 1e-6
 
+# Where EM starts again when the mixture has not found the two populations that the losses show.
+OTHER_POWERS = (3.0, 8.0)
+
 NO_PROOF = (
     "which is no proof that the labels are right. noise_rate_ is a lower bound, and "
     "noise_rate_interval_ says what would have gone unnoticed."
 )
-ONE_POPULATION = (
-    f"Cannot tell right from wrong labels from these losses: they look like one population, "
-    f"{NO_PROOF} Losses from held-out predictions, from the middle of training, or averaged over "
-    "epochs tell more."
-)
-OWN_CHOICES = (
-    f"Cannot tell right from wrong labels from these losses: most of those that lie higher are "
-    f"below log 2, of labels that the model itself would give, {NO_PROOF} A model that is surer of "
-    "right labels tells more. Of losses that are no cross-entropy, such as those that somebody "
-    "normalised, use a detector with loss_scale='any' (--loss-scale any on the command line)."
-)
+
+# Why losses may not tell right labels from wrong ones, and what is said of it.
+ONE_POPULATION, AGREED, OTHER_SHAPES = "one_population", "agreed", "other_shapes"
+CANNOT_TELL = {
+    ONE_POPULATION: (
+        f"Cannot tell right from wrong labels from these losses: they look like one population, "
+        f"{NO_PROOF} Losses from held-out predictions, from the middle of training, or averaged "
+        "over epochs tell more."
+    ),
+    AGREED: (
+        f"Cannot tell right from wrong labels from these losses: most of those that lie higher are "
+        f"below log 2, of labels that the model itself would give, {NO_PROOF} A model that is "
+        "surer of right labels tells more. Of losses that are no cross-entropy, such as those that "
+        "somebody normalised, use a detector with loss_scale='any' (--loss-scale any on the "
+        "command line)."
+    ),
+    OTHER_SHAPES: (
+        f"Cannot tell right from wrong labels from these losses: they look like two populations, "
+        f"but not the two that the mixture found, {NO_PROOF} Draw them with LossMixtureDisplay. A "
+        "BetaMixtureNoiseDetector, whose components may lean to one side, suits most losses better "
+        "than a GaussianMixtureNoiseDetector."
+    ),
+}
 
 
 class Curve(NamedTuple):
@@ -90,8 +105,7 @@ class SampleFit(NamedTuple):
     ``probabilities`` says whether the losses are taken for logarithms of probabilities, and
     ``mixture_curve`` is the plain posterior of the mixture. ``curve`` is what is reported: the
     same, at most 1/2 for labels that the model itself would give; or 0 where the losses do not
-    show two populations. ``agreed`` says that they do, but that most of the labels that look wrong
-    are the model's own first choices, so that they do not tell.
+    tell, for the reason in `CANNOT_TELL` that ``doubt`` names.
     """
 
     settings: FitSettings
@@ -101,12 +115,7 @@ class SampleFit(NamedTuple):
     separability: Separability
     mixture_curve: Curve
     curve: Curve
-    agreed: bool
-
-    @property
-    def why_not(self) -> str:
-        """Return in words why losses that do not tell right labels from wrong ones do not."""
-        return OWN_CHOICES if self.agreed else ONE_POPULATION
+    doubt: str
 
 
 def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> SampleFit:
@@ -114,16 +123,70 @@ def fit_sample(sample: LossSample, family: Family, settings: FitSettings) -> Sam
     scaling = scaling_of(sample, settings, family.temperature)
     separability = separability_of(sample, settings)
     grid = sample.on_grid(scaling, settings.n_bins)
-    result = fit_grid(grid, family, settings)
-    curve = _curve(grid, result.mixture, family)
-    probabilities = are_probabilities(sample, settings)
-    agreed = separability.separable and probabilities and not are_contradicted(curve, scaling)
-    if agreed:
-        separability = separability._replace(separable=False)
+    shape = separability.shape if separability.separable else None
+    settings, result, curve, found = _divide(grid, family, settings, scaling, shape)
+    probabilities, doubt = are_probabilities(sample, settings), ""
+    if shape is None:
+        doubt = ONE_POPULATION
+    elif not found:
+        doubt = OTHER_SHAPES
+    elif probabilities and not are_contradicted(curve, scaling):
+        doubt = AGREED
+    separability = separability._replace(separable=not doubt)
     told = Curve(grid, np.zeros_like(curve.proba))
-    if separability.separable:
+    if not doubt:
         told = doubted_only(curve, scaling) if probabilities else curve
-    return SampleFit(settings, scaling, probabilities, result, separability, curve, told, agreed)
+    return SampleFit(settings, scaling, probabilities, result, separability, curve, told, doubt)
+
+
+class _Division(NamedTuple):
+    """A mixture, its curve, the settings that lead to it, and whether it finds both populations."""
+
+    settings: FitSettings
+    result: EMResult
+    curve: Curve
+    found: bool = False
+
+
+def _divide(
+    grid: FloatArray, family: Family, settings: FitSettings, scaling: Scaling, shape: Shape | None
+) -> _Division:
+    """Fit a mixture; one that finds both populations, whose shape is given, if there is one.
+
+    The usual one, unless it does not show two at all and one from another start does, by as much
+    as is evidence. Of votes, whose shape says less, no other is tried.
+    """
+
+    def fitted(settings: FitSettings) -> _Division:
+        result = fit_grid(grid, family, settings)
+        return _Division(settings, result, _curve(grid, result.mixture, family))
+
+    usual = fitted(settings)
+    if shape is None:
+        return usual
+    upper = _upper(usual.curve, scaling, shape)
+    if shape.is_best_shown_by(upper):
+        return usual._replace(found=True)
+    if shape.is_shown_by(upper) or shape.are_votes:
+        return usual
+    for power in OTHER_POWERS:
+        other = fitted(settings.from_power(power))
+        upper = _upper(other.curve, scaling, shape)
+        if shape.gain(upper) >= shape.enough and shape.is_best_shown_by(upper):
+            return other._replace(found=True)
+    return usual
+
+
+def finds_both(curve: Curve, scaling: Scaling, separability: Separability) -> bool:
+    """Tell whether losses show two populations, and a curve divides them so."""
+    shape = separability.shape if separability.separable else None
+    return shape is not None and shape.is_best_shown_by(_upper(curve, scaling, shape))
+
+
+def _upper(curve: Curve, scaling: Scaling, shape: Shape) -> FloatArray:
+    """Return P(wrong) in each cell of a shape."""
+    places = scaling.normalise(shape.losses)
+    return np.asarray(np.interp(places, nodes(len(curve.proba) - 1), curve.proba))
 
 
 def are_probabilities(sample: LossSample, settings: FitSettings) -> bool:
@@ -179,6 +242,7 @@ def fit_grid(grid: FloatArray, family: Family, settings: FitSettings) -> EMResul
         hard_fraction=settings.hard_fraction,
         max_iter=settings.max_iter,
         tol=settings.tol,
+        start_powers=settings.start_powers,
     )
 
 

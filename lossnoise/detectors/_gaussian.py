@@ -117,12 +117,13 @@ class GaussianMixtureNoiseDetector(LossMixtureDetector):
         unless they are most labels.
         Computed on first access, which takes about as long as a hundred fits to a thousand losses.
     separable_ : bool
-        Whether the losses show two populations (and, where they are cross-entropies, not just
-        labels that the model would itself give, less surely than others). Where they do not, they
-        cannot tell right labels from wrong ones: P(wrong) and `noise_rate_` are then 0, a lower
-        bound, and the interval goes up to what would have gone unnoticed, or to the share of labels
-        to which the model gives less than an even chance; up to 1 with ``loss_scale="any"``, and
-        of losses that were normalised to [0, 1]. It does not mean that the labels are right.
+        Whether the losses show two populations, and the mixture found these (and, where they are
+        cross-entropies, not just labels that the model would itself give, less surely than others).
+        Where not, they cannot tell right labels from wrong ones: P(wrong) and `noise_rate_` are
+        then 0, a lower bound, and the interval goes up to what would have gone unnoticed, or to the
+        share of labels to which the model gives less than an even chance; up to 1 with
+        ``loss_scale="any"``, and of losses that were normalised to [0, 1]. It does not mean that
+        the labels are right.
     threshold_ : float
         The loss at which P(wrong) is 1/2 (of float32 losses to within 1e-5); inf where it is
         never reached. With groups, that of the curve of all samples.

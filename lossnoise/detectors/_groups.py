@@ -17,6 +17,7 @@ from lossnoise.detectors._fit import (
     SampleFit,
     are_contradicted,
     doubted_only,
+    finds_both,
     fit_grid,
     separability_of,
 )
@@ -85,7 +86,7 @@ def _curve_of_group(
     own = _own_components(grid, pooled, family, settings)
     if own is not None:
         alone = wrong_proba(grid_nodes, own, family)
-        told = separability_of(sample, settings).separable
+        told = finds_both(Curve(grid, alone), pooled.scaling, separability_of(sample, settings))
         if pooled.probabilities:
             told = told and are_contradicted(Curve(grid, alone), pooled.scaling)
         proba = alone if told else np.minimum(np.minimum(alone, proba), pooled.mixture_curve.proba)

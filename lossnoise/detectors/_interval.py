@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossnoise.detectors._fit import Curve, SampleFit, curve_of, resample, share_doubted
+from lossnoise.detectors._fit import Curve, SampleFit, curve_of, finds_both, resample, share_doubted
 from lossnoise.detectors._mixture import Family
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.detectors._settings import FitSettings
@@ -35,7 +35,10 @@ def rate_interval(fit: SampleFit, family: Family) -> tuple[float, float]:
     """
     plain, settings = fit.mixture_curve, fit.settings
     others = (settings.without_hard(), settings.with_more_hard())
-    variants = [plain.rate, *(curve_of(plain.grid, family, other).rate for other in others)]
+    curves = [curve_of(plain.grid, family, other) for other in others]
+    if fit.separability.separable:  # some may divide other populations than those that were found
+        curves = [curve for curve in curves if finds_both(curve, fit.scaling, fit.separability)]
+    variants = [curve.rate for curve in (plain, *curves)]
     unsure = Curve(plain.grid, np.minimum(plain.proba, 1.0 - plain.proba)).rate
     margin = TWO_SIDED_90 * _standard_error(plain.grid, family, settings) + UNSURE_SHARE * unsure
     low, high = min(variants) - margin, max(variants) + margin

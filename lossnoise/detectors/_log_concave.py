@@ -13,8 +13,10 @@ from lossnoise.detectors._scaling import FloatArray
 MAX_STEPS = 90  # kinks that are tried; a few dozen describe any smooth density
 NEWTON_STEPS = 25
 FEW_STEPS = 1  # while kinks are still coming in
-GRADIENT = 1e-4  # of the likelihood at the end, over 1 / sqrt(samples): far below what chance moves
-ROUGH_GRADIENT = 1.0  # where few kinks will do
+
+# How steep the likelihood may be at the end, over 1 / sqrt(samples): far below what chance moves,
+# within a few nats, and where few kinks will do.
+EXACT, FINE, ROUGH = 1e-4, 1e-2, 1.0
 LARGEST_STEP = 4.0  # of a log-probability in one Newton step
 RIDGE = 1e-10  # keeps the Hessian regular where all mass lies in few cells
 
@@ -38,7 +40,7 @@ class LogConcaveFit(NamedTuple):
 
 
 def log_concave_fit(
-    counts: FloatArray, start: LogConcaveFit | None = None, *, rough: bool = False
+    counts: FloatArray, start: LogConcaveFit | None = None, *, gradient: float = EXACT
 ) -> LogConcaveFit:
     """Return the log-concave distribution on cells that makes their counts most likely.
 
@@ -54,9 +56,10 @@ def log_concave_fit(
     start : LogConcaveFit, optional
         The fit to other counts of these cells. The result is the same, and found sooner where
         the counts are nearly the same.
-    rough : bool, default=False
-        Whether to end early, after about a third of the steps: short of the best likelihood,
-        by the more the more samples there are.
+    gradient : float, default=EXACT
+        How steep the likelihood may be where it ends, over 1 / sqrt(samples). With `ROUGH` it ends
+        after about a third of the steps: short of the best likelihood, by the more the more samples
+        there are.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def log_concave_fit(
     """
     total = counts.sum()
     share, basis = counts / total, _basis(len(counts))
-    tolerance = (ROUGH_GRADIENT if rough else GRADIENT) / np.sqrt(total)
+    tolerance = gradient / np.sqrt(total)
     terms, weights = ([0], np.zeros(1)) if start is None else (start.terms, start.weights)
     terms, weights = _solve(terms, weights, basis, share, NEWTON_STEPS)
     probabilities, exact = _probabilities(basis[:, terms] @ weights), True
@@ -80,7 +83,7 @@ def log_concave_fit(
         done = slope[best] < tolerance or best in terms
         if done and exact:
             if start is not None and np.abs(slope[terms]).max() > tolerance:
-                return log_concave_fit(counts, rough=rough)  # too far away for Newton's method
+                return log_concave_fit(counts, gradient=gradient)  # too far for Newton's method
             break
         if not done:
             terms, weights = [*terms, best], np.append(weights, 0.0)

@@ -15,8 +15,7 @@ from scipy.special import expit
 from lossnoise.detectors._scaling import EDGE, TINY, FloatArray
 
 START_RANGE = (0.01, 0.999)  # quantiles between which the first guess rises from 0 to 1
-START_POWERS = (1.0, 3.0)  # of the place between them; a high power suits few wrong labels
-START_GAIN = 5.0  # in log-likelihood: the second start has to earn its place
+START_GAIN = 5.0  # in log-likelihood: another start than the first has to earn its place
 WINDOW = 0.1  # of the normalised scale
 WEIGHT_STEPS = 20
 DEAD = 1e-9  # a component of less weight holds nothing, and EM ends
@@ -72,19 +71,20 @@ def fit_mixture(
     hard_fraction: float,
     max_iter: int,
     tol: float,
+    start_powers: tuple[float, ...],
 ) -> EMResult:
     """Fit a mixture to ascending `values`, each of which stands for `counts` samples.
 
     EM starts from a guess of P(wrong): the place of a loss between the lowest and the highest
-    percent, and again from its third power. The second result is taken where its log-likelihood
-    is clearly higher.
+    percent, to each of some powers. A later result is taken where its log-likelihood is clearly
+    higher.
     """
     low, high = _start_range(values, counts)
     hard_fraction = min(hard_fraction, lowest_density(values, counts, low, high))
     held = counts > 0.0  # other values weigh nothing, and would take as long
     values, counts, best = values[held], counts[held], None
     guess = first_guess(values, low, high)
-    for power in START_POWERS:
+    for power in start_powers:
         result = expectation_maximization(
             values,
             counts,
@@ -97,7 +97,7 @@ def fit_mixture(
         gain = START_GAIN / counts.sum()
         if best is None or result.log_likelihood > best.log_likelihood + gain:
             best = result
-    assert best is not None  # START_POWERS is not empty
+    assert best is not None  # there is a power
     return best
 
 

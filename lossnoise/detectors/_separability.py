@@ -6,6 +6,9 @@ second heap, or a shoulder, further up has not. The test asks how much more like
 densities make the losses than one. (Walther, "Detecting the presence of mixing with multiscale
 maximum likelihood", JASA 97, 2002, uses the same null hypothesis. One component of the mixture's
 own family would ask another question: "is it a beta?")
+
+The same gain, of the division that a mixture makes, says whether it found those two. Where its
+components have not the shape of the losses, it may have divided the right ones instead.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.special import expit
 
-from lossnoise.detectors._log_concave import LogConcaveFit, log_concave_fit
+from lossnoise.detectors._log_concave import EXACT, FINE, ROUGH, LogConcaveFit, log_concave_fit
 from lossnoise.detectors._sample import LossSample
 from lossnoise.detectors._scaling import TINY, FloatArray
 
@@ -48,6 +51,58 @@ FEWEST = 3.0  # samples in a population: the two highest losses of all do not co
 ENOUGH, ENOUGH_PER_LOSS = 12.0, 1e-3
 NOTICED, NOTICED_PER_LOSS = 1.0, 5e-3  # shares far above the others that gain about so much
 
+# A mixture has found the two populations where its division gains half of what is evidence, and
+# half of what dividing the losses at any of some quantiles gains. One that divides right losses for
+# their shape, beside few wrong ones far above, gains a tenth of that.
+FOUND = 0.5
+QUANTILES = (0.2, 0.5, 0.8, 0.95)
+
+
+class Shape(NamedTuple):
+    """How many losses lie in each of `N_CELLS` cells, which are equal in the logarithm.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (N_CELLS,), float64
+        Samples in each cell.
+    losses : ndarray of shape (N_CELLS,), float64
+        The mean loss in each cell.
+    are_votes : bool
+        Whether losses take few values many times: the steps of a staircase have a shape too.
+    alone : float
+        The log-likelihood of one log-concave distribution.
+    enough : float
+        The gain over it that is evidence of two.
+    """
+
+    counts: FloatArray
+    losses: FloatArray
+    are_votes: bool
+    alone: float
+    enough: float
+
+    def gain(self, upper: FloatArray, gradient: float = FINE) -> float:
+        """Return what two distributions gain, with P(second) in each cell."""
+        return _divide(self.counts, upper, (None, None), gradient).log_likelihood - self.alone
+
+    def is_shown_by(self, upper: FloatArray) -> bool:
+        """Tell whether a division shows two populations."""
+        return self._gains(upper, FOUND * self.enough)
+
+    def is_best_shown_by(self, upper: FloatArray) -> bool:
+        """Tell whether it does, and no division at a quantile shows others much better."""
+        if self.are_votes:
+            return self.is_shown_by(upper)
+        shares = self.counts / self.counts.sum()
+        most = _log_likelihood(self.counts, shares) - self.alone  # that any division may gain
+        if self._gains(upper, FOUND * max(self.enough, most)):
+            return True
+        gains = [self.gain(_division(self.counts, quantile)) for quantile in QUANTILES]
+        return self._gains(upper, FOUND * max(self.enough, *gains))
+
+    def _gains(self, upper: FloatArray, wanted: float) -> bool:
+        return any(self.gain(upper, gradient) >= wanted for gradient in (ROUGH, FINE))
+
 
 class Separability(NamedTuple):
     """The outcome of the test.
@@ -58,10 +113,13 @@ class Separability(NamedTuple):
         Whether the losses show two populations.
     limit : float
         About the least share of the samples, far above the others, that would have been noticed.
+    shape : Shape or None
+        What was looked at; None where the losses are too small or too equal to have a shape.
     """
 
     separable: bool
     limit: float
+    shape: Shape | None
 
 
 def measure_separability(sample: LossSample, origin: float, unit: float) -> Separability:
@@ -76,10 +134,14 @@ def measure_separability(sample: LossSample, origin: float, unit: float) -> Sepa
     """
     distances, weights = _upper_part(sample, origin, unit)
     if not len(distances) or distances[-1] - distances[0] < SMALL_LOSS:
-        return Separability(False, 1.0)
-    enough = max(ENOUGH, ENOUGH_PER_LOSS * float(weights.sum()))
+        return Separability(False, 1.0, None)
     limit = max(NOTICED / np.sqrt(sample.size), NOTICED_PER_LOSS)
-    return Separability(gains_more(_count(distances, weights), enough), float(limit))
+    enough = max(ENOUGH, ENOUGH_PER_LOSS * float(weights.sum()))
+    counts, centres = _count(distances, weights)
+    alone = _log_likelihood(counts, log_concave_fit(counts).probabilities)
+    are_votes = _are_votes(distances, weights)
+    shape = Shape(counts, origin + unit * centres, are_votes, alone, enough)
+    return Separability(shows_two(shape), float(limit), shape)
 
 
 def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatArray, FloatArray]:
@@ -93,7 +155,8 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
         # Nothing lies between losses too small to count and the others: that may be a gap.
         agreed = distances[first - 1] == distances[0]
         below, above = SMALL_LOSS, NO_RIGHT if agreed else FAR_ABOVE
-        if middle < SMALLEST_LOSS and not (agreed and _are_votes(distances[first:], ends[first:])):
+        rest = distances[first:], sample.weights[first:]
+        if middle < SMALLEST_LOSS and not (agreed and _are_votes(*rest)):
             below, above = SMALLEST_LOSS, SMALL_LOSS
         if distances[first] > above:
             distances, first = np.maximum(distances, below), 0
@@ -101,25 +164,27 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
     return distances[first:last], sample.weights[first:last]
 
 
-def _are_votes(distances: FloatArray, ends: FloatArray) -> bool:
-    """Tell whether ascending losses, counted up to each of them, take few values many times."""
+def _are_votes(distances: FloatArray, weights: FloatArray) -> bool:
+    """Tell whether ascending losses take few values many times."""
     values = 1 + np.count_nonzero(np.diff(distances))
-    return bool(values <= MOST_VOTES and 2.0 * values < ends[-1] - ends[0])
+    return bool(values <= MOST_VOTES and 2.0 * values < weights.sum())
 
 
-def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return how many samples lie in each of `N_CELLS` cells, equal in the logarithm.
+def _count(distances: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how many samples lie in each of `N_CELLS` cells, and where they do.
 
     A value that stands for several samples, as a bin or the share of a forest's votes does, is
     spread up to half way to its neighbours: a heap on one point would be a population of its own,
     and so would each step of a staircase.
     """
     if len(distances) == weights.sum() and np.mean(np.diff(distances) == 0.0) < FEW_TIES:
-        edges = np.geomspace(distances[0], distances[-1], N_CELLS + 1)[1:-1]
-        places = np.searchsorted(distances, edges)
-        return np.diff(places, prepend=0, append=len(distances)).astype(np.float64)
+        edges = np.geomspace(distances[0], distances[-1], N_CELLS + 1)
+        places = np.searchsorted(distances, edges[1:-1])
+        held = np.diff(places, prepend=0, append=len(distances)).astype(np.float64)
+        return held, _centres(edges, distances, weights)
     first = np.flatnonzero(np.diff(distances, prepend=-np.inf) > 0.0)
-    values, weights = np.log(distances[first]), np.add.reduceat(weights, first)
+    distances, weights = distances[first], np.add.reduceat(weights, first)
+    values = np.log(distances)
     gaps = np.minimum(np.diff(values), WIDEST) / 2.0
     lower = values - np.append(gaps[0], gaps)
     upper = values + np.append(gaps, gaps[-1])
@@ -127,47 +192,80 @@ def _count(distances: FloatArray, weights: FloatArray) -> FloatArray:
     points = np.column_stack([lower, upper]).ravel()
     ends = np.column_stack([np.cumsum(weights) - weights, np.cumsum(weights)]).ravel()
     apart = np.flatnonzero(np.diff(points, prepend=-np.inf) > NO_GAP)
-    return np.diff(PchipInterpolator(points[apart], ends[apart])(edges))
+    held = np.diff(PchipInterpolator(points[apart], ends[apart])(edges))
+    return held, _centres(np.exp(edges), distances, weights)
 
 
-def gains_more(counts: FloatArray, enough: float) -> bool:
-    """Tell whether two log-concave distributions gain more log-likelihood than `enough` over one.
+def _centres(edges: FloatArray, distances: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the mean of the distances in each cell, and the middle of one that has none."""
+    starts = np.append(0, np.searchsorted(distances, edges[1:-1]))
+    held = np.diff(starts, append=len(distances)) > 0
+    starts = np.minimum(starts, len(distances) - 1)
+    means = np.add.reduceat(distances * weights, starts) / np.add.reduceat(weights, starts)
+    return np.where(held, means, np.sqrt(edges[1:] * edges[:-1]))
+
+
+def shows_two(shape: Shape) -> bool:
+    """Tell whether two log-concave distributions gain enough log-likelihood over one.
 
     EM with log-concave fits, from several divisions of the cells. The first gain that is enough
     ends it: where populations lie apart, that of two rough fits, before EM begins.
     """
-    wanted = enough + float(counts @ _log(log_concave_fit(counts).probabilities))
-    ends, cells = np.cumsum(counts), np.arange(len(counts))
-    middles = [np.searchsorted(ends, split * ends[-1]) for split in SPLITS]
-    divisions = [expit((cells - middle).astype(np.float64)) for middle in middles]
-    return any(_is_above(wanted, counts, upper, 1, rough=True) for upper in divisions) or any(
-        _is_above(wanted, counts, upper, STEPS, rough=False) for upper in divisions
+    divisions = [_division(shape.counts, quantile) for quantile in SPLITS]
+    return any(_gains(shape, upper, 1, ROUGH) for upper in divisions) or any(
+        _gains(shape, upper, STEPS, EXACT) for upper in divisions
     )
 
 
-def _is_above(
-    wanted: float, counts: FloatArray, upper: FloatArray, steps: int, *, rough: bool
-) -> bool:
-    """Tell whether EM from a division comes to more log-likelihood than wanted."""
-    previous: list[LogConcaveFit | None] = [None, None]
+def _division(counts: FloatArray, quantile: float) -> FloatArray:
+    """Return P(second) in each cell: soft around that of a quantile."""
+    middle = np.searchsorted(np.cumsum(counts), quantile * counts.sum())
+    return np.asarray(expit((np.arange(len(counts)) - middle).astype(np.float64)))
+
+
+def _gains(shape: Shape, upper: FloatArray, steps: int, gradient: float) -> bool:
+    """Tell whether EM from a division comes to a gain that is enough."""
+    fits: Pair = (None, None)
     for _ in range(steps):
-        masses = counts * (1.0 - upper), counts * upper
-        if min(mass.sum() for mass in masses) < FEWEST:
-            return False
-        fits = [
-            log_concave_fit(mass, start, rough=rough)
-            for mass, start in zip(masses, previous, strict=True)
-        ]
-        right, wrong = (
-            mass.sum() / counts.sum() * fit.probabilities
-            for mass, fit in zip(masses, fits, strict=True)
-        )
-        if counts @ _log(right + wrong) > wanted:
+        divided = _divide(shape.counts, upper, fits, gradient)
+        if divided.log_likelihood > shape.alone + shape.enough:
             return True
-        previous = [*fits]
-        upper = wrong / np.maximum(right + wrong, TINY)
+        upper, fits = divided.upper, divided.fits
     return False
 
 
-def _log(probabilities: FloatArray) -> FloatArray:
-    return np.asarray(np.log(np.maximum(probabilities, TINY)))
+Pair = tuple[LogConcaveFit | None, LogConcaveFit | None]
+
+
+class Divided(NamedTuple):
+    """Cells divided between two log-concave distributions.
+
+    Their log-likelihood, -inf where one holds less than `FEWEST` samples; P(second) in each cell;
+    and the fits.
+    """
+
+    log_likelihood: float
+    upper: FloatArray
+    fits: Pair
+
+
+def _divide(counts: FloatArray, upper: FloatArray, before: Pair, gradient: float) -> Divided:
+    masses = counts * (1.0 - upper), counts * upper
+    if min(mass.sum() for mass in masses) < FEWEST:
+        return Divided(-np.inf, upper, before)
+    fits = [
+        log_concave_fit(mass, start, gradient=gradient)
+        for mass, start in zip(masses, before, strict=True)
+    ]
+    right, wrong = (
+        mass.sum() / counts.sum() * fit.probabilities
+        for mass, fit in zip(masses, fits, strict=True)
+    )
+    both = right + wrong
+    return Divided(
+        _log_likelihood(counts, both), wrong / np.maximum(both, TINY), (fits[0], fits[1])
+    )
+
+
+def _log_likelihood(counts: FloatArray, probabilities: FloatArray) -> float:
+    return float(counts @ np.log(np.maximum(probabilities, TINY)))

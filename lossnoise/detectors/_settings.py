@@ -8,11 +8,15 @@ import numpy as np
 
 from lossnoise._validation import check_choice, check_int, check_real, invalid_parameter
 
+# EM starts from a guess of P(wrong), the place of a loss between the lowest and the highest ones,
+# raised to these powers in turn; a high power suits few wrong labels.
+START_POWERS = (1.0, 3.0)
+
 HARD_FRACTION = 0.045  # share of samples that are hard examples, where nothing else is said
 
 
 class FitSettings(NamedTuple):
-    """The parameters of a detector, except `history_reduction`."""
+    """The parameters of a detector, except `history_reduction`; and where EM starts."""
 
     max_iter: int
     tol: float
@@ -20,6 +24,7 @@ class FitSettings(NamedTuple):
     hard_fraction: float
     loss_scale: str
     percentiles: tuple[float, float]
+    start_powers: tuple[float, ...] = START_POWERS
 
     def without_hard(self) -> FitSettings:
         """Return settings for which no right label is hard for the model."""
@@ -28,6 +33,10 @@ class FitSettings(NamedTuple):
     def with_more_hard(self) -> FitSettings:
         """Return settings for twice as many hard examples, or as many as usual instead of none."""
         return self._replace(hard_fraction=2.0 * self.hard_fraction or HARD_FRACTION)
+
+    def from_power(self, power: float) -> FitSettings:
+        """Return settings with which EM starts from this power of the guess only."""
+        return self._replace(start_powers=(power,))
 
 
 def read_settings(detector: Any) -> FitSettings:

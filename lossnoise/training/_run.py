@@ -170,9 +170,9 @@ class TrainingRun:
         self.correction.end_run(predicted, given)
         if not (self.detector.separable_ or "all equal" in self._told):
             warn(
-                "The losses of the trained model look like one population: they cannot tell right "
-                "labels from wrong ones. noise_proba_ ranks the samples, and says little about how "
-                f"many labels are wrong.{self._advice_on_means()}",
+                "The losses of the trained model cannot tell right labels from wrong ones. "
+                "noise_proba_ ranks the samples, and says little about how many labels are "
+                f"wrong.{self._advice_on_means()}",
                 NoSeparableNoiseWarning,
             )
 

@@ -6,7 +6,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from lossnoise.detectors._log_concave import log_concave_fit
+from lossnoise.detectors._log_concave import ROUGH, log_concave_fit
 
 
 def slow_fit(counts):
@@ -103,7 +103,7 @@ def best_line(counts):
 @example([0] * 26 + [50] * 9 + [0] * 3)
 def test_a_rough_fit_is_log_concave_and_between_a_line_and_the_exact_one(counts):
     counts = np.array(counts, dtype=float)
-    exact, rough = log_concave_fit(counts), log_concave_fit(counts, rough=True)
+    exact, rough = log_concave_fit(counts), log_concave_fit(counts, gradient=ROUGH)
     inside = rough.probabilities > 1e-200
     assert np.diff(np.log(rough.probabilities[inside]), 2).max(initial=0.0) <= 1e-6
     best, found, again = (

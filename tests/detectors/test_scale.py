@@ -12,6 +12,7 @@ LOSSES = np.concatenate([RNG.gamma(1.0, 0.2, 700), RNG.normal(4.0, 0.8, 300)])
 
 
 @pytest.mark.parametrize("tokens", [10, 20])
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")  # of 20
 def test_sums_over_tokens_are_asked_about(tokens):
     with pytest.warns(LossScaleWarning, match="of the losses are above 27.6, a prob"):
         BetaMixtureNoiseDetector().fit(tokens * LOSSES)

@@ -8,7 +8,7 @@ import pytest
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.detectors._log_concave import log_concave_fit
 from lossnoise.detectors._sample import LossSample
-from lossnoise.detectors._separability import gains_more, measure_separability
+from lossnoise.detectors._separability import Shape, measure_separability, shows_two
 from lossnoise.exceptions import NoSeparableNoiseWarning
 
 SCALES = ["cross-entropy", "any"]
@@ -113,8 +113,9 @@ def test_the_gain_is_that_of_two_log_concave_heaps_over_one():
     values = np.concatenate([rng.normal(10.0, 3.0, 900), rng.normal(28.0, 3.0, 100)])
     counts = np.histogram(values, 48, (0.0, 48.0))[0].astype(float)
     gains = [gain for split in (0.5, 0.8, 0.95) for gain in slow_gain(counts, split, 3)]
-    assert gains_more(counts, max(gains) * 0.999)
-    assert not gains_more(counts, max(gains) * 1.001)
+    alone = (counts * np.log(log_concave_fit(counts).probabilities)).sum()
+    assert shows_two(Shape(counts, counts, False, alone, max(gains) * 0.999))
+    assert not shows_two(Shape(counts, counts, False, alone, max(gains) * 1.001))
 
 
 @pytest.mark.parametrize("name", ["gamma, light", "uniform", "lognormal"])
@@ -129,10 +130,11 @@ def test_one_population_gains_little(name):
 
 def test_what_would_have_been_noticed():
     losses = np.random.default_rng(0).gamma(2.0, 0.3, 2500)
-    assert measure_separability(LossSample.of_losses(losses), 0.0, 1.0) == (False, 0.02)
-    assert measure_separability(LossSample.of_losses(np.full(50, 3.0)), 0.0, 1.0) == (False, 1.0)
+    assert measure_separability(LossSample.of_losses(losses), 0.0, 1.0)[:2] == (False, 0.02)
+    equal = LossSample.of_losses(np.full(50, 3.0))
+    assert measure_separability(equal, 0.0, 1.0) == (False, 1.0, None)
     memorised = LossSample.of_losses(losses / 1e4)
-    assert measure_separability(memorised, 0.0, 1.0) == (False, 1.0)
+    assert measure_separability(memorised, 0.0, 1.0) == (False, 1.0, None)
 
 
 def test_two_heaps_of_memorised_losses_are_no_evidence():
@@ -151,7 +153,8 @@ def test_weights_stand_for_repeated_losses():
     once = LossSample.of_losses(losses)
     thrice = LossSample.of_losses(np.repeat(losses, 3))
     weighted = once._replace(counts=np.full(1000, 3.0), weights=np.full(1000, 3.0))
-    assert measure_separability(weighted, 0.0, 1.0) == measure_separability(thrice, 0.0, 1.0)
+    measured = [measure_separability(sample, 0.0, 1.0) for sample in (weighted, thrice)]
+    assert measured[0][:2] == measured[1][:2]
 
 
 def heaps(wrong, tail=()):
