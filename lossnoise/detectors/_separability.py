@@ -165,9 +165,9 @@ def _upper_part(sample: LossSample, origin: float, unit: float) -> tuple[FloatAr
 
 
 def _are_votes(distances: FloatArray, weights: FloatArray) -> bool:
-    """Tell whether ascending losses take few values many times."""
+    """Tell whether ascending losses take few values, but more than one, many times."""
     values = 1 + np.count_nonzero(np.diff(distances))
-    return bool(values <= MOST_VOTES and 2.0 * values < weights.sum())
+    return bool(values <= MOST_VOTES and 2.0 * values < weights[1:].sum())
 
 
 def _count(distances: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

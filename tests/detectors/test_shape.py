@@ -73,7 +73,7 @@ def test_an_audit_says_so():
     with pytest.warns(NoSeparableNoiseWarning, match=OTHERS):
         report = audit(np.arange(N) % 5, losses=losses, detector="gaussian")
     assert OTHERS in report.summary["verdict"]
-    assert report.num_issues == 0
+    assert report.summary["num_issues"] == 0
 
 
 def test_where_most_labels_are_wrong_they_are_the_two_as_well():
