@@ -19,6 +19,7 @@ from lossnoise.exceptions import InvalidDataError, InvalidParameterError, Missin
 
 # By which rows of probabilities may miss a sum of 1, and at most where few digits explain it.
 ROW_SUM_TOLERANCE, FEW_DIGITS = 1e-3, 0.2
+BFLOAT16_STEP = 2.0**-8  # by which a bfloat16 may be off, relative to itself
 
 
 def invalid_parameter(
@@ -193,6 +194,7 @@ def miss_one(table: np.ndarray) -> np.ndarray:
     """Return which rows miss a sum of 1 by more than rounding: to 1e-3, or to two or three digits.
 
     A row whose numbers all have so few digits may miss it by half of the last one in each column.
+    One of bfloat16 numbers, also where they came from there, by as much as these may be off.
     """
     off = np.abs(table.sum(axis=1) - 1.0)
     missed = ~(off <= ROW_SUM_TOLERANCE + 1e-6)  # of float32 too; and NaN
@@ -202,4 +204,14 @@ def miss_one(table: np.ndarray) -> np.ndarray:
             rounded = (np.abs(steps - np.rint(steps)) < 1e-4).all(axis=1)
         allowed = min(FEW_DIGITS, 0.5 * unit * table.shape[1]) + 1e-6
         missed[missed] = ~(rounded & (off[missed] <= allowed))
+    if missed.any():
+        short = _are_bfloat16(table[missed]).all(axis=1)
+        missed[missed] = ~(short & (off[missed] <= BFLOAT16_STEP))
     return np.asarray(missed)
+
+
+def _are_bfloat16(table: np.ndarray) -> np.ndarray:
+    """Return which numbers have no more digits than a bfloat16: the upper half of a float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.ascontiguousarray(table, dtype=np.float32)
+    return np.asarray((narrow == table) & (narrow.view(np.uint32) & 0xFFFF == 0))

@@ -88,6 +88,11 @@ class BetaFamily:
         means: FloatArray = params[:, 0] / params.sum(axis=1)
         return means
 
+    @staticmethod
+    def inside(params: FloatArray) -> FloatArray:
+        """Return 1 for each component: a beta distribution has no values elsewhere."""
+        return np.ones(len(params))
+
 
 class BetaMixtureNoiseDetector(LossMixtureDetector):
     """Find wrong labels by a mixture of two beta distributions fitted to per-sample losses.

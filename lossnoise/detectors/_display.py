@@ -211,7 +211,9 @@ class LossMixtureDisplay:
                 self.ax_.plot(self.grid, density, color=color, lw=2, label=f"fit: {name}")
         self._limit_height(heights, edges)
         if self.separable is False:
-            self.ax_.set_title("one population: cannot tell from these losses", fontsize="medium")
+            self.ax_.set_title(
+                "cannot tell right from wrong labels from these losses", size="medium"
+            )
         self.ax_.set_xlabel("loss")
         self.ax_.set_ylabel("density")
 

@@ -293,10 +293,16 @@ class LogDensities(NamedTuple):
 
 
 def log_densities(losses: NDArray[Any], fit: SampleFit, family: Family) -> LogDensities:
-    """Return the log-densities of a fitted mixture on the original scale of the losses."""
+    """Return the log-densities of a fitted mixture on the original scale of the losses.
+
+    What a component has beyond the ends of the scale is of no loss: the rest is taken for all.
+    """
+    mixture = fit.result.mixture
     values = np.clip(fit.scaling.normalise(losses), EDGE, 1.0 - EDGE)
-    joint = log_joint(values, fit.result.mixture, family)
-    slope = fit.scaling.log_slope(values)
+    joint = log_joint(values, mixture, family)
+    inside = mixture.weights @ family.inside(mixture.params)
+    inside = mixture.hard_fraction + (1.0 - mixture.hard_fraction) * inside
+    slope = fit.scaling.log_slope(values) - math.log(inside)
     right = np.logaddexp(joint.components[0], joint.hard)
     return LogDensities(right + slope, joint.components[1] + slope, joint.total + slope)
 

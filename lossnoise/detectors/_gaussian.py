@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._scaling import TINY, FloatArray
@@ -67,6 +68,13 @@ class GaussianFamily:
     def means(params: FloatArray) -> FloatArray:
         """Return the mean of each component."""
         return params[:, 0].copy()
+
+    @staticmethod
+    def inside(params: FloatArray) -> FloatArray:
+        """Return the share of each component in [0, 1]."""
+        mean, deviation = params.T
+        share: FloatArray = ndtr((1.0 - mean) / deviation) - ndtr(-mean / deviation)
+        return share
 
 
 class GaussianMixtureNoiseDetector(LossMixtureDetector):

@@ -59,6 +59,9 @@ class Family(Protocol):
     def means(self, params: FloatArray) -> FloatArray:
         """Return the mean ``(2,)`` of each component."""
 
+    def inside(self, params: FloatArray) -> FloatArray:
+        """Return which share ``(2,)`` of each component lies on the normalised scale, in [0, 1]."""
+
     def rising_range(self, params: FloatArray) -> tuple[float, float]:
         """Return the stretch of normalised losses where the log-odds of "wrong" rise."""
 

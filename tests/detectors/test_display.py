@@ -161,7 +161,7 @@ def test_losses_of_one_population_are_called_so():
     with pytest.warns(NoSeparableNoiseWarning):
         detector = BetaMixtureNoiseDetector().fit(losses)
     display = LossMixtureDisplay.from_estimator(detector, losses)
-    assert display.ax_.get_title() == "one population: cannot tell from these losses"
+    assert display.ax_.get_title() == "cannot tell right from wrong labels from these losses"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from sklearn.mixture import GaussianMixture
 
 from lossnoise import GaussianMixtureNoiseDetector
@@ -61,6 +61,20 @@ def test_the_posterior_never_falls():
     components = log_joint(values, mixture, family).components
     proba = two_component_proba(values, components, mixture, family)
     assert (np.diff(proba) >= -1e-15).all()
+
+
+def test_the_density_is_that_of_losses_on_the_scale():
+    """A normal distribution has values below 0 too, which no loss has."""
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.gamma(1.0, 0.2, 700), np.abs(rng.normal(5.0, 1.5, 300))])
+    detector = GaussianMixtureNoiseDetector().fit(losses)
+    params = np.column_stack([detector.locations_, detector.deviations_])
+    cut = [stats.norm(*row).cdf(1.0) - stats.norm(*row).cdf(0.0) for row in params]
+    np.testing.assert_allclose(GaussianFamily.inside(params), cut, rtol=1e-12)
+    assert min(cut) < 0.9
+    grid = np.linspace(0.0, 15.0, 100_001)
+    mass = integrate.trapezoid(np.exp(detector.score_samples(grid)), grid)
+    assert mass == pytest.approx(1.0, abs=0.03)
 
 
 def test_finds_the_parameters_that_scikit_learn_finds():
