@@ -160,7 +160,7 @@ def test_zeros_clipped_far_above_other_losses_are_asked_about_on_any_scale():
     )
     with pytest.warns(LossScaleWarning, match=message):
         BetaMixtureNoiseDetector(loss_scale="any").fit(losses)
-    with pytest.warns(LossScaleWarning, match=message):
+    with pytest.warns(LossScaleWarning, match=message), pytest.warns(NoSeparableNoiseWarning):
         BetaMixtureNoiseDetector(loss_scale="any").fit_histogram(LossHistogram().fill(losses))
     for quiet in (np.minimum(losses, 8.0), np.append(right, zeros), np.append(right, wrong)):
         detector = BetaMixtureNoiseDetector(loss_scale="any").fit(quiet)  # warnings are errors here
