@@ -29,7 +29,6 @@ from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._sample import EXACT, LossSample
 from lossnoise.detectors._scaling import CEILING
-from lossnoise.detectors._separability import measure_separability
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
 MIN_SAMPLES = 10
@@ -48,10 +47,6 @@ OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the com
 # with a sign have even ones, and over the distance of the quartiles a median near 0, and near their
 # middle, and a fifth of the losses close around it. (Margins have two heaps.)
 LOPSIDED, EVEN, CENTRAL, MIDDLE, CLOSE = 3.0, 2.0, 0.2, 0.1, 0.42
-
-LEAST_HEAP = (
-    0.01  # share of losses that are the highest; by default the percentile leaves out fewer
-)
 
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
@@ -329,7 +324,6 @@ def warn_of_losses(sample: LossSample, *, are_cross_entropy: bool) -> None:
         _warn_of_clipping(sample)
     else:
         _warn_of_sign(sample)
-        _warn_of_heap(sample)
 
 
 def _warn_of_scale(sample: LossSample) -> None:
@@ -382,25 +376,6 @@ def _warn_of_sign(sample: LossSample) -> None:
     else:
         return
     warn(f"{problem}. A loss is high where the label is suspicious.", LossScaleWarning)
-
-
-def _warn_of_heap(sample: LossSample) -> None:
-    """Warn where a heap of one value, far above all others, hides two populations of these."""
-    heap = int(np.searchsorted(sample.values, sample.values[-1]))
-    share = float(sample.weights[heap:].sum() / sample.weights.sum())
-    values, weights = sample.values[:heap], sample.weights[:heap]
-    if share < LEAST_HEAP or len(values) < MIN_SAMPLES:
-        return
-    low, top, high = values[0], values[-1], sample.values[-1]
-    others = LossSample(values, weights, values, weights, sample.lows[:heap])
-    if high - top > top - low > 0.0 and measure_separability(others, low, top - low).separable:
-        warn(
-            f"{share:.1%} of the losses are the highest, {high:.4g}, and no other is above "
-            f"{top:.4g}: they press the others together, which show two populations by "
-            f"themselves. Where they are -log of a probability of 0, use "
-            "loss_scale='cross-entropy'; else bring them nearer to the others (np.minimum).",
-            LossScaleWarning,
-        )
 
 
 def _are_around_0(sample: LossSample) -> bool:
