@@ -63,7 +63,7 @@ RIGHT = _populations(
     ("exponential", [(0.1,), (0.02,)]),
     ("lognormal", [(-3.0, 1.0), (-1.0, 0.5)]),
     ("half-normal", [(0.3,)]),
-    ("beta", [(2.0, 8.0, 0.0, 3.0)]),
+    ("beta", [(2.0, 8.0, 0.0, 3.0), (2.0, 5.0, 0.0, 2.0)]),
     ("uniform", [(0.0, 0.5)]),
 )
 WRONG = _populations(

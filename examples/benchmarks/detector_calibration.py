@@ -190,6 +190,7 @@ def _shapes(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "largest_abs_error": max(errors),
         "error_above_0.05": float(np.mean(np.greater(errors, 0.05))),
         "accuracy": float(np.mean([cell["accuracy"] for cell in cells])),
+        "accuracy_below_0.97": float(np.mean([cell["accuracy"] < 0.97 for cell in cells])),
         "recall": float(np.mean([cell["recall"] for cell in cells])),
         "recall_below_0.8": float(np.mean([cell["recall"] < 0.8 for cell in cells])),
         "separable": float(np.mean([cell["separable"] for cell in cells])),
@@ -293,6 +294,9 @@ def targets(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         at_most(f"false alarms, {name}", part["separable"], 0.01)
         at_most(f"largest mean rate, {name}", part["largest_mean_rate"], CLEAN_RATE)
         at_most(f"largest rate, {name}", part["largest_rate"], CLEAN_RATE)
+    for scale, parts in result["two_populations"]["summary"].items():
+        for figure in ("error_above_0.05", "accuracy_below_0.97", "recall_below_0.8"):
+            at_most(f"two populations, {figure}, {scale}", parts["easy"].get(figure, 0.0), 0.0)
     rare = result["rare_classes"]["summary"]
     loss = rare["balanced"]["plain"]["recall"]["mean"] - rare["rare"]["groups"]["recall"]["mean"]
     at_most("loss of recall in rare classes, groups", loss, 0.15)
