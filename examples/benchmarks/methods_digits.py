@@ -36,6 +36,7 @@ from _comparison import (
     name_of,
 )
 from _digits import load_digits_with, reviewed_samples
+from _weighting import AllEvidence, Gate, LastSeparable
 from quickstart import train
 
 from lossnoise.corrections import CORRECTIONS, MDyrH
@@ -44,15 +45,22 @@ from lossnoise.training import Precision
 OF_THE_PAPER = [*SYMMETRIC, OTHERS[0]]  # of which there are variants of the main method
 CLEAN_SEEDS = 5  # at least: without noise the methods differ by little
 
-# The main method with another source of its losses, as published, with a warm-up of its own, and
-# with guesses in fewer bits.
+# The main method with another source of its losses, as published, with a warm-up of its own, with
+# guesses in fewer bits, and with other weights where the losses cannot tell.
 VARIANTS = {
     "m-dyr-h, own sweep": partial(MDyrH, sweep="epoch"),
     "m-dyr-h, published": partial(MDyrH, compat="published"),
     "m-dyr-h, auto warm-up": partial(MDyrH, warmup="auto"),
     "m-dyr-h, bfloat16 guesses": MDyrH,
+    "m-dyr-h, all evidence": AllEvidence,
+    "m-dyr-h, gate": MDyrH,
+    "m-dyr-h, last separable": MDyrH,
 }
-SETTINGS = {"m-dyr-h, bfloat16 guesses": {"precision": Precision(no_grad="bfloat16")}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "m-dyr-h, bfloat16 guesses": {"precision": Precision(no_grad="bfloat16")},
+    "m-dyr-h, gate": {"detector": Gate(hard_fraction=0.0)},
+    "m-dyr-h, last separable": {"detector": LastSeparable(hard_fraction=0.0)},
+}
 
 
 def train_one(epochs: int, correction: str, noise: Noise, seed: int) -> dict[str, Any]:
