@@ -21,7 +21,7 @@ from lossnoise._validation import (
 )
 from lossnoise._warnings import warn
 from lossnoise.exceptions import InvalidDataError, ScheduleWarning
-from lossnoise.training._distributed import rank_and_size
+from lossnoise.training._distributed import gather_objects, rank_and_size
 from lossnoise.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ class _Monitor(Callback):
                 f"{owner} watches {self.monitor!r}, which is None in epoch {record['epoch']}: "
                 f"{advice}."
             )
-        return float(value)
+        values = [value] if self.monitor in MEASURED else gather_objects(float(value))
+        return float(sum(values)) / len(values)
 
     def _is_better(self, value: float, min_delta: float = 0.0) -> bool:
         """Tell whether a value beats the best by more than `min_delta`; NaN never does."""
@@ -245,7 +246,7 @@ class EarlyStopping(_Monitor):
     Parameters
     ----------
     monitor : str, default="val_accuracy"
-        A number in the entries of `history_`.
+        A number in the entries of `history_`; of a callback's own, the mean over processes.
     patience : int, default=10
         End the run after this many epochs in a row without an improvement.
     min_delta : float, default=0.0
@@ -375,7 +376,7 @@ class BestModel(_Monitor):
     Parameters
     ----------
     monitor : str, default="val_accuracy"
-        A number in the entries of `history_`.
+        A number in the entries of `history_`; of a callback's own, the mean over processes.
     mode : {"auto", "max", "min"}, default="auto"
         Whether higher or lower is better. "auto" takes it from the name: accuracies shall rise,
         losses fall.

@@ -130,6 +130,12 @@ def test_a_process_that_dies_ends_the_others_with_a_clear_error(tmp_path):
     assert not list(tmp_path.glob("*.npz"))
 
 
+def test_numbers_of_single_processes_are_agreed(tmp_path):
+    """Else each would keep the model of another epoch, and end at another."""
+    done = torchrun(SCRIPT, "own numbers", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dataset_that_reads_whole_batches_alone(tmp_path):
     done = torchrun(SCRIPT, "batches alone", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from lossnoise import NoisyLabelTrainer
 from lossnoise.corrections import CORRECTIONS
 from lossnoise.exceptions import InvalidDataError
-from lossnoise.training import Callback
+from lossnoise.training import BestModel, Callback, EarlyStopping
 
 N = 1001  # an odd number: shares are unequal, the last batch of each is short
 
@@ -56,6 +56,14 @@ class Stop(Callback):
             trainer.request_stop()
 
 
+class OwnNumber(Callback):
+    """Adds a number of each process: the first one alone would choose epoch 1, the second 4."""
+
+    def on_epoch_end(self, trainer, record):
+        shares = [(0.9, 0.2, 0.6, 0.0, 0.1), (0.0, 0.5, 0.7, 0.8, 0.1)][int(os.environ["RANK"])]
+        record["share"] = shares[record["epoch"] - 1]
+
+
 class BatchesAlone(TensorDataset):
     """Reads no single samples."""
 
@@ -89,52 +97,67 @@ def write(folder, trainer):
     np.savez(folder / f"rank{rank}.npz", **found, **state)
 
 
-def run(task, folder):
-    settings = {"epochs": 4, "batch_size": 32, "device": "cpu", "random_state": 0}
-    if task == "resume":
-        first = NoisyLabelTrainer(
-            make_net(seed=0), checkpoint_dir=folder / "run", callbacks=[Stop(2, 1)], **settings
-        ).fit(make_data(), make_data(100, 1))
-        assert len(first.history_) == 2
-        inputs, labels = make_data().tensors
-        other = labels.clone()
-        other[3] = (labels[3] + 1) % 3  # which one process meets, and all have to end
-        with pytest.raises(InvalidDataError, match=r"other labels of 1 of 1001 samples .sample 3"):
-            NoisyLabelTrainer(make_net(), checkpoint_dir=folder / "run", **settings).fit(
-                TensorDataset(inputs, other), make_data(100, 1), resume=True
-            )
-        again = NoisyLabelTrainer(
-            make_net(seed=5 + int(os.environ["RANK"])), checkpoint_dir=folder / "run", **settings
+SETTINGS = {"epochs": 4, "batch_size": 32, "device": "cpu", "random_state": 0}
+
+
+def resume(folder):
+    first = NoisyLabelTrainer(
+        make_net(seed=0), checkpoint_dir=folder / "run", callbacks=[Stop(2, 1)], **SETTINGS
+    ).fit(make_data(), make_data(100, 1))
+    assert len(first.history_) == 2
+    inputs, labels = make_data().tensors
+    other = labels.clone()
+    other[3] = (labels[3] + 1) % 3  # which one process meets, and all have to end
+    with pytest.raises(InvalidDataError, match=r"other labels of 1 of 1001 samples .sample 3"):
+        NoisyLabelTrainer(make_net(), checkpoint_dir=folder / "run", **SETTINGS).fit(
+            TensorDataset(inputs, other), make_data(100, 1), resume=True
         )
-        return again.fit(make_data(), make_data(100, 1), resume=True)
-    if task == "twice":  # and with a loader of the user's own
-        data, val = make_data(), make_data(100, 1)
-        trainer = NoisyLabelTrainer(make_net(), **settings)
-        trainer.fit(data, val)
-        sampler = DistributedSampler(data, shuffle=True, seed=3)
-        trainer.fit(DataLoader(data, 32, sampler=sampler), make_data(1, 1))
-        assert sampler.epoch == 4
-        if int(os.environ["RANK"]) == 0:  # the others need not take part
-            assert trainer.predict(val).shape == (100,)
-            assert 0.0 <= trainer.score(val) <= 1.0
-        return trainer
-    if task == "partly used":
-        distributed.init_process_group("gloo")
-        model = DistributedDataParallel(PartlyUsed(), find_unused_parameters=True)
-        trainer = NoisyLabelTrainer(model, **settings).fit(make_data(), make_data(100, 1))
-        trainer.save(folder / f"trainer{os.environ['RANK']}.pt")
-        return trainer
-    if task == "batches alone":
-        trainer = NoisyLabelTrainer(make_net(), **settings)
-        return trainer.fit(BatchesAlone(*make_data().tensors), make_data(100, 1))
-    if task == "other lengths":
-        return NoisyLabelTrainer(make_net(), **settings).fit(make_data(N - int(os.environ["RANK"])))
-    if task == "other labels":
-        return NoisyLabelTrainer(make_net(), **settings).fit(
-            make_data(seed=int(os.environ["RANK"]))
-        )
-    if task == "unsharded":
-        return NoisyLabelTrainer(make_net(), **settings).fit(DataLoader(make_data(), 32))
+    again = NoisyLabelTrainer(
+        make_net(seed=5 + int(os.environ["RANK"])), checkpoint_dir=folder / "run", **SETTINGS
+    )
+    return again.fit(make_data(), make_data(100, 1), resume=True)
+
+
+def fit_twice(folder):
+    """Also with a loader of the user's own."""
+    data, val = make_data(), make_data(100, 1)
+    trainer = NoisyLabelTrainer(make_net(), **SETTINGS)
+    trainer.fit(data, val)
+    sampler = DistributedSampler(data, shuffle=True, seed=3)
+    trainer.fit(DataLoader(data, 32, sampler=sampler), make_data(1, 1))
+    assert sampler.epoch == 4
+    if int(os.environ["RANK"]) == 0:  # the others need not take part
+        assert trainer.predict(val).shape == (100,)
+        assert 0.0 <= trainer.score(val) <= 1.0
+    return trainer
+
+
+def use_a_part(folder):
+    distributed.init_process_group("gloo")
+    model = DistributedDataParallel(PartlyUsed(), find_unused_parameters=True)
+    trainer = NoisyLabelTrainer(model, **SETTINGS).fit(make_data(), make_data(100, 1))
+    trainer.save(folder / f"trainer{os.environ['RANK']}.pt")
+    return trainer
+
+
+def watch_own_numbers(folder):
+    best = BestModel("share", mode="max")
+    stopping = EarlyStopping("share", mode="max", patience=2)
+    trainer = NoisyLabelTrainer(
+        make_net(), callbacks=[OwnNumber(), best, stopping], **SETTINGS | {"epochs": 9}
+    ).fit(make_data(), make_data(100, 1))
+    assert best.best_epoch_ == 3
+    assert best.best_value_ == pytest.approx(0.65)
+    assert len(trainer.history_) == 5
+    return trainer
+
+
+def fit_to(data):
+    return NoisyLabelTrainer(make_net(), **SETTINGS).fit(data, make_data(100, 1))
+
+
+def train(task):
+    """Train by a correction, or until a process dies."""
     callbacks = [Die()] if task == "die" else []
     correction = CORRECTIONS[task if task != "die" else "m-dyr-h"]()
     if correction.needs_clean_batch:
@@ -143,11 +166,23 @@ def run(task, folder):
         make_net(seed=int(os.environ["RANK"])),
         correction=correction,
         callbacks=callbacks,
-        **settings,
+        **SETTINGS,
     )
     return trainer.fit(make_data(), make_data(100, 1))
 
 
+TASKS = {
+    "resume": resume,
+    "twice": fit_twice,
+    "partly used": use_a_part,
+    "own numbers": watch_own_numbers,
+    "batches alone": lambda folder: fit_to(BatchesAlone(*make_data().tensors)),
+    "other lengths": lambda folder: fit_to(make_data(N - int(os.environ["RANK"]))),
+    "other labels": lambda folder: fit_to(make_data(seed=int(os.environ["RANK"]))),
+    "unsharded": lambda folder: fit_to(DataLoader(make_data(), 32)),
+}
+
+
 if __name__ == "__main__":
     task, folder = sys.argv[1], Path(sys.argv[2])
-    write(folder, run(task, folder))
+    write(folder, TASKS[task](folder) if task in TASKS else train(task))
