@@ -8,87 +8,32 @@ pages say what the results say.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from statistics import stdev
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [DOCS / "explanation" / "benchmarks.md", DOCS / "methods" / "index.md"]
-TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.S)
-
-QUOTED = (
-    "detector_rates",
-    "detector_unseen",
-    "detector_training_losses",
-    "detector_calibration",
-    "detector_speed",
-    "audit_benchmark",
-    "methods_digits",
-    "methods_digits_bfloat16",
-    "methods_cifar",
-    "methods_cifar_long",
-    "methods_imbalanced",
-    "epoch_cost",
-    "epoch_cost_bfloat16",
-    "epoch_cost_cuda",
-    "epoch_cost_cuda_512",
-    "epoch_cost_cuda_graphs",
-    "cifar10/cross-entropy_0.5_30_0",
-    "cifar10/m-dyr-h_0.5_30_0",
-    "cifar10/cross-entropy_0.5_100_0",
-    "cifar10/m-dyr-h_0.5_100_0",
-    "cifar10/cross-entropy_0.8_30_0",
-    "cifar10/m-dyr-h_0.8_30_0",
-    "cifar10/m-dyr-h_0.8_100_0",
+from _detector_tables import (
+    averaging,
+    cost,
+    coverage,
+    detection,
+    errors,
+    false_alarms,
+    over_sets,
+    rare_groups,
+    two_populations,
+    unseen,
 )
-METHODS = {
-    "beta": "`BetaMixtureNoiseDetector`",
-    "posterior": "its `posterior`",
-    "gaussian": "`GaussianMixtureNoiseDetector`",
-    "audit": "`audit(pred_probs=)`",
-    "cleanlab": "cleanlab",
-    "dividemix": "DivideMix's mixture",
-    "published": "published betas",
-    "cut": "p < .05",
-}
-SETS = {
-    "cifar10": "CIFAR-10",
-    "imdb": "IMDB",
-    "digits_logistic": "digits, logistic regression",
-    "digits_forest": "digits, random forest",
-    "digits_svm": "digits, SVM",
-    "digits_neighbours": "digits, nearest neighbours",
-    "digits_mlp": "digits, MLP",
-    "breast_cancer": "breast cancer",
-    "wine": "wine",
-    "iris": "iris",
-}
+from _quoted import QUOTED, SETS, markdown, result
 
-
-def result(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
-    return content
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def over_sets(figure: str) -> str:
-    """Return a table of one figure, averaged over the noise rates: a line for each set."""
-    summary = result("detector_rates")["summary"]
-    rows = []
-    for name, methods in [*summary["sets"].items(), ("all", summary["all"])]:
-        figures = {method: methods[method][figure] for method in METHODS}
-        lowest = min(figures.values())
-        cells = [f"**{v:.3f}**" if v == lowest else f"{v:.3f}" for v in figures.values()]
-        rows.append([SETS.get(name, "all cells"), *cells])
-    return markdown(["", *METHODS.values()], rows)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [
+    DOCS / "explanation" / "benchmarks.md",
+    DOCS / "methods" / "index.md",
+    DOCS / "how_to" / "hard_classes.md",
+]
+TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def provenance() -> str:
@@ -113,66 +58,6 @@ def provenance() -> str:
         rows.append([f"`{name}.json`", made["date"], "; ".join(seeds), threads, number])
     table = markdown(["result", "date", "seeds", "cores used", "machine"], rows)
     return "\n".join([table, *(f"{n}. {machine}" for n, machine in enumerate(machines, 1)), ""])
-
-
-def errors() -> str:
-    """Return the detector's error of the rate by set and noise rate, with its spread."""
-    rates_result = result("detector_rates")
-    cells = rates_result["summary"]["cells"]
-    runs: dict[tuple[str, float], list[float]] = {}
-    for run in rates_result["runs"]:
-        error = run["methods"]["beta"]["error"]
-        runs.setdefault((run["set"], run["rate"]), []).append(error)
-    rates = list(dict.fromkeys(cell["rate"] for cell in cells))
-    rows = []
-    for name in dict.fromkeys(cell["set"] for cell in cells):
-        mine = {cell["rate"]: cell for cell in cells if cell["set"] == name}
-        clean = mine[0.0]
-        first = [SETS[name], f"{clean['n']:,}", f"{clean['accuracy']:.1%}"]
-        errors_ = (_error(mine[r], runs[name, r]) if r in mine else "" for r in rates)
-        rows.append([*first, *errors_])
-    header = ["", "samples", "accuracy", *(f"{rate:.0%}" for rate in rates)]
-    return markdown(header, rows)
-
-
-def _error(cell: dict[str, Any], runs: list[float]) -> str:
-    if cell["separable"] == 0.0:
-        return "cannot tell"
-    partly = "" if cell["separable"] == 1.0 else f" ({cell['separable']:.0%} told)"
-    spread = f" ± {stdev(runs):.3f}" if len(runs) > 1 else ""
-    return f"{cell['methods']['beta']['error']:+.3f}{spread}{partly}"
-
-
-def unseen() -> str:
-    """Return mean errors of the rate on tasks that no constant was chosen on."""
-    summary = result("detector_unseen")["summary"]
-    rows = []
-    groups = {
-        "accurate": "at least 92 % accurate",
-        "border": "as accurate, many at the border",
-        "others": "less accurate",
-    }
-    for name, words in groups.items():
-        for rate, found in summary[name].items():
-            told = [f"{found[share]:.0%}" for share in ("separable", "near", "covered")]
-            errors_ = [f"{found['mean_abs_error'][method]:.3f}" for method in METHODS]
-            rows.append([f"{words}, {float(rate):.0%}", str(found["runs"]), *told, *errors_])
-    return markdown(["", "runs", "told", "near", "covered", *METHODS.values()], rows)
-
-
-def averaging() -> str:
-    """Return how well losses rank wrong labels: of one epoch, and averaged over epochs."""
-    summary = result("detector_training_losses")["summary"]
-    rows = []
-    for name, content in summary.items():
-        for point in ("early", "middle", "half", "last"):
-            parts = [content["overall"][f"{point}, {h}"] for h in ("single", "last 5", "all")]
-            aurocs = [f"{part['auroc']:.3f}" for part in parts]
-            errors_ = [f"{part['methods']['posterior']['mean_abs_error']:.3f}" for part in parts]
-            rows.append([f"{SETS.get(name, name)}, {point}", *aurocs, *errors_])
-    kinds = ["one epoch", "last 5", "all so far"]
-    header = ["", *(f"AUROC, {k}" for k in kinds), *(f"error of the rate, {k}" for k in kinds)]
-    return markdown(header, rows)
 
 
 def long_runs() -> list[dict[str, Any]]:
@@ -211,41 +96,6 @@ def paper_network() -> str:
         accuracy = f"{figures['last']:.3f} / {figures['best']:.3f}"
         rows.append([name, accuracy, f"{figures['auroc']:.3f}", rates])
     return markdown(["", "accuracy", "AUROC", "noise rate, true one"], rows)
-
-
-def coverage() -> str:
-    """Return how often the interval covers the truth, and how wide it is."""
-    scales = result("detector_calibration")["coverage"]["summary"]
-    rows = [
-        [scale, f"{s['covered']} of {s['draws']}", f"{s['median_width']:.3f}"]
-        for scale, s in scales.items()
-    ]
-    return markdown(["`loss_scale`", "interval covers the truth", "median width"], rows)
-
-
-def false_alarms() -> str:
-    """Return how often clean losses are taken for two populations."""
-    cells = result("detector_calibration")["false_alarms"]["summary"]
-    rows = [
-        [name, f"{c['separable']:.2%}", f"{c['largest_mean_rate']:.4f}", f"{c['largest_rate']:.3f}"]
-        for name, c in cells.items()
-    ]
-    header = ["losses", "called separable", "largest mean rate", "largest rate of a single draw"]
-    return markdown(header, rows)
-
-
-def cost() -> str:
-    """Return seconds of fit and predict_proba by the number of losses."""
-    speed = result("detector_speed")
-    rows = [
-        [f"{row['n']:,}", *(_seconds(row, m) for m in ("fit", "predict_proba", "histogram"))]
-        for row in speed["cost"]
-    ]
-    return markdown(["losses (float32)", "`fit`", "`predict_proba`", "`np.histogram`"], rows)
-
-
-def _seconds(row: dict[str, Any], method: str) -> str:
-    return f"{1e3 * row['seconds'][method]['median']:,.1f} ms"
 
 
 NOISE_NAMES = {
@@ -444,6 +294,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "mean-errors": lambda: over_sets("mean_abs_error"),
     "brier": lambda: over_sets("brier"),
     "averaging": averaging,
+    "detection": detection,
+    "two-populations": two_populations,
+    "rare-groups": rare_groups,
     "coverage": coverage,
     "false-alarms": false_alarms,
     "cost": cost,
