@@ -81,7 +81,7 @@ class Progress(Callback):
 
     def on_batch_end(self, trainer: NoisyLabelTrainer, batch: int, num_batches: int) -> None:
         """Move the bar, from its beginning in each epoch."""
-        label = f"epoch {len(trainer.history_) + 1}"
+        label = f"epoch {len(trainer.history_) + 1}/{trainer.epochs}"
         if self._bar is None:
             self._bar = make_bar(num_batches, label, "batch")
         elif batch == 1:

@@ -102,7 +102,7 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     run_epoch(num_batches=4)
     (bar,) = made
-    assert bar.labels == ["epoch 1", "epoch 2", "epoch 3"]
+    assert bar.labels == ["epoch 1/10", "epoch 2/10", "epoch 3/10"]
     assert bar.moves == [4, 4, 4]
     assert bar.settings["total"] == 4
     assert bar.cleared == 3
