@@ -86,8 +86,8 @@ class _Use:
         self.is_over = False
 
     def conflicts(self, other: _Use) -> bool:
-        """Tell whether another thread uses a part of the model at the same time."""
-        return other.thread != self.thread and not other.is_over and self.overlaps(other)
+        """Tell whether another thread uses a part of the model, or has not put back its mode."""
+        return (other.thread != self.thread or other.is_over) and self.overlaps(other)
 
     def overlaps(self, other: _Use) -> bool:
         return not self.parts.isdisjoint(other.parts)
@@ -122,18 +122,30 @@ class _Uses:
 
     def end(self, use: _Use) -> None:
         """End a use, also before it began, and put back the modes of what nobody needs now."""
+        use.is_over = True  # before the lock: waiting for it may be interrupted
         with self._changed:
-            use.is_over = True
-            for ended in [each for each in reversed(self._uses) if each.is_over]:
-                if ended.modes is None:
-                    self._uses.remove(ended)
-                elif not self._is_needed(ended):
-                    self._uses.remove(ended)
-                    ended.modes.restore()
-            self._changed.notify_all()
+            try:
+                for ended in [each for each in reversed(self._uses) if each.is_over]:
+                    if ended.modes is None or not self._is_needed(ended):
+                        self._put_back(ended)
+            finally:
+                self._changed.notify_all()
+
+    def _put_back(self, ended: _Use) -> None:
+        """Put back modes; what is interrupted here the next end of a use does again."""
+        try:
+            if ended.modes is not None:
+                ended.modes.restore()
+        except Exception:  # of the model's own `train`, which may fail every time
+            self._uses.remove(ended)
+            raise
+        self._uses.remove(ended)
 
     def _is_needed(self, ended: _Use) -> bool:
-        """Tell whether another use, or one to be undone before, has to do with the same modules."""
+        """Tell whether the modes of a use cannot be put back yet.
+
+        The modes of overlapping uses are undone in reverse, the last that began first.
+        """
         later = self._uses[self._uses.index(ended) + 1 :]
         return any(
             use.overlaps(ended) and (use in later or not use.is_over)
@@ -141,8 +153,16 @@ class _Uses:
             if use is not ended and not use.trains
         )
 
+    def _in_use(self) -> list[_Use]:
+        return [use for use in self._uses if not use.is_over]
+
     def _refuse_trained(self, use: _Use) -> None:
-        """Raise where another thread trains a part of the model."""
+        """Raise where another thread trains a part of the model, or waits to.
+
+        A thread that uses it already may do so again: the other one waits for it to end.
+        """
+        if any(mine.thread == use.thread and mine.overlaps(use) for mine in self._in_use()):
+            return
         if any(other.trains and use.conflicts(other) for other in self._uses):
             raise InvalidParameterError(
                 "The 'model' parameter of NoisyLabelTrainer must be left to the thread that trains "

@@ -124,8 +124,8 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
     """Have a model in train mode, and every module back in its own mode at the end."""
     with trained_here(model):
         modes = ModesOf(model)
-        modes.begin_training()
         try:
+            modes.begin_training()
             yield
         finally:
             modes.restore()

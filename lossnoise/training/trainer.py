@@ -253,7 +253,7 @@ class NoisyLabelTrainer(Estimator):
         with process_group():
             check_shares("train", train)
             seed = draw_seed(self.random_state)
-            with seeded_globals(seed + rank_and_size()[0]), restored_modes(self.model):
+            with restored_modes(self.model), seeded_globals(seed + rank_and_size()[0]):
                 train_epochs(self, self._start(train, val, seed), checkpoints, resume=resume)
         return self
 
