@@ -128,8 +128,7 @@ class BetaMixtureNoiseDetector(LossMixtureDetector):
         of its own, and is normalised by `percentiles`.
     percentiles : tuple of two floats, default=(0.0, 99.0)
         For ``loss_scale="any"``: the percentiles of the losses that become 0 and 1; losses
-        outside are put on the border. A spike of one value, further above all others than these
-        are spread, counts as the highest of them, where they show two populations by themselves.
+        outside are put on the border.
     history_reduction : int, optional
         For a loss history `(n_samples, n_epochs)`: the mean over this many last columns is used,
         by default over all of them.

@@ -60,9 +60,9 @@ CANNOT_TELL = {
     ),
     OTHER_SHAPES: (
         f"Cannot tell right from wrong labels from these losses: they look like two populations, "
-        f"but not the two that the mixture found, {NO_PROOF} Draw them with LossMixtureDisplay. A "
-        "BetaMixtureNoiseDetector, whose components may lean to one side, suits most losses better "
-        "than a GaussianMixtureNoiseDetector."
+        f"but not the two that the mixture found, {NO_PROOF} Draw them with LossMixtureDisplay. "
+        "Of BetaMixtureNoiseDetector and GaussianMixtureNoiseDetector the other one may suit them "
+        "better."
     ),
 }
 
@@ -262,36 +262,16 @@ def scaling_of(sample: LossSample, settings: FitSettings, temperature: float) ->
         return CrossEntropyScaling.fit(temperature, values, sample.weights)
     if values[0] == values[-1]:  # there is no scale
         return PercentileScaling(values[0], values[0] + max(1.0, abs(values[0])))
-    seen = _without_spike(sample, settings)
-    return PercentileScaling.fit(seen.values, seen.percentiles(settings.percentiles))
+    return PercentileScaling.fit(values, sample.percentiles(settings.percentiles))
 
 
 def separability_of(sample: LossSample, settings: FitSettings) -> Separability:
     """Return whether the losses show two populations."""
     if settings.loss_scale == "cross-entropy":
         return measure_separability(sample, origin=0.0, unit=1.0)
-    sample = _without_spike(sample, settings)
     low, high = sample.percentiles(settings.percentiles)
     unit = high - low if high > low else 1.0
     return measure_separability(sample, origin=float(sample.values[0]), unit=float(unit))
-
-
-def _without_spike(sample: LossSample, settings: FitSettings) -> LossSample:
-    """Return losses with a spike far above all others brought down to the highest of these.
-
-    A spike is one value, which may stand for a clipped infinity. It counts as far above where it
-    would press two populations of the others together: where it is one of the `percentiles`, lies
-    further away than they are spread, and they show two by themselves.
-    """
-    heap = int(np.searchsorted(sample.values, sample.values[-1]))
-    values, weights = sample.values[:heap], sample.weights[:heap]
-    high = sample.percentiles(settings.percentiles)[1]
-    if not (heap and high - values[-1] > values[-1] - values[0] > 0.0):
-        return sample
-    others = LossSample(values, weights, values, weights, sample.lows[:heap])
-    if not measure_separability(others, values[0], np.ptp(values)).separable:
-        return sample
-    return sample._replace(values=np.minimum(sample.values, values[-1]))
 
 
 def resample(grid: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from lossnoise._history import reduce_history
 from lossnoise._losses import LOWEST, are_certain
 from lossnoise._validation import (
+    BFLOAT16_STEP,
     JOIN,
     holds_tensors,
     holds_vectors,
@@ -29,10 +30,11 @@ from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._sample import EXACT, LossSample
 from lossnoise.detectors._scaling import CEILING
+from lossnoise.detectors._separability import measure_separability
 from lossnoise.exceptions import InvalidDataError, LayoutWarning, LossScaleWarning
 
 MIN_SAMPLES = 10
-FEW_OTHERS = 0.1  # rows that do not sum to 1, among those of probabilities
+MOST_ROWS = 0.95  # of probabilities sum to 1, among a few odd ones
 COLUMNS = ("n_features_in_", "feature_names_in_")  # what scikit-learn stores of them
 
 # Of probabilities of given labels, most are high, some low and none above 1. Losses none of which
@@ -47,6 +49,8 @@ OTHER_SCALE = "use a detector with loss_scale='any' (--loss-scale any on the com
 # with a sign have even ones, and over the distance of the quartiles a median near 0, and near their
 # middle, and a fifth of the losses close around it. (Margins have two heaps.)
 LOPSIDED, EVEN, CENTRAL, MIDDLE, CLOSE = 3.0, 2.0, 0.2, 0.1, 0.42
+
+LEAST_HEAP = 0.01  # share of the highest loss; the default percentiles leave out fewer
 
 UNSURE = 0.15  # of the probability that a model gives labels at most, which noise must explain
 
@@ -126,7 +130,7 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
             _check_width(detector)
     else:
         table = _check_table(detector, table, reset=reset, minimum=minimum)
-        if len(table) >= MIN_SAMPLES:  # a few rows may sum to 1 by chance
+        if reset:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
     _check_finite(owner, table)
     return np.asarray(table)
@@ -253,10 +257,11 @@ def _cross_entropies(owner: str, losses: NDArray[Any]) -> NDArray[Any]:
 def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
     if table.shape[1] <= 2 or table.min() < 0.0:
         return
-    if miss_one(table[:1000]).mean() > FEW_OTHERS:  # nearly all rows of losses do
+    if miss_one(table[:: -(-len(table) // 1000)]).mean() > 0.5:  # of losses, most do
         return
     missed = miss_one(table)
-    if missed.mean() <= FEW_OTHERS:
+    close = np.abs(table.sum(axis=1) - 1.0) <= BFLOAT16_STEP
+    if not missed.any() or (close.mean() >= MOST_ROWS and np.isfinite(table).all()):
         raise invalid_data(
             owner,
             "X",
@@ -324,6 +329,7 @@ def warn_of_losses(sample: LossSample, *, are_cross_entropy: bool) -> None:
         _warn_of_clipping(sample)
     else:
         _warn_of_sign(sample)
+        _warn_of_heap(sample)
 
 
 def _warn_of_scale(sample: LossSample) -> None:
@@ -376,6 +382,25 @@ def _warn_of_sign(sample: LossSample) -> None:
     else:
         return
     warn(f"{problem}. A loss is high where the label is suspicious.", LossScaleWarning)
+
+
+def _warn_of_heap(sample: LossSample) -> None:
+    """Warn where a heap of one value, far above all others, hides two populations of these."""
+    heap = int(np.searchsorted(sample.values, sample.values[-1]))
+    share = float(sample.weights[heap:].sum() / sample.weights.sum())
+    values, weights = sample.values[:heap], sample.weights[:heap]
+    if share < LEAST_HEAP or len(values) < MIN_SAMPLES:
+        return
+    low, top, high = values[0], values[-1], sample.values[-1]
+    others = LossSample(values, weights, values, weights, sample.lows[:heap])
+    if high - top > top - low > 0.0 and measure_separability(others, low, top - low).separable:
+        warn(
+            f"{share:.1%} of the losses are the highest, {high:.4g}, and no other is above "
+            f"{top:.4g}: they press the others together, which show two populations by "
+            f"themselves. Where they are -log of a probability of 0, use "
+            "loss_scale='cross-entropy'; else bring them nearer to the others (np.minimum).",
+            LossScaleWarning,
+        )
 
 
 def _are_around_0(sample: LossSample) -> bool:

@@ -63,9 +63,6 @@ def slow_normalise(losses, scale):
                 break
         return [1.0 - math.exp(-min(loss, ceiling) / TEMPERATURE) for loss in losses]
     low, high = np.quantile(losses, 0.0), np.quantile(losses, 0.99)
-    below = max(loss for loss in losses if loss < max(losses))
-    if high - below > below - low:  # of the spike, below which are two populations
-        high = below
     return [min(max((loss - low) / (high - low), 0.0), 1.0) for loss in losses]
 
 

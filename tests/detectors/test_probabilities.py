@@ -27,15 +27,24 @@ def test_probabilities_are_known_in_every_type(dtype):
 
 def test_a_few_odd_rows_among_probabilities_hide_nothing():
     rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.ones(5), 100)
-    odd = probs.copy()
-    odd[:7] *= 2.0
-    with pytest.raises(InvalidDataError, match=f"Got 93 {ROWS}"):
-        BetaMixtureNoiseDetector().fit(odd)
+    probs = rng.dirichlet(np.ones(5), 1000)
+    for odd in (slice(0, 40), slice(600, 640)):
+        given = probs.copy()
+        given[odd] *= 2.0
+        with pytest.raises(InvalidDataError, match=f"Got 960 {ROWS}"):
+            BetaMixtureNoiseDetector().fit(given)
+    probs[3, 2] = np.nan
+    with pytest.raises(InvalidDataError, match="NaN"):  # the clearer message
+        BetaMixtureNoiseDetector().fit(probs)
+
+
+def test_histories_whose_rows_sum_to_one_by_chance_are_histories():
+    rng = np.random.default_rng(0)
+    rounded = np.round(rng.exponential(0.01, (1000, 100)), 2)  # to one within half a digit each
+    varied = rng.dirichlet(np.ones(5), 100) * np.linspace(0.8, 1.4, 100)[:, None]
+    for history, scale in ((rounded, "cross-entropy"), (varied, "any")):
+        with pytest.warns(NoSeparableNoiseWarning):
+            BetaMixtureNoiseDetector(loss_scale=scale).fit(history)
     losses = np.concatenate([rng.gamma(1.0, 0.2, 700), rng.normal(4.0, 0.8, 300)])
     history = BetaMixtureNoiseDetector().fit(losses[:, None] * rng.uniform(0.9, 1.1, (1000, 5)))
-    with pytest.raises(InvalidDataError, match=f"Got 100 {ROWS}"):
-        history.predict_proba(probs)
-    assert history.predict_proba(probs[:5]).shape == (5, 2)  # by chance, perhaps
-    with pytest.warns(NoSeparableNoiseWarning):
-        BetaMixtureNoiseDetector(loss_scale="any").fit(probs * np.linspace(0.8, 1.4, 100)[:, None])
+    assert history.predict_proba(rng.dirichlet(np.ones(5), 20)).shape == (20, 2)

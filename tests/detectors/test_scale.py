@@ -148,3 +148,20 @@ def test_of_losses_on_no_known_scale_anything_may_go_unnoticed():
     with pytest.warns(NoSeparableNoiseWarning):
         detector = BetaMixtureNoiseDetector(loss_scale="any").fit(np.abs(errors(0.2)))
     assert detector.noise_rate_interval_ == (0.0, 1.0)
+
+
+def test_zeros_clipped_far_above_other_losses_are_asked_about_on_any_scale():
+    rng = np.random.default_rng(0)
+    right, wrong, zeros = rng.gamma(1.0, 0.2, 3528), np.abs(rng.normal(4.0, 0.8, 400)), [27.6] * 72
+    losses = np.concatenate([right, wrong, zeros])
+    message = (
+        r"^1.8% of the losses are the highest, 27.\d+, and no other is above 6.\d+: they press the "
+        r"others together, .* use loss_scale='cross-entropy'; else bring them nearer"
+    )
+    with pytest.warns(LossScaleWarning, match=message):
+        BetaMixtureNoiseDetector(loss_scale="any").fit(losses)
+    with pytest.warns(LossScaleWarning, match=message):
+        BetaMixtureNoiseDetector(loss_scale="any").fit_histogram(LossHistogram().fill(losses))
+    for quiet in (np.minimum(losses, 6.6), np.append(right, zeros), np.append(right, wrong)):
+        detector = BetaMixtureNoiseDetector(loss_scale="any").fit(quiet)  # warnings are errors here
+        assert detector.noise_rate_ == pytest.approx(1.0 - len(right) / len(quiet), abs=0.03)

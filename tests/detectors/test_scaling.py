@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lossnoise import BetaMixtureNoiseDetector, LossHistogram
+from lossnoise import BetaMixtureNoiseDetector
 from lossnoise.detectors._scaling import CEILING, CrossEntropyScaling, PercentileScaling
 from lossnoise.exceptions import NoSeparableNoiseWarning
 
@@ -111,22 +111,3 @@ def test_log_slope_is_the_derivative(scaling):
     losses, step = scaling.losses_at(INSIDE), 1e-6
     slope = (scaling.normalise(losses + step) - scaling.normalise(losses - step)) / (2.0 * step)
     np.testing.assert_allclose(scaling.log_slope(INSIDE), np.log(slope), atol=1e-6)
-
-
-@pytest.mark.parametrize("spike", [0.005, 0.018, 0.05])
-@pytest.mark.parametrize("highest", [14.0, 27.6, 1e6])
-def test_a_spike_far_above_hides_no_two_populations_on_any_scale(highest, spike):
-    """It lies where somebody clipped an infinity, or -log 0."""
-    rng = np.random.default_rng(0)
-    right, wrong = rng.gamma(1.0, 0.2, 3500), np.abs(rng.normal(4.0, 0.8, 400))
-    losses = np.concatenate([right, wrong, np.full(round(4000 * spike), highest)])
-    expected = 1.0 - len(right) / len(losses)
-    for detector in (
-        BetaMixtureNoiseDetector(loss_scale="any").fit(losses),
-        BetaMixtureNoiseDetector(loss_scale="any").fit_histogram(LossHistogram().fill(losses)),
-    ):
-        assert detector.noise_rate_ == pytest.approx(expected, abs=0.03)
-        assert detector.predict([0.2, 4.0, highest]).tolist() == [0, 1, 1]
-    only = np.append(right, np.full(200, highest))  # all wrong labels
-    detector = BetaMixtureNoiseDetector(loss_scale="any").fit(only)
-    assert detector.noise_rate_ == pytest.approx(200 / 3700, abs=0.02)

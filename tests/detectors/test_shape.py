@@ -76,13 +76,37 @@ def test_an_audit_says_so():
     assert report.summary["num_issues"] == 0
 
 
-def test_where_most_labels_are_wrong_they_are_the_two_as_well():
+@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
+@pytest.mark.parametrize("size", [1000, 20_000])
+def test_right_labels_of_two_kinds_are_no_other_two_populations(size, scale):
+    """Easy and hard classes: dividing them gains more than dividing few wrong labels off."""
+    rng = np.random.default_rng(1)
+    few = round(0.03 * size)
+    easy, hard = rng.exponential(0.02, size // 2), rng.gamma(4.0, 0.15, size // 2 - few)
+    losses = np.concatenate([easy, hard, rng.normal(5.0, 0.8, few)])
+    detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+    assert detector.noise_rate_ == pytest.approx(0.03, abs=0.01)
+
+
+def test_nor_are_the_classes_of_one_fit_by_groups():
     rng = np.random.default_rng(0)
-    losses = np.concatenate([rng.normal(1.0, 0.2, 1400), rng.uniform(2.0, 6.0, 3600)])
-    with pytest.warns(NoSeparableNoiseWarning, match=OTHERS):  # betas take the even ones for hard
-        BetaMixtureNoiseDetector(loss_scale="any").fit(losses)
-    detector = BetaMixtureNoiseDetector().fit(losses)
-    assert detector.noise_rate_ == pytest.approx(0.72, abs=0.05)
+    groups = np.repeat(np.arange(5), 1000)
+    one = [np.append(rng.exponential(0.02, 900), rng.normal(4.0, 0.8, 100)) for _ in range(4)]
+    losses = np.concatenate([*one, rng.gamma(4.0, 0.2, 1000)])
+    detector = BetaMixtureNoiseDetector().fit(losses, groups=groups)
+    assert detector.noise_rate_ == pytest.approx(0.08, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
+def test_right_losses_too_low_to_have_a_shape_are_right_all_the_same(scale):
+    rng = np.random.default_rng(0)
+    for right in (rng.exponential(1e-5, 500), rng.lognormal(-10.0, 2.0, 500)):
+        losses = np.append(right, rng.normal(4.0, 0.5, 700))
+        detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(losses)
+        assert detector.noise_rate_ == pytest.approx(7 / 12, abs=0.02)
+        counted = BetaMixtureNoiseDetector(loss_scale=scale)
+        counted.fit_histogram(LossHistogram().fill(losses))
+        assert counted.noise_rate_ == pytest.approx(7 / 12, abs=0.02)
 
 
 def slow_gain(counts, upper):
