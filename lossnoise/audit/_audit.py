@@ -86,7 +86,7 @@ def audit(
         In place of `pred_probs`: their softmax.
     noise_proba : array-like of shape (n,), optional
         Probability that each given label is wrong. By default from a detector fitted to the
-        losses, which claims nothing (0) where they look like one population. Where the losses come
+        losses, which claims nothing (0) where they cannot tell. Where the losses come
         from `pred_probs`, whole rows are known: a label that is the model's own first choice gets
         0, any other the plain posterior of the detector. Where the losses cannot tell, or whole
         rows speak for a quarter more wrong labels, its log-odds are moved until as many of these
@@ -127,7 +127,7 @@ def audit(
     Warns
     -----
     NoSeparableNoiseWarning
-        The losses look like one population: they cannot tell right from wrong labels; of the
+        The losses look like one population, or like two others than the mixture found; of the
         losses of `pred_probs` only the verdict says so where no label looks wrong. Or the
         model gives most of the labels itself that look wrong by its losses, as one does that has
         learned from these rows. Or nearly all its probabilities are 0 or 1, or only labels with 0

@@ -128,7 +128,7 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         Warns
         -----
         NoSeparableNoiseWarning
-            The losses look like one population: see `separable_`.
+            The losses cannot tell right labels from wrong ones: see `separable_`.
         LossScaleWarning
             The losses are hardly cross-entropy in nats, or hold more than it; were clipped; or are
             flags, 0 or 1, or of probabilities that are.

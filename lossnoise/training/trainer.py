@@ -99,14 +99,14 @@ class NoisyLabelTrainer(Estimator):
     history_ : list of dict
         One entry an epoch: ``epoch``, ``train_loss`` (of the correction), ``val_loss`` (the mean
         cross-entropy) and ``val_accuracy`` (None without a validation set), ``noise_rate`` (the
-        mean of P(label wrong)) and ``separable`` (whether the losses show two populations; None
+        mean of P(label wrong)) and ``separable`` (as of the detector of the epoch; None
         without a mixture), ``learning_rate``, ``seconds`` (of it all, sweep and fit included).
     losses_ : ndarray of shape (n_samples,), float32
         Cross-entropy of each training sample against its given label after the last epoch, in
         eval mode, in the order of the dataset.
     noise_proba_ : ndarray of shape (n_samples,), float64
         P(label wrong) of each training sample: the plain posterior of the mixture, also where the
-        losses look like one population (``detector_.separable_`` is False). Then it ranks the
+        losses cannot tell (``detector_.separable_`` is False). Then it ranks the
         samples, and says little about how many labels are wrong.
     noisy_indices_ : ndarray of shape (n_flagged,), int64
         Samples whose label is more likely wrong than right, the most suspicious first.
@@ -224,8 +224,8 @@ class NoisyLabelTrainer(Estimator):
         Warns
         -----
         NoSeparableNoiseWarning
-            The losses cannot tell: those of the trained model look like one population, or those
-            of an epoch are all equal, or all labels look wrong by them.
+            The losses cannot tell: those of the trained model, or those of an epoch are all equal,
+            or all labels look wrong by them, or none.
         CollapseWarning
             Predictions concentrate on few classes.
         ScheduleWarning, SmallBatchWarning
