@@ -54,8 +54,8 @@ NOTICED, NOTICED_PER_LOSS = 1.0, 5e-3  # shares far above the others that gain a
 
 # A mixture has found the two populations where its division gains half of what is evidence, and
 # half of what dividing the highest losses from all others gains. One that divides right losses for
-# their shape, beside few wrong ones far above, gains a tenth of that. (Other divisions may gain far
-# more than that of wrong labels: right ones of easy and of hard classes are heaps too.)
+# their shape, beside few wrong ones far above, gains less. (Other divisions may gain far more than
+# that of wrong labels: right ones of easy and of hard classes are heaps too.)
 FOUND = 0.5
 HIGHEST = 0.95  # quantile
 
