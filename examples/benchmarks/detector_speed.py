@@ -23,16 +23,15 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import _results
 import numpy as np
+from _memory import MEGABYTE, MemoryGrowth
 from _reporting import environment
 from numpy.typing import NDArray
 from scipy import stats
@@ -48,7 +47,6 @@ Seconds = dict[str, list[float]]
 WRONG = 0.3  # share of wrong labels
 CHUNK = 10_000_000  # losses drawn at a time
 PIECE = 1_000_000  # losses predicted from a file at a time
-MEGABYTE = 1e6
 
 # The published rule: two betas with these parameters and weights at the start, 10 iterations.
 START_PARAMS = ((1.0, 2.0), (2.0, 1.0))
@@ -295,44 +293,12 @@ def measure_memory(path: Path, n: int) -> dict[str, Any]:
 def probe_memory(path: Path) -> dict[str, float | None]:
     """Fit to a memory-mapped file twice: once watched, once traced."""
     losses = np.load(path, mmap_mode="r")
-    before = anonymous_memory()
-    with highest_memory() as peaks:
+    with MemoryGrowth() as growth:
         fit(losses)
-    grown = None if before is None else max(peaks) - before
     tracemalloc.start()
     fit(losses)
     traced = tracemalloc.get_traced_memory()[1] / MEGABYTE
-    return {"rss_anon_growth_mb": grown, "traced_peak_mb": traced}
-
-
-@contextmanager
-def highest_memory() -> Iterator[list[float]]:
-    """Watch this process's memory; the highest value is in the list when the block ends."""
-    peaks = [0.0]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.0005):
-            peaks[0] = max(peaks[0], anonymous_memory() or 0.0)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peaks
-    finally:
-        done.set()
-        watcher.join()
-        peaks[0] = max(peaks[0], anonymous_memory() or 0.0)
-
-
-def anonymous_memory() -> float | None:
-    """Return resident megabytes that are no pages of files; None where there is no /proc."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) for line in lines if line.startswith("RssAnon:")]
-    return found[0] * 1024 / MEGABYTE if found else None
+    return {"rss_anon_growth_mb": growth.megabytes, "traced_peak_mb": traced}
 
 
 # -- all of it ------------------------------------------------------------------------------------

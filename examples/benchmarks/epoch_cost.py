@@ -4,9 +4,10 @@
 
 The bare loop is written by hand: same network, same pictures, same batches, no library. Contenders
 take turns in one process, another one first in each round; an epoch is measured from outside,
-between two calls of a callback, with loss sweep, mixture and posterior in it, after the warm-up. On
-CUDA the size is that of CIFAR-10. The result goes to ``results/epoch_cost.json``
-(``epoch_cost_cuda.json`` on CUDA).
+between two calls of a callback, with loss sweep, mixture and posterior in it, after the warm-up.
+Peak memory is the most that torch holds on CUDA; on the CPU it is what a fresh process grows by
+while it trains, beyond the pictures. On CUDA the size is that of CIFAR-10. The result goes to
+``results/epoch_cost.json`` (``epoch_cost_cuda.json`` on CUDA).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the examples' networks
 import _results
 import numpy as np
 import torch
+from _memory import MEGABYTE, MemoryGrowth
 from _reporting import environment, rounded, table
 from numpy.typing import NDArray
 from quickstart import small_network
@@ -170,31 +174,60 @@ def make_contenders() -> dict[str, Callable[[], Correction]]:
 
 def measure(model: str, options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Return seconds of epochs and peak memory of each contender, over rounds of turns."""
-    make_network, shape = MODELS[model]
-    data = draw_pictures(options.samples, shape)
-    if options.resident:
-        data = TensorDataset(*(tensor.to(options.device) for tensor in data.tensors))
-    contenders = {n: make for n, make in make_contenders().items() if n in options.corrections}
+    on_cuda = torch.device(options.device).type == "cuda"
+    data = make_data(model, options)
     found: dict[str, dict[str, list[float]]] = {}
-    names = ["bare loop", *contenders]
+    names = ["bare loop", *(name for name in make_contenders() if name in options.corrections)]
     for turn in range(options.rounds + 1):
         first = turn % len(names)  # nobody is always the first, or after the same one
         for name in names[first:] + names[:first]:
-            torch.manual_seed(0)
-            net = compiled(make_network(NUM_CLASSES), options.compile)
-            if torch.device(options.device).type == "cuda":
+            if on_cuda:
                 torch.cuda.reset_peak_memory_stats()
-            if name == "bare loop":
-                seconds = bare_loop(net, data, options)
-            else:
-                seconds = train(net, data, contenders[name](), options)
+            seconds = take_turn(model, name, data, options)
             if turn == 0:
                 continue  # everything is slow for the first time
             entry = found.setdefault(name, {"seconds": [], "megabytes": []})
             entry["seconds"].append(float(np.median(seconds[options.skip :])))
-            if torch.device(options.device).type == "cuda":
-                entry["megabytes"].append(torch.cuda.max_memory_allocated() / 1e6)
+            if on_cuda:
+                entry["megabytes"].append(torch.cuda.max_memory_allocated() / MEGABYTE)
+    if not on_cuda:
+        for name in names:
+            found[name]["megabytes"] = measure_memory(model, name, options)
     return {name: found[name] for name in names}
+
+
+def make_data(model: str, options: argparse.Namespace) -> TensorDataset:
+    data = draw_pictures(options.samples, MODELS[model][1])
+    if options.resident:
+        data = TensorDataset(*(tensor.to(options.device) for tensor in data.tensors))
+    return data
+
+
+def take_turn(
+    model: str, name: str, data: TensorDataset, options: argparse.Namespace
+) -> list[float]:
+    """Train a new network as a contender does; return seconds of each epoch."""
+    torch.manual_seed(0)
+    net = compiled(MODELS[model][0](NUM_CLASSES), options.compile)
+    if name == "bare loop":
+        return bare_loop(net, data, options)
+    return train(net, data, make_contenders()[name](), options)
+
+
+def measure_memory(model: str, name: str, options: argparse.Namespace) -> list[float]:
+    """Return the megabytes that a fresh process grows by; nothing where there is no /proc."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        grown = process.submit(probe_memory, model, name, options).result()
+    return [] if grown is None else [grown]
+
+
+def probe_memory(model: str, name: str, options: argparse.Namespace) -> float | None:
+    """Return the megabytes that this process grows by while a contender trains."""
+    data = make_data(model, options)
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))])  # imports half of torch, whoever trains
+    with MemoryGrowth() as growth:
+        take_turn(model, name, data, options)
+    return growth.megabytes
 
 
 def compiled(net: nn.Module, mode: str | None) -> nn.Module:

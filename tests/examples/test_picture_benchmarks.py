@@ -180,4 +180,6 @@ def test_the_cost_of_an_epoch_is_that_over_a_bare_loop(run, tmp_path, capsys):
     assert list(summary) == ["bare loop", "cross-entropy", "m-dyr-h"]
     assert summary["bare loop"]["over_bare_loop"]["median"] == 1.0
     assert summary["m-dyr-h"]["over_bare_loop"]["median"] > 0.0
+    if Path("/proc/self/status").exists():
+        assert all(0.0 < entry["peak_megabytes"] < 500.0 for entry in summary.values())
     assert "over bare loop" in capsys.readouterr().out
