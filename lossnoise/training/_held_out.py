@@ -32,8 +32,8 @@ from lossnoise.exceptions import (
     NoSeparableNoiseWarning,
 )
 from lossnoise.training._checks import check_data, check_trainer, has_trained
+from lossnoise.training._divergence import broken_inputs
 from lossnoise.training._forward import inputs_alone
-from lossnoise.training._run import broken_inputs
 from lossnoise.training.callbacks import watcher_of_validation
 from lossnoise.training.trainer import NoisyLabelTrainer
 
@@ -138,7 +138,7 @@ def _in_rows(
     """Return the error for rows of the whole dataset, where their inputs are what is wrong."""
     broken = broken_inputs(IndexedData(taken, _BATCH).in_order())
     if not broken:
-        return error
+        return NonFiniteLossError(f"{error} Samples are counted within what this fold learns.")
     rows = train[broken].tolist()
     return NonFiniteLossError(
         f"The inputs of these rows of 'X' are not finite: {rows[:5]}, {len(rows)} in all."

@@ -33,7 +33,7 @@ def train_epoch(
     loader: DataLoader[Any],
     correction: Correction,
     context: EpochContext,
-    on_batch_end: Callable[[Batch, int, int], None],
+    on_batch_end: Callable[[Batch, Tensor, int, int], None],
 ) -> float:
     """Train every model for one epoch; return the mean training loss over the samples."""
     total, count = torch.zeros((), device=engine.device), 0
@@ -46,7 +46,7 @@ def train_epoch(
         check_losses(correction, losses, batch)
         total += losses.sum()
         count += len(batch.labels)
-        on_batch_end(batch, number, len(loader))
+        on_batch_end(batch, losses, number, len(loader))
     loss, seen = sum_over_ranks(torch.stack([total, total.new_tensor(count)])).tolist()
     if not seen:
         raise without_batches()

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lossnoise._labels import effective_classes, has_collapsed
 from lossnoise._warnings import warn
-from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.corrections.base import Batch, Correction, EpochContext, SweepFunction
 from lossnoise.corrections.losses import cross_entropy
@@ -28,7 +27,6 @@ from lossnoise.exceptions import (
     LayoutWarning,
     LossNoiseWarning,
     LossScaleWarning,
-    NonFiniteLossError,
     NonFiniteLossWarning,
     NoSeparableNoiseWarning,
     ScheduleWarning,
@@ -38,6 +36,7 @@ from lossnoise.training._distributed import (
     mean_over_ranks,
     rank_and_size,
 )
+from lossnoise.training._divergence import TrainingLosses, diverged
 from lossnoise.training._engine import TrainingEngine
 from lossnoise.training._forward import Evaluation, count_classes, evaluate, warn_of_sigmoid
 from lossnoise.training._loops import (
@@ -113,6 +112,7 @@ class TrainingRun:
         self._has_recorded = False  # whether a correction has handed over losses
         self._running = RunningLosses(self.train_data.num_samples, engine.device)
         self._seen = SeenLabels(self.train_data.num_samples, engine.device)
+        self._trained = TrainingLosses(self.train_data.num_samples, engine.device)
         self._resumed: Tensor | None = None  # labels of the run that this one goes on with
         self.recorder = LossRecorder(self.train_data.num_samples)
         num_classes = count_classes(engine, self._sweep_loader)
@@ -125,11 +125,13 @@ class TrainingRun:
         begun = time.perf_counter()
         self.context = replace(self.context, epoch=epoch)
         self._running.reset()
+        self._trained.reset()
         self.train_data.begin_epoch(epoch)
         self.correction.begin_epoch(self.context)
 
-        def on_batch(batch: Batch, number: int, num_batches: int) -> None:
+        def on_batch(batch: Batch, losses: Tensor, number: int, num_batches: int) -> None:
             self._seen.record(batch.indices, batch.labels)
+            self._trained.record(batch.indices, losses, number)
             on_batch_end(number, num_batches)
 
         watch = RateWatch(self.engine)
@@ -252,7 +254,7 @@ class TrainingRun:
         epoch = self.context.epoch
         losses, seen = self._running.collect()
         if np.isfinite(losses).all() and not math.isfinite(train_loss):
-            raise diverged(epoch, None, self._sweep_loader)
+            raise diverged(epoch, None, self._trained, self._sweep_loader)
         if seen.any() and not self._has_recorded:
             self._has_recorded = True
             self._watch_means(losses[seen])
@@ -285,7 +287,7 @@ class TrainingRun:
 
     def _check_finite(self, losses: NDArray[np.float32]) -> None:
         if not np.isfinite(losses).all():
-            raise diverged(self.context.epoch, losses, self._sweep_loader)
+            raise diverged(self.context.epoch, losses, self._trained, self._sweep_loader)
 
     def _fit(self, losses: NDArray[np.float32]) -> None:
         """Fit the mixture to losses, and give it to the correction."""
@@ -469,31 +471,3 @@ def _has_idle_head(model: nn.Module, num_classes: int) -> bool:
     learning = [p for p in model.parameters() if p.requires_grad]
     heads = [p for p in learning if p.ndim > 1 and len(p) == num_classes]
     return any(p.grad is not None for p in learning) and any(p.grad is None for p in heads)
-
-
-def diverged(
-    epoch: int, losses: NDArray[np.float32] | None, loader: DataLoader[Any]
-) -> NonFiniteLossError:
-    """Return the error for losses that are not finite; it names samples whose inputs are not."""
-    what = "The training loss is not finite"
-    if losses is not None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        first = "" if len(bad) == len(losses) else f" (such as {bad[:5].tolist()})"
-        what = f"The losses of {len(bad)} of {len(losses)} samples{first} are not finite"
-    broken = broken_inputs(loader)
-    why = "The learning rate may be too high; all inputs are finite."
-    if broken:
-        why = f"The inputs of these samples are not: {broken[:5]}, {len(broken)} in all."
-    return NonFiniteLossError(f"{what} in epoch {epoch}. {why}")
-
-
-def broken_inputs(loader: DataLoader[Any]) -> list[int]:
-    """Return the positions of samples whose inputs hold NaN or infinity."""
-    found: list[int] = []
-    for indices, sample in loader:
-        inputs, _ = split_sample(sample)
-        for tensor in iter_tensors(inputs):
-            if tensor.is_floating_point():
-                fine = tensor.isfinite().reshape(len(indices), -1).all(dim=1).cpu()
-                found += indices[~fine].tolist()
-    return sorted(set(found))

@@ -103,7 +103,7 @@ def test_an_epoch_returns_the_mean_over_samples(make_engine, make_data):
     engine.optimizers[0].param_groups[0].update(lr=0.0, weight_decay=0.0)
     loader = IndexedData(data, 40).in_order()
     mean = train_epoch(
-        engine, loader, CrossEntropy(), Context, lambda _, *numbers: batches.append(numbers)
+        engine, loader, CrossEntropy(), Context, lambda *seen: batches.append(seen[-2:])
     )
     expected = nn.functional.cross_entropy(engine.model(data.tensors[0]), data.tensors[1])
     assert mean == pytest.approx(expected.item(), rel=1e-5)
