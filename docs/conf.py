@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import lossnoise
+from lossnoise.corrections import CORRECTIONS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gallery_order import ORDER
@@ -76,13 +77,16 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     return True if foreign else None
 
 
+EVERY_CORRECTION = ".. Here conf.py puts the class of each correction."
 SECTION = re.compile(r"^(\S[^\n]*\n-+\n)(.*?)(?=^\S[^\n]*\n-+\n|\Z)", re.M | re.S)
 
 
-def list_names(app, docname, source):
-    """Begin each section of the reference with a table of the names in it."""
+def complete_reference(app, docname, source):
+    """Name each registered correction, and begin each section with a table of the names in it."""
     if docname == "api":
-        source[0] = SECTION.sub(_with_table, source[0])
+        names = [f"lossnoise.corrections.{kind.__name__}" for kind in CORRECTIONS.values()]
+        classes = "\n\n".join(f".. autoclass:: {name}" for name in names)
+        source[0] = SECTION.sub(_with_table, source[0].replace(EVERY_CORRECTION, classes))
 
 
 def _with_table(section):
@@ -103,4 +107,4 @@ for extra, name in (
 
 def setup(app):
     app.connect("autodoc-skip-member", skip_foreign_members)
-    app.connect("source-read", list_names)
+    app.connect("source-read", complete_reference)

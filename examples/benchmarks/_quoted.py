@@ -54,6 +54,17 @@ SETS = {
     "wine": "wine",
     "iris": "iris",
 }
+NOISE_NAMES = {
+    "symmetric-0": "0 %",
+    "symmetric-0.2": "20 %",
+    "symmetric-0.5": "50 %",
+    "symmetric-0.8": "80 %",
+    "symmetric-0.9": "90 %",
+    "symmetric-0.4-excl": "40 % others",
+    "pair-0.4": "40 % moved",
+    "instance-0.4": "40 % instance",
+    "open-set-0.4": "40 % replaced",
+}
 
 
 def result(name: str) -> dict[str, Any]:

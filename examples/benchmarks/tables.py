@@ -25,7 +25,10 @@ from _detector_tables import (
     two_populations,
     unseen,
 )
-from _quoted import QUOTED, SETS, markdown, result
+from _method_tables import ideas, overview, toctree
+from _quoted import NOISE_NAMES, QUOTED, SETS, markdown, result
+
+from lossnoise.corrections import CORRECTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [
@@ -98,26 +101,13 @@ def paper_network() -> str:
     return markdown(["", "accuracy", "AUROC", "noise rate, true one"], rows)
 
 
-NOISE_NAMES = {
-    "symmetric-0": "0 %",
-    "symmetric-0.2": "20 %",
-    "symmetric-0.5": "50 %",
-    "symmetric-0.8": "80 %",
-    "symmetric-0.9": "90 %",
-    "symmetric-0.4-excl": "40 % others",
-    "pair-0.4": "40 % moved",
-    "instance-0.4": "40 % instance",
-    "open-set-0.4": "40 % replaced",
-}
-
-
 def by_noise(name: str, show: Callable[[dict[str, Any]], str]) -> str:
     """Return what is shown of each cell of a comparison, by correction and kind of noise."""
     shown: dict[str, dict[str, str]] = {}
     for cell in result(name)["cells"]:
         shown.setdefault(cell["correction"], {})[cell["noise_name"]] = show(cell)
     noises = [noise for noise in NOISE_NAMES if any(mine.get(noise) for mine in shown.values())]
-    names = [c for c in CHOICES if c in shown] + [c for c in shown if c not in CHOICES]
+    names = [c for c in CORRECTIONS if c in shown] + [c for c in shown if c not in CORRECTIONS]
     rows = [[f"`{name}`", *(shown[name].get(noise, "") for noise in noises)] for name in names]
     return markdown(["", *(NOISE_NAMES[noise] for noise in noises)], rows)
 
@@ -176,55 +166,6 @@ def rare_classes() -> str:
     wrong = ["balanced", "accuracy", "AUROC", "flagged / wrong"]
     header = ["right labels: balanced", "accuracy", f"a fifth wrong: {wrong[0]}", *wrong[1:]]
     return markdown(["", *header], [*found.values()])
-
-
-# What a correction needs, and when to choose it.
-CHOICES = {
-    "cross-entropy": ("", "the labels are right"),
-    "bootstrap-soft": ("", "as a baseline"),
-    "bootstrap-hard": ("", "as a baseline"),
-    "forward": ("", "the matrix of mistakes is known"),
-    "backward": ("", "as a baseline"),
-    "mixup": ("inputs to mix", "no detector is wanted"),
-    "dyr-s": ("", "inputs cannot be mixed"),
-    "dyr-h": ("", "inputs cannot be mixed"),
-    "m-dyr-s": ("inputs to mix", "up to half of the labels were redrawn"),
-    "m-dyr-h": ("inputs to mix", "nothing is known: the default"),
-    "md-dyr-h": ("inputs to mix", "most classes are taken for a certain other one"),
-    "md-dyr-sh": ("inputs to mix", "most labels are wrong, and the task is hard"),
-    "mentornet-pd": ("", "the share of wrong labels is known, and sets its `percentile`"),
-    "mentornet-dd": ("a `clean_set`", "some labels were checked"),
-    "learning-to-reweight": (
-        "a `clean_set`",
-        "some labels were checked, mistakes follow a rule, and time does not matter",
-    ),
-    "joint-optimization": ("", "as a rival, where classes are of about equal size"),
-    "co-teaching-plus": ("two networks in memory", "as a rival, with its `noise_rate` given"),
-    "d2l": ("features", "as a baseline"),
-    "open-set": ("features", "inputs of none of the classes are suspected"),
-}
-
-
-def overview() -> str:
-    """Return each correction in a line: needs, accuracy, detection, cost, and when to choose it."""
-    cells = result("methods_digits")["cells"]
-    found = {(cell["correction"], cell["noise_name"]): cell["summary"] for cell in cells}
-    costs = result("epoch_cost")["models"]["small"]["summary"]
-    noises = ("symmetric-0", "symmetric-0.5", "symmetric-0.8", "pair-0.4")
-    rows = []
-    for name, (needs, choice) in CHOICES.items():
-        accuracies = [_figure(found.get((name, n)), "last") for n in noises]
-        detection = _figure(found.get((name, "symmetric-0.5")), "auroc")
-        cost = f"{costs[name]['over_bare_loop']['median']:.1f}" if name in costs else ""
-        choice += f"; needs {needs}" if needs else ""
-        rows.append([f"[`{name}`]({name}.md)", choice, *accuracies, detection, cost])
-    names = [NOISE_NAMES[n].replace(" %", "\N{NO-BREAK SPACE}%") for n in noises]
-    return markdown(["", "choose it if", *names, "AUROC", "cost"], rows)
-
-
-def _figure(summary: dict[str, Any] | None, name: str) -> str:
-    """Return a mean to two places, or nothing where it was not measured."""
-    return "" if summary is None or name not in summary else f"{summary[name]['mean']:.2f}"
 
 
 def epoch_cost(name: str = "epoch_cost") -> str:
@@ -301,6 +242,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "false-alarms": false_alarms,
     "cost": cost,
     "overview": overview,
+    "ideas": ideas,
+    "pages-of-methods": toctree,
     "digits-accuracy": lambda: by_noise("methods_digits", means("last", "best")),
     "digits-detection": lambda: by_noise("methods_digits", means("auroc", "recall", "precision")),
     "rare-classes": rare_classes,

@@ -79,6 +79,7 @@ def test_digits_with_open_set_noise_keep_their_labels(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["symmetric", "open-set"])
 def test_reviewed_samples_have_the_given_and_the_true_label(monkeypatch, kind):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
     import _digits
 
