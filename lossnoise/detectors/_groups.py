@@ -24,7 +24,7 @@ from lossnoise.detectors._fit import (
 from lossnoise.detectors._grid import nodes
 from lossnoise.detectors._input import MIN_SAMPLES
 from lossnoise.detectors._mixture import Family, Mixture, fit_weights, wrong_proba
-from lossnoise.detectors._sample import EXACT, LossSample, count_losses
+from lossnoise.detectors._sample import EXACT, LossBins, LossSample
 from lossnoise.detectors._scaling import FloatArray, Scaling
 from lossnoise.detectors._settings import FitSettings
 from lossnoise.detectors._threshold import crossing
@@ -65,14 +65,14 @@ def fit_groups(
     these, or of the components of all samples with the weights of the group, or of all.
     """
     names, codes = encode_labels(groups)
-    are_counted, origin = np.bincount(codes).max() > EXACT, losses.min()
+    bins = LossBins.over(losses) if np.bincount(codes).max() > EXACT else None
     parts: dict[Hashable, Part] = {}
     for code, name in enumerate(as_list(names)):
         sample = LossSample.of_losses(losses[codes == code])
         curve = _curve_of_group(sample, pooled, family, settings)
         shown = sample.values, sample.weights, sample.lows
-        if are_counted:  # in the same bins in all groups, which one threshold then divides alike
-            shown = count_losses(sample.losses, origin)
+        if bins is not None:  # the same in all groups, which one threshold then divides alike
+            shown = bins.tally(sample.losses)
         parts[name] = Part(*shown, curve)
     return parts
 

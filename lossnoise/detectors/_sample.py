@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,10 @@ from lossnoise.detectors._threads import in_threads
 # 2^-7: sorting would cost more than all the rest, and memory besides.
 EXACT = 1 << 17
 CHUNK = 1 << 16  # losses that are counted at a time: bounds the extra memory, fits the cache
+
+# float32 knows 2^-126 of a unit. Where fewer than this share of the losses lie beyond `NOTHING` of
+# the range, outliers set the range.
+NOTHING, FEW = 2.0**-100, 0.01
 
 
 class LossSample(NamedTuple):
@@ -47,7 +52,7 @@ class LossSample(NamedTuple):
         if len(losses) <= EXACT:
             values = np.sort(losses).astype(np.float64, copy=False)  # in their type: less to move
             return cls(losses, None, values, np.ones(len(values)), values)
-        return cls(losses, None, *count_losses(losses, losses.min()))
+        return cls(losses, None, *LossBins.over(losses).tally(losses))
 
     @classmethod
     def of_histogram(cls, histogram: LossHistogram) -> LossSample:
@@ -89,63 +94,107 @@ class LossSample(NamedTuple):
         return bin_losses(self.losses, self.counts, scaling, n_bins)
 
 
-def count_losses(
-    losses: NDArray[Any], origin: np.floating[Any]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return middle, number and lower end of the losses in each bin, ascending.
+class LossBins(NamedTuple):
+    """Bins of the distance from the lowest loss, which are narrow there, in shares of `unit`.
 
-    The bins begin at `origin`, where they are narrow: a number of the type of the losses that
-    none of them is below.
+    That is the range of the losses, so that losses on another scale are counted alike. All three
+    are of the type of the losses.
     """
 
-    def count(stretch: slice) -> NDArray[np.int64]:
-        counts = np.zeros(NUM_BINS, dtype=np.int64)
-        for start in range(stretch.start, stretch.stop, CHUNK):
-            part = losses[start : min(start + CHUNK, stretch.stop)]
-            held = np.bincount(_distance_keys(part, origin))
-            counts[: len(held)] += held
-        return counts
+    lowest: np.floating[Any]
+    highest: np.floating[Any]
+    unit: np.floating[Any]
 
-    counts = np.sum(in_threads(count, len(losses)), axis=0)
-    keys = np.flatnonzero(counts)
-    low, high = bin_edges(keys)
-    middles = (low + high) / 2.0 + float(origin)
-    return middles, counts[keys].astype(np.float64), _lower_ends(keys, origin)
+    @classmethod
+    def over(cls, losses: NDArray[Any]) -> LossBins:
+        """Return bins for losses; outliers beside which all others would be 0 set no unit."""
+        lowest, highest = losses.min(), losses.max()
+        unit = _distance(lowest, highest)
+        bins = cls(lowest, highest, unit if unit > 0.0 else unit.dtype.type(1.0))
+        while not bins._tell_apart(losses):
+            near = max(part[part <= bins._near].max(initial=lowest) for part in _parts(losses))
+            if near == lowest:
+                break
+            bins = bins._replace(unit=_distance(lowest, near))
+        return bins
+
+    @property
+    def _near(self) -> np.floating[Any]:
+        """Return the end of what is next to nothing beside the unit."""
+        near: np.floating[Any] = self.lowest + (self.unit * NOTHING).astype(self.lowest.dtype)
+        return near
+
+    def _tell_apart(self, losses: NDArray[Any]) -> bool:
+        """Tell whether a share of the losses that counts is not next to nothing."""
+        wanted, near = FEW * len(losses), self._near
+        for part in _parts(losses):
+            wanted -= np.count_nonzero(part > near)
+            if wanted <= 0.0:
+                return True
+        return False
+
+    def tally(self, losses: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return middle, number and lower end of the losses in each bin, ascending."""
+
+        def count(stretch: slice) -> NDArray[np.int64]:
+            counts = np.zeros(NUM_BINS, dtype=np.int64)
+            for part in _parts(losses[stretch]):
+                held = np.bincount(self._keys(part))
+                counts[: len(held)] += held
+            return counts
+
+        counts = np.sum(in_threads(count, len(losses)), axis=0)
+        keys = np.flatnonzero(counts)
+        low, high = bin_edges(keys)
+        with np.errstate(over="ignore"):
+            middles = (low + high) / 2.0 * float(self.unit) + float(self.lowest)
+        middles = np.minimum(middles, float(self.highest))
+        return middles, counts[keys].astype(np.float64), self._lower_ends(keys)
+
+    def _keys(self, losses: NDArray[Any]) -> NDArray[np.uint32]:
+        """Return the bin of each loss, which rises with it.
+
+        Distances of float32 losses are taken in float32, which is twice as fast.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            distances = np.subtract(losses, self.lowest, dtype=self.unit.dtype)
+            distances /= self.unit
+            np.minimum(np.abs(distances, out=distances), LARGEST, out=distances)  # no -0.0
+            bits: NDArray[np.uint32] = distances.astype(np.float32, copy=False).view(np.uint32)
+        bits >>= SHIFT
+        return bits
+
+    def _lower_ends(self, keys: NDArray[np.intp]) -> FloatArray:
+        """Return the least number, of the type of the losses, that each bin takes.
+
+        A loss that reaches it is in the bin, or in one above it. The edge of a bin is no such
+        number, as distances are rounded: the search is among all numbers nearly as far away.
+        """
+        lowest, dtype = float(self.lowest), self.lowest.dtype
+        edges = bin_edges(keys)[0].astype(np.float32)
+        inside = np.nextafter(edges, np.float32(0.0)).astype(np.float64)
+        middle = (edges + inside) / 2.0  # float32 takes what lies above for the edge
+        with np.errstate(over="ignore"):
+            near = np.minimum(lowest + float(self.unit) * middle, float(np.finfo(dtype).max))
+            largest = np.maximum(np.abs(near), abs(lowest)).astype(dtype)
+            slack = 8.0 * np.spacing(np.minimum(largest, np.finfo(dtype).max)).astype(np.float64)
+            low = _ranks(np.maximum((near - slack).astype(dtype), self.lowest))
+            high = _ranks((near + slack).astype(dtype))
+        while (low < high).any():
+            rank = (low >> 1) + (high >> 1) + (low & high & 1)  # their sum may be no int64
+            reaches = self._keys(_of_ranks(rank, dtype)) >= keys
+            low, high = np.where(reaches, low, rank + 1), np.where(reaches, rank, high)
+        return _of_ranks(low, dtype).astype(np.float64)
 
 
-def _distance_keys(losses: NDArray[Any], origin: np.floating[Any]) -> NDArray[np.uint32]:
-    """Return the bin of the distance of each loss from the lowest one, which rises with the loss.
-
-    Distances of float32 losses are taken in float32, which is twice as fast.
-    """
-    wide = np.float64 if losses.dtype.itemsize > 4 else np.float32
-    with np.errstate(over="ignore"):
-        distances = np.subtract(losses, origin, dtype=wide)
-    np.minimum(np.abs(distances, out=distances), LARGEST, out=distances)  # -0.0 - 0.0 is -0.0
-    bits: NDArray[np.uint32] = distances.astype(np.float32, copy=False).view(np.uint32)
-    bits >>= SHIFT
-    return bits
+def _parts(losses: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    return (losses[start : start + CHUNK] for start in range(0, len(losses), CHUNK))
 
 
-def _lower_ends(keys: NDArray[np.intp], origin: np.floating[Any]) -> FloatArray:
-    """Return the least number, of the type of the losses, that each bin takes.
-
-    A loss that reaches it is in the bin, or in one above it. The edge of a bin is no such number,
-    as distances are rounded: the search is among all numbers that are nearly as far away.
-    """
-    edges = bin_edges(keys)[0].astype(np.float32)
-    inside = np.nextafter(edges, np.float32(0.0)).astype(np.float64)
-    near = float(origin) + (edges + inside) / 2.0  # float32 takes what lies above for the edge
-    with np.errstate(over="ignore"):
-        largest = np.maximum(np.abs(near), abs(float(origin))).astype(origin.dtype)
-        slack = 4.0 * np.spacing(np.minimum(largest, np.finfo(origin.dtype).max)).astype(np.float64)
-        low = _ranks(np.maximum((near - slack).astype(origin.dtype), origin))
-        high = _ranks((near + slack).astype(origin.dtype))
-    while (low < high).any():
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)  # their sum may be no int64
-        reaches = _distance_keys(_of_ranks(middle, origin.dtype), origin) >= keys
-        low, high = np.where(reaches, low, middle + 1), np.where(reaches, middle, high)
-    return _of_ranks(low, origin.dtype).astype(np.float64)
+def _distance(low: np.floating[Any], high: np.floating[Any]) -> np.floating[Any]:
+    """Return how far two losses lie apart, in the type in which distances are taken."""
+    wide = np.float64 if low.dtype.itemsize > 4 else np.float32
+    return wide(min(float(high) - float(low), float(np.finfo(wide).max)))
 
 
 def _ranks(numbers: NDArray[Any]) -> NDArray[np.int64]:

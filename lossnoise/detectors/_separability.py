@@ -161,13 +161,15 @@ def _upper_part(
     first = np.searchsorted(distances, max(min(max(low, SMALL_LOSS), middle), SMALLEST_LOSS))
     last = np.searchsorted(ends, ends[-1] - FEWEST, side="right")  # outliers are no population
     if first <= last and low < SMALL_LOSS:
-        # Nothing lies between losses too small to count and the others: that may be a gap.
+        # Hardly any lie between losses too small to count and the others: that may be a gap.
         agreed = distances[first - 1] == distances[0]
         below, above = SMALL_LOSS, NO_RIGHT if agreed else FAR_ABOVE
         rest = distances[first:], sample.weights[first:]
         if middle < SMALLEST_LOSS and not (agreed and _are_votes(*rest)):
             below, above = SMALLEST_LOSS, SMALL_LOSS
-        if distances[first] > above:
+        sunk = ends[first - 1] if first else 0.0
+        beyond = np.searchsorted(ends, sunk + FEWEST, side="right")
+        if distances[min(beyond, last)] > above:
             distances, first = np.maximum(distances, below), 0
     last = np.searchsorted(distances, distances[last], side="right")
     return distances[first:last], sample.weights[first:last], raised_from[first:last]

@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.parallel import Parallel, delayed
 
 from lossnoise import BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector, LossHistogram
+from lossnoise.detectors._sample import EXACT
 from lossnoise.exceptions import InvalidDataError, InvalidParameterError, NoSeparableNoiseWarning
 
 DETECTORS = [BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector]
@@ -164,6 +165,20 @@ def test_factors_that_round_hardly_matter(make, factor):
     before = make(loss_scale="any").fit(TWO_GROUPS).predict_proba(TWO_GROUPS)
     after = make(loss_scale="any").fit(factor * TWO_GROUPS).predict_proba(factor * TWO_GROUPS)
     np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+@each_detector
+@pytest.mark.parametrize("factor", [3.0, 1e-3, 2.0**-900, 2.0**900])
+def test_nor_do_they_of_more_losses_than_are_sorted(make, factor):
+    losses = np.random.default_rng(1).choice(TWO_GROUPS, EXACT + 1) * np.linspace(
+        0.9, 1.1, EXACT + 1
+    )
+    before = make(loss_scale="any").fit(losses)
+    after = make(loss_scale="any").fit(factor * losses)
+    np.testing.assert_allclose(
+        after.predict_proba(factor * losses), before.predict_proba(losses), atol=1e-9
+    )
+    assert after.threshold_ == pytest.approx(factor * before.threshold_, rel=1e-9)
 
 
 @each_detector

@@ -7,17 +7,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lossnoise.detectors._histogram import NUM_BINS, bin_edges
-from lossnoise.detectors._sample import count_losses
+from lossnoise.detectors._sample import LossBins
 
 DTYPES = [np.float16, np.float32, np.float64]
+
+
+def unit_of(losses, wide):
+    """The range of the losses; without outliers beside which 99 % of the others are nothing."""
+    counted = np.sort(losses)
+    while True:
+        unit = min(float(counted[-1]) - float(counted[0]), float(np.finfo(wide).max))
+        near = counted[counted <= counted[0] + losses.dtype.type(unit * 2.0**-100)]
+        if len(losses) - len(near) >= 0.01 * len(losses) or near[-1] == near[0]:
+            return wide(unit if unit > 0.0 else 1.0)
+        counted = near
 
 
 def count_plainly(losses):
     """Number of losses in each bin that holds one, by the float32 nearest to each distance."""
     wide = np.float64 if losses.dtype == np.float64 else np.float32
-    with np.errstate(over="ignore"):
-        distances = losses.astype(wide) - losses.min().astype(wide) + 0.0  # no -0.0
-    nearest = np.minimum(distances, 3.4e38).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        distances = losses.astype(wide) - losses.min().astype(wide)
+        distances = distances / unit_of(losses, wide) + 0.0  # no -0.0
+        nearest = np.minimum(distances, 3.4e38).astype(np.float32)
     keys, counts = np.unique(nearest.view(np.uint32) // 2**16, return_counts=True)
     assert (keys < NUM_BINS / 2).all()
     return keys, counts
@@ -25,9 +37,12 @@ def count_plainly(losses):
 
 def check(losses):
     keys, expected = count_plainly(losses)
-    middles, counts, lows = count_losses(losses, losses.min())
+    bins = LossBins.over(losses)
+    middles, counts, lows = bins.tally(losses)
     np.testing.assert_array_equal(counts, expected)
-    np.testing.assert_array_equal(middles, sum(bin_edges(keys)) / 2.0 + float(losses.min()))
+    with np.errstate(over="ignore"):
+        places = sum(bin_edges(keys)) / 2.0 * float(bins.unit) + float(losses.min())
+    np.testing.assert_array_equal(middles, np.minimum(places, float(losses.max())))
     reached = [(losses >= low).sum() for low in lows.astype(losses.dtype)]
     np.testing.assert_array_equal(reached, counts[::-1].cumsum()[::-1])
     assert lows[0] == losses.min()
@@ -61,3 +76,27 @@ def test_losses_near_zero_above_one_far_below_it(dtype, lowest):
     """There are many more numbers near zero than distances from a number far away."""
     near = np.concatenate([[0.0], np.geomspace(1e-7, 1e-2, 30)])
     check(np.concatenate([[lowest], near, -near, 1024.0 + near, 4.0 * near]).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outliers_leave_the_others_apart(dtype):
+    losses = np.concatenate([np.geomspace(1e-3, 10.0, 500), [1e37, 3e38]]).astype(dtype)
+    if dtype is np.float64:
+        losses = np.concatenate([losses, [1e150, 1e300]])
+    check(losses)
+    assert len(LossBins.over(losses).tally(losses)[0]) > 400
+
+
+def test_zeros_below_few_others_keep_the_unit_of_these():
+    losses = np.concatenate([np.zeros(1000), [3.0, 5.0]])
+    check(losses)
+    assert LossBins.over(losses).unit == 5.0
+
+
+@pytest.mark.parametrize("factor", [3.0, 1e-3, 2.0**-900, 2.0**900])
+def test_losses_on_another_scale_are_counted_alike(factor):
+    losses = np.random.default_rng(0).gamma(1.0, 1.0, 5000)
+    middles, counts, _ = LossBins.over(losses).tally(losses)
+    scaled, others, _ = LossBins.over(losses * factor).tally(losses * factor)
+    np.testing.assert_array_equal(others, counts)
+    np.testing.assert_allclose(scaled, middles * factor, rtol=1e-14)

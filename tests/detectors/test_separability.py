@@ -238,3 +238,17 @@ def test_bins_are_no_populations(deviation):
     with pytest.warns(NoSeparableNoiseWarning):
         few = BetaMixtureNoiseDetector().fit_histogram(histogram)
     assert (many.noise_rate_, few.noise_rate_) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("between", [1e-5, 2e-4, 7e-4, 3e-3])
+@pytest.mark.parametrize("scale", ["cross-entropy", "any"])
+def test_few_losses_in_a_gap_do_not_close_it(scale, between, number):
+    """Below them lies a heap of zeros, which has no shape of its own."""
+    few, wrong = (
+        between * np.linspace(0.5, 1.5, number),
+        np.random.default_rng(1).normal(5.0, 0.7, 400),
+    )
+    detector = BetaMixtureNoiseDetector(loss_scale=scale).fit(np.r_[np.zeros(3600), few, wrong])
+    assert detector.separable_
+    assert detector.noise_rate_ == pytest.approx(0.1, abs=0.005)
