@@ -144,7 +144,11 @@ def read_array(owner: str, name: str, values: Any) -> np.ndarray:
     """Return `values` as a numpy array, or say that they are no such."""
     try:
         return to_numpy(values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
+        if hasattr(values, "detach"):
+            kind = "nested" if values.is_nested else f"{values.layout}".removeprefix("torch.")
+            got = f"a {kind} tensor of {values.dtype} on {values.device}"
+            raise invalid_data(owner, name, "a dense tensor of numbers", got) from None
         expected = "an array, or rows of one length"
         got = f"a {type(values).__name__} that is no array, such as rows of several lengths,"
         raise invalid_data(owner, name, expected, got, JOIN * holds_vectors(values)) from None

@@ -212,11 +212,12 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         settings = read_settings(self)
         if not isinstance(histogram, LossHistogram):
             raise invalid_parameter(owner, "histogram", "a LossHistogram", type(histogram))
+        histogram = histogram.copy()
         if len(histogram) < MIN_SAMPLES:
             raise invalid_data(
                 owner, "histogram", f"of at least {MIN_SAMPLES} losses", f"{len(histogram)}"
             )
-        self._fit_histogram(histogram.copy(), settings)
+        self._fit_histogram(histogram, settings)
         remember_vector(self)
         return self
 

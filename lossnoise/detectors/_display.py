@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._validation import invalid_data, invalid_parameter, read_array, require_extra
+from lossnoise._validation import (
+    check_int,
+    invalid_data,
+    invalid_parameter,
+    read_array,
+    require_extra,
+)
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._histogram import LossHistogram
@@ -18,6 +24,7 @@ from lossnoise.exceptions import InvalidDataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+ESTIMATOR = "LossMixtureDisplay.from_estimator"
 PREDICTIONS = "LossMixtureDisplay.from_predictions"
 GRID = 400
 TALLEST = 6.0  # times the bars beyond the first eighth of the losses: taller bars are cut off
@@ -106,9 +113,14 @@ class LossMixtureDisplay:
         -------
         display : LossMixtureDisplay
         """
+        if not hasattr(detector, "posterior"):
+            expected = "a detector of lossnoise"
+            raise invalid_parameter(ESTIMATOR, "detector", expected, type(detector))
         check_is_fitted(detector)
         counts = None
-        if isinstance(X, LossHistogram) and len(X):
+        if isinstance(X, LossHistogram):
+            if not len(X):
+                raise invalid_data(ESTIMATOR, "X", "a histogram of losses", "an empty one")
             losses, held = X.bins()
             counts = held.astype(np.float64)
         else:
@@ -179,6 +191,7 @@ class LossMixtureDisplay:
         -------
         self : LossMixtureDisplay
         """
+        check_int("LossMixtureDisplay.plot", "bins", bins, 1)
         if ax is None:
             pyplot = require_extra("matplotlib.pyplot", "plot", "LossMixtureDisplay")
             _, ax = pyplot.subplots(figsize=(7.0, 4.0), layout="constrained")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossnoise._validation import invalid_data, invalid_parameter, to_numpy
+from lossnoise._validation import invalid_data, invalid_parameter, read_array
+from lossnoise.detectors._numbers import check_numbers
 from lossnoise.detectors._scaling import FloatArray
 
 OWNER = "LossHistogram"
@@ -68,11 +69,10 @@ class LossHistogram:
         InvalidDataError
             The losses are no vector of finite real numbers.
         """
-        vector = to_numpy(losses)
+        vector = read_array(OWNER, "losses", losses)
         if vector.ndim != 1:
             raise invalid_data(OWNER, "losses", "a vector", f"shape {vector.shape}")
-        if vector.size and vector.dtype.kind not in "fiub":
-            raise invalid_data(OWNER, "losses", "real numbers", f"dtype {vector.dtype}")
+        vector = check_numbers(OWNER, "losses", vector)
         often = None if counts is None else _check_counts(counts, len(vector))
         fresh = np.zeros(NUM_BINS, dtype=np.int64)
         for start in range(0, len(vector), CHUNK):
@@ -81,7 +81,7 @@ class LossHistogram:
                 fresh += np.bincount(keys, minlength=NUM_BINS)
             else:
                 np.add.at(fresh, keys, often[start : start + CHUNK])
-        self.counts += fresh
+        self.counts = _sum(OWNER, self.counts, fresh)
         return self
 
     def __add__(self, other: object) -> LossHistogram:
@@ -89,7 +89,7 @@ class LossHistogram:
         if not isinstance(other, LossHistogram):
             return NotImplemented
         total = LossHistogram()
-        total.counts = self.counts + other.counts
+        total.counts = _sum(OWNER, self.counts, other.counts)
         return total
 
     def __radd__(self, other: object) -> LossHistogram:
@@ -138,6 +138,10 @@ class LossHistogram:
         low = bin_edges(_ascending(np.flatnonzero(self.counts)))[0]
         inside = np.nextafter(low.astype(np.float32), np.float32(0.0))  # of those below 0
         return np.where(low < 0.0, inside, low)
+
+    def __copy__(self) -> LossHistogram:
+        """Return a histogram with counts of its own."""
+        return self.copy()
 
     def copy(self) -> LossHistogram:
         """Return a histogram with the same counts.
@@ -232,11 +236,24 @@ def _holds_integers(values: object, end: int) -> bool:
 
 
 def _check_counts(counts: ArrayLike, n: int) -> NDArray[np.int64]:
-    often = to_numpy(counts)
+    often = read_array(OWNER, "counts", counts)
     if often.shape != (n,) or (often.size and (often.dtype.kind not in "iu" or often.min() < 0)):
         expected = f"{n} integers of at least 0, one for each loss"
         raise invalid_data(OWNER, "counts", expected, f"{often.dtype} of shape {often.shape}")
+    if often.sum(dtype=np.float64) >= MOST:
+        raise invalid_data(
+            OWNER, "counts", "below 2^47 in all", f"{often.sum(dtype=np.float64):.3g}"
+        )
     return often.astype(np.int64)
+
+
+def _sum(owner: str, counts: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the counts of both, or say that a bin cannot hold them."""
+    total = counts + others
+    if total.min() < 0 or total.max() >= MOST:
+        got = f"{total.min()} to {total.max()}"
+        raise invalid_data(owner, "counts", "from 0 to below 2^47 in each bin", got)
+    return total
 
 
 def _keys(losses: NDArray[Any], start: int) -> NDArray[np.int64]:

@@ -5,29 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from lossnoise._history import reduce_history
 from lossnoise._losses import LOWEST, are_certain
 from lossnoise._validation import (
     BFLOAT16_STEP,
     JOIN,
-    holds_tensors,
     holds_vectors,
     invalid_data,
     miss_one,
     read_array,
-    to_numpy,
     unmasked,
 )
 from lossnoise._warnings import warn
 from lossnoise.detectors._fit import SampleFit
 from lossnoise.detectors._grid import CHUNK
 from lossnoise.detectors._histogram import LossHistogram
+from lossnoise.detectors._numbers import (
+    ODD,
+    check_columns,
+    check_dense,
+    check_numbers,
+    is_frame,
+)
 from lossnoise.detectors._sample import EXACT, LossSample
 from lossnoise.detectors._scaling import CEILING
 from lossnoise.detectors._separability import measure_separability
@@ -118,48 +124,51 @@ def _read_table(detector: Any, X: Any, *, reset: bool, minimum: int) -> NDArray[
     owner = type(detector).__name__
     if isinstance(X, LossHistogram):
         raise invalid_data(owner, "X", "losses", "a LossHistogram", "fit_histogram takes it")
-    X = unmasked(X)
-    table = read_array(owner, "X", X) if _is_ours(X) else X
-    dimensions = _dimensions(owner, table)
-    if not dimensions:
+    check_dense(owner, "X", X)
+    came = unmasked(X) if is_frame(X) else read_array(owner, "X", X)
+    if getattr(came, "ndim", 2) == 0:
         raise invalid_data(owner, "X", "a vector of losses, one a sample", f"{X!r}"[:200])
-    table = to_numpy(table) if dimensions == 1 else table
-    if getattr(table, "ndim", 2) == 1:
-        table = _check_vector(owner, table, minimum)
+    if getattr(came, "ndim", 2) == 1:
+        table = _check_vector(owner, np.asarray(came), minimum)
         if not reset:
             _check_width(detector)
     else:
-        table = _check_table(detector, table, reset=reset, minimum=minimum)
-        if reset:  # one row may sum to 1 by chance
+        table = _check_table(detector, came, reset=reset, minimum=minimum)
+        if reset and len(table) > 1:  # one row may sum to 1 by chance
             _check_no_probabilities(owner, table)
-    _check_finite(owner, table)
-    return np.asarray(table)
+    _check_finite(owner, table, getattr(came, "dtype", table.dtype))
+    return table
 
 
 def _check_table(detector: Any, table: Any, *, reset: bool, minimum: int) -> NDArray[np.float64]:
     """Return scikit-learn's copy of a table; its errors keep their words, which its checks know."""
-    _check_no_flags(type(detector).__name__, getattr(table, "dtype", None))
+    owner = type(detector).__name__
+    if is_frame(table):
+        check_columns(owner, "X", table)
+    else:
+        _check_array(owner, table)
+    checks = {"dtype": np.float64, "ensure_all_finite": False, "ensure_min_samples": minimum}
     try:
-        return np.asarray(
-            validate_data(
-                detector,
-                table,
-                reset=reset,
-                dtype=np.float64,
-                ensure_all_finite=False,
-                ensure_min_samples=minimum,
-            )
-        )
+        if not type(table).__module__.startswith("pyarrow"):
+            return np.asarray(validate_data(detector, table, reset=reset, **checks))
+        checked = check_array(read_array(owner, "X", table), estimator=detector, **checks)
+        validate_data(detector, table, reset=reset, skip_check_array=True)  # names of the columns
+        return np.asarray(checked)
     except ValueError as error:
         raise InvalidDataError(str(error)) from error
 
 
-def _check_no_flags(owner: str, dtype: Any) -> None:
-    """Refuse booleans: whether a prediction is right is no loss, and says the opposite of one."""
-    if getattr(dtype, "kind", "") == "b":
-        got = "booleans, as of right and wrong predictions,"
-        advice = "pass -log p of each given label"
-        raise invalid_data(owner, "X", "losses, which are numbers", got, advice)
+def _check_array(owner: str, table: NDArray[Any]) -> None:
+    """Refuse a table of what is no losses; in scikit-learn's words where its checks know them."""
+    try:
+        check_numbers(owner, "X", table)
+    except InvalidDataError as error:
+        if table.dtype.kind == "c":
+            raise InvalidDataError(f"Complex data not supported. {error}") from None
+        others = table.flat if table.dtype.kind == "O" else ()
+        if any(not isinstance(entry, (*ODD, Real)) for entry in others):
+            raise TypeError(f"argument must be a string or a real number. {error}") from None
+        raise
 
 
 def number_of_rows(X: Any) -> int:
@@ -170,40 +179,13 @@ def number_of_rows(X: Any) -> int:
         return 0
 
 
-def _is_ours(X: Any) -> bool:
-    """Tell whether to convert `X` here: a tensor, a list of tensors, or an Arrow table."""
-    return holds_tensors(X) or type(X).__module__.startswith("pyarrow")
-
-
-def _dimensions(owner: str, X: Any) -> int:
-    """Return the number of dimensions; 0 of what is no array and cannot become one."""
-    found = getattr(X, "ndim", None)  # np.ndim would call on X to answer, which it may refuse
-    return read_array(owner, "X", X).ndim if found is None else int(found)
-
-
 def _check_vector(owner: str, losses: NDArray[Any], minimum: int) -> NDArray[Any]:
-    if losses.dtype.kind == "c":
-        raise invalid_data(owner, "X", "real losses", f"complex numbers ({losses.dtype})")
-    if losses.dtype.kind == "O":
-        losses = _from_objects(owner, losses)
-    if losses.dtype.kind not in "fiub" and losses.size:
-        raise invalid_data(owner, "X", "losses, which are numbers", f"dtype {losses.dtype}")
-    _check_no_flags(owner, losses.dtype)
+    losses = check_numbers(owner, "X", losses)
     if len(losses) < minimum:
         raise invalid_data(owner, "X", f"at least {minimum} losses", str(len(losses)))
     if losses.dtype.kind == "f" and losses.dtype.itemsize <= 8:
         return losses
     return losses.astype(np.float64)
-
-
-def _from_objects(owner: str, losses: NDArray[Any]) -> NDArray[np.float64]:
-    if any(isinstance(loss, str) for loss in losses):
-        raise invalid_data(owner, "X", "losses, which are numbers", "strings among them")
-    try:
-        return losses.astype(np.float64)
-    except (TypeError, ValueError):
-        types = ", ".join(sorted({type(loss).__name__ for loss in losses}))
-        raise invalid_data(owner, "X", "losses, which are numbers", f"objects: {types}") from None
 
 
 def _check_width(detector: Any) -> None:
@@ -221,7 +203,8 @@ def remember_vector(detector: Any) -> None:
     detector.__dict__.pop("feature_names_in_", None)
 
 
-def _check_finite(owner: str, losses: NDArray[Any]) -> None:
+def _check_finite(owner: str, losses: NDArray[Any], came: Any) -> None:
+    """Refuse NaN and infinity, in losses that came in a dtype."""
     rows = losses if losses.ndim == 1 else losses.sum(axis=1)  # NaN and inf show in the sum
     if all(np.isfinite(rows[i : i + CHUNK]).all() for i in range(0, len(rows), CHUNK)):
         return
@@ -229,9 +212,11 @@ def _check_finite(owner: str, losses: NDArray[Any]) -> None:
     if not bad.any():  # a sum that overflowed
         return
     row = int(np.flatnonzero(bad)[0])
-    kind = "NaN" if np.isnan(losses[row]).any() else "inf"
+    kind = "NaN" if np.isnan(losses[row]).any() else "-inf" if losses[row].min() < 0 else "inf"
     advice = ""
-    if kind == "inf" and losses.dtype == np.float16:
+    if kind == "-inf":
+        advice = "log of a probability of 0 perhaps, so clip probabilities at 1e-12, and pass -log"
+    elif kind == "inf" and came == np.float16:
         advice = "float16 has nothing above 65504, so compute the losses in float32"
     elif kind == "inf":
         advice = "-log of a probability of 0 perhaps, so clip probabilities at 1e-12, or losses at "
@@ -468,11 +453,12 @@ def warn_of_bins(sample: LossSample) -> None:
     """Warn where counted losses lie so far from 0 that few bins of a histogram tell them apart."""
     low, middle, high = sample.percentiles([1.0, 50.0, 99.0])
     width = abs(middle) * BIN_WIDTH
-    if FEWEST_BINS * width > high - low > 0.0:
+    if FEWEST_BINS * width > high - low:
+        place = f"between {low:.6g} and {high:.6g}" if high > low else f"in one, around {low:.6g}"
         warn(
-            f"Most losses lie between {low:.6g} and {high:.6g}, where the bins of a LossHistogram "
-            f"are {width:.2g} wide, too wide to tell them apart. Take a number near the lowest "
-            "loss from all of them before they are counted.",
+            f"The bins of a LossHistogram are {width:.2g} wide where most losses lie, {place}: too "
+            "wide to tell them apart. Take a number near the lowest loss from all of them before "
+            "they are counted.",
             LossScaleWarning,
         )
 

@@ -194,7 +194,7 @@ def _count(
         edges = np.geomspace(distances[0], distances[-1], N_CELLS + 1)
         places = np.searchsorted(distances, edges[1:-1])
         held = np.diff(places, prepend=0, append=len(distances)).astype(np.float64)
-        return held, _means(places, raised_from, weights, np.sqrt(edges[1:] * edges[:-1]))
+        return held, _means(places, raised_from, weights, np.sqrt(edges[1:]) * np.sqrt(edges[:-1]))
     first = np.flatnonzero(np.diff(distances, prepend=-np.inf) > 0.0)
     sums = np.add.reduceat(raised_from * weights, first)
     values, weights = np.log(distances[first]), np.add.reduceat(weights, first)

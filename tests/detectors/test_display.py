@@ -8,11 +8,13 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture
 
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram, LossMixtureDisplay
 from lossnoise.exceptions import (
     InvalidDataError,
     InvalidParameterError,
+    LossNoiseError,
     MissingExtraError,
     NoSeparableNoiseWarning,
 )
@@ -218,3 +220,28 @@ def test_counted_losses_give_the_same_picture():
     assert np.abs(np.subtract(*heights)).max() < 0.05 * max(heights[0])
     curves = [lines(shown.proba_ax_)["P(label wrong)"] for shown in (plain, counted)]
     assert curves[0][-1] == pytest.approx(curves[1][-1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("detector", "losses", "bins", "message"),
+    [
+        (
+            GaussianMixture(),
+            two_groups(),
+            9,
+            "'detector' parameter of .* must be a detector of lossnoise",
+        ),
+        (None, LossHistogram(), 9, "a histogram of losses. Got an empty one instead"),
+        (
+            None,
+            two_groups(),
+            0,
+            r"'bins' parameter of LossMixtureDisplay.plot must be an int in the r",
+        ),
+    ],
+    ids=["another mixture", "an empty histogram", "no bars"],
+)
+def test_what_cannot_be_drawn_from_an_estimator(detector, losses, bins, message):
+    detector = detector or BetaMixtureNoiseDetector().fit(two_groups())
+    with pytest.raises(LossNoiseError, match=message):
+        LossMixtureDisplay.from_estimator(detector, losses, bins=bins)

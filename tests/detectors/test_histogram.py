@@ -1,3 +1,4 @@
+import copy
 import json
 import multiprocessing
 import warnings
@@ -12,7 +13,11 @@ from hypothesis.extra.numpy import arrays
 from lossnoise import BetaMixtureNoiseDetector, LossHistogram
 from lossnoise.detectors._grid import CHUNK, bin_losses
 from lossnoise.detectors._scaling import PercentileScaling
-from lossnoise.exceptions import InvalidDataError, InvalidParameterError, LossScaleWarning
+from lossnoise.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    LossScaleWarning,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 vectors = arrays(np.float64, st.integers(0, 200), elements=finite)
@@ -160,7 +165,8 @@ def test_a_count_stands_for_as_many_samples():
         ),
         (
             lambda: LossHistogram().fill(["a"]),
-            "The 'losses' parameter of LossHistogram must be real numbers. Got dtype <U1 instead.",
+            "The 'losses' parameter of LossHistogram must be losses, which are numbers. Got dtype "
+            "<U1 instead.",
         ),
         (
             lambda: LossHistogram().quantile(0.5),
@@ -249,3 +255,27 @@ def test_cross_entropies_that_rounding_put_below_0_are_0():
     assert detector.noise_rate_ == pytest.approx(expected.noise_rate_, abs=1e-12)
     with pytest.raises(InvalidDataError, match=r"at least 0\. Got -0\.001"):
         BetaMixtureNoiseDetector().fit_histogram(LossHistogram().fill(losses - 1e-3))
+
+
+def test_counts_that_somebody_made_negative_are_refused():
+    histogram = LossHistogram().fill(np.linspace(0.1, 1.0, 100))
+    histogram.counts[20_000] = -3
+    with pytest.raises(InvalidDataError, match=r"from 0 to below 2\^47 in each bin. Got -3 to "):
+        BetaMixtureNoiseDetector().fit_histogram(histogram)
+
+
+def test_a_shallow_copy_has_counts_of_its_own():
+    histogram = LossHistogram().fill([1.0])
+    copy.copy(histogram).fill([2.0])
+    assert len(histogram) == 1
+
+
+@pytest.mark.filterwarnings("ignore::lossnoise.exceptions.NoSeparableNoiseWarning")
+@pytest.mark.parametrize("offset", [100.0, 1e4, 1e6])
+def test_bins_far_from_zero_are_said_to_be_too_wide(offset):
+    """From 10,000 on, all losses lie in one bin."""
+    rng = np.random.default_rng(1)
+    losses = np.r_[rng.gamma(1.0, 0.3, 800), rng.gamma(20.0, 0.2, 200)] + offset
+    detector = BetaMixtureNoiseDetector(loss_scale="any")
+    with pytest.warns(LossScaleWarning, match="too wide to tell them apart"):
+        detector.fit_histogram(LossHistogram().fill(losses))

@@ -7,7 +7,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from scipy import sparse
 
 from lossnoise import BetaMixtureNoiseDetector, GaussianMixtureNoiseDetector, LossHistogram
 from lossnoise.exceptions import (
@@ -193,7 +192,11 @@ INFINITE = (
 REFUSED = [
     (with_value(np.nan), "finite losses. Got NaN in 2 of 1000 rows, first in row 3 instead."),
     (with_value(np.inf), INFINITE),
-    (with_value(-np.inf), INFINITE),
+    (
+        with_value(-np.inf),
+        "finite losses. Got -inf in 2 of 1000 rows, first in row 3 instead: log of a probability "
+        "of 0 perhaps, so clip probabilities at 1e-12, and pass -log.",
+    ),
     (
         np.array([*np.linspace(0.0, 60_000.0, 20), np.inf], dtype=np.float16),
         "finite losses. Got inf in 1 of 21 rows, first in row 20 instead: float16 has nothing "
@@ -222,11 +225,11 @@ REFUSED = [
     ([1.0, "high"] * 10, "losses, which are numbers. Got dtype <U32 instead."),
     (
         np.array([1.0, "high"] * 10, dtype=object),
-        "losses, which are numbers. Got strings among them instead.",
+        "losses, which are numbers. Got objects, of type str, instead.",
     ),
     (
         np.array([{}, 1.0] * 10, dtype=object),
-        "losses, which are numbers. Got objects: dict, float instead.",
+        "losses, which are numbers. Got objects, of type dict, float, instead.",
     ),
     (np.arange(20) * 1j, "real losses. Got complex numbers (complex128) instead."),
     (
@@ -294,13 +297,11 @@ def test_cross_entropies_that_rounding_put_below_0_are_0(convert, dtype):
     ("losses", "error", "message"),
     [
         (np.zeros((10, 2, 2)), InvalidDataError, "Found array with dim 3"),
-        ([["a", "b"]] * 10, InvalidDataError, "could not convert string"),
         (
             np.zeros((9, 2)),
             InvalidDataError,
             "Found array with 9 sample.* a minimum of 10 is required",
         ),
-        (sparse.csr_array(np.eye(20)), TypeError, "Sparse data was passed"),
     ],
 )
 def test_tables_that_scikit_learn_refuses(losses, error, message):
