@@ -14,7 +14,7 @@ class NoBar:
     def nothing(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
-    update = reset = set_description = clear = close = nothing
+    update = reset = set_description = set_postfix_str = clear = close = nothing
 
 
 def make_bar(total: int, label: str, unit: str, *, brief: bool = False) -> Any:

@@ -111,7 +111,7 @@ class CollapseWarning(LossNoiseWarning):
 
 
 class CheckpointWarning(LossNoiseWarning):
-    """A checkpoint cannot be read and is passed over, or has a generator that the data lack."""
+    """A checkpoint cannot be read and is passed over, or a run cannot go on just as it was."""
 
 
 class ScheduleWarning(LossNoiseWarning):

@@ -118,7 +118,8 @@ def _advice_on_rows(labels: Tensor) -> str:
 def _describe_batch(sample: Any) -> str:
     name = type(sample).__name__
     if is_mapping(sample):
-        return f"a {name} of ({', '.join(f'{k}: {_describe(sample[k])}' for k in sample)})"
+        names = sample.keys()
+        return f"a {name} of ({', '.join(f'{k}: {_describe(sample[k])}' for k in names)})"
     if isinstance(sample, (tuple, list)):
         return f"a {name} of ({', '.join(_describe(part) for part in sample)})"
     return f"a {name}"

@@ -88,7 +88,7 @@ def check_mix_at(owner: str, mix_at: object, model: nn.Module) -> None:
 def read_logits(output: Any, owner: str = "NoisyLabelTrainer") -> Tensor:
     """Return the logits in what a model returned."""
     found = output
-    if is_mapping(output) and "logits" in output:
+    if is_mapping(output) and "logits" in output.keys():  # noqa: SIM118  # mapping-like
         found = output["logits"]
     elif hasattr(output, "logits"):
         found = output.logits

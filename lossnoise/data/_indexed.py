@@ -80,9 +80,11 @@ class IndexedData:
         """
         # A generator in any case, or every pass would draw a seed from the global one.
         generator = torch.Generator() if generator is None else generator
+        # No workers that stay: those for training are there as well.
+        options = self._options | {"persistent_workers": False}
         if self.is_stream:
-            return self._stream_loader(generator)
-        return self._loader(self._batches(None), generator)
+            return self._stream_loader(generator, options)
+        return self._loader(self._batches(None), generator, options)
 
     def batch_of(self, rows: list[int]) -> Any:
         """Return some samples of a map-style dataset, collated, as this process reads them."""
@@ -106,14 +108,26 @@ class IndexedData:
                 sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the generators of a user's own."""
-        return {place: state_of(generator) for place, generator in self._generators().items()}
+        """Return the states of a user's own generators, and of samplers that know theirs."""
+        states = {place: state_of(generator) for place, generator in self._generators().items()}
+        return states | {place: s.state_dict() for place, s in self._stateful_samplers().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned, and say which of the generators are not there."""
+        samplers = self._stateful_samplers()
+        for place in samplers.keys() & state.keys():
+            samplers[place].load_state_dict(state[place])
         generators = self._generators()
         for place in generators.keys() & state.keys():
             restore(generators[place], state[place])
+        if self._options.get("persistent_workers"):
+            warn(
+                "The worker processes of the resumed run begin anew, where persistent_workers had "
+                "kept them alive: what they draw at random will not be what it would have been. "
+                "Without persistent_workers it will.",
+                CheckpointWarning,
+            )
+        generators = {**generators, **samplers}
         if missing := sorted(state.keys() - generators.keys()):
             warn(
                 f"The data of the resumed run drew from a generator, {missing[0]!r}, that they "
@@ -121,6 +135,16 @@ class IndexedData:
                 "when fit begins.",
                 CheckpointWarning,
             )
+
+    def _stateful_samplers(self) -> dict[str, Any]:
+        """Return the samplers that return their state and take it back, by their place."""
+        places = ("sampler", "batch_sampler", "batch_sampler.sampler")
+        return {
+            f"state of {place}": sampler
+            for place, sampler in zip(places, self._samplers(), strict=False)
+            if callable(getattr(sampler, "state_dict", None))
+            and callable(getattr(sampler, "load_state_dict", None))
+        }
 
     def _generators(self) -> dict[str, Generator]:
         """Return the generators in a user's loader, its samplers and the dataset, by their place.
@@ -141,22 +165,26 @@ class IndexedData:
     def _collate(self) -> Callable[[list[Any]], Any]:
         return default_collate if self._given is None else self._given.collate_fn
 
-    def _loader(self, batches: Any, generator: torch.Generator) -> DataLoader[Any]:
+    def _loader(
+        self, batches: Any, generator: torch.Generator, options: dict[str, Any] | None = None
+    ) -> DataLoader[Any]:
         return DataLoader(
             IndexedDataset(self.dataset, whole_batches=self._collate() is default_collate),
             batch_sampler=batches,
             collate_fn=IndexedCollate(self._collate()),
             generator=generator,
-            **self._options,
+            **(self._options if options is None else options),
         )
 
-    def _stream_loader(self, generator: torch.Generator) -> DataLoader[Any]:
+    def _stream_loader(
+        self, generator: torch.Generator, options: dict[str, Any] | None = None
+    ) -> DataLoader[Any]:
         return DataLoader(
             StreamBatches(self.dataset, self.batch_size, self.num_samples),
             batch_size=None,
             collate_fn=IndexedCollate(self._collate()),
             generator=generator,
-            **self._options,
+            **(self._options if options is None else options),
         )
 
 
@@ -171,7 +199,7 @@ def options_of(loader: DataLoader[Any]) -> dict[str, Any]:
     """Return how a loader works, apart from what its batches are."""
     names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
     if loader.num_workers:
-        names.append("prefetch_factor")  # not persistent workers: no checkpoint has their state
+        names += ["prefetch_factor", "persistent_workers"]
     return {name: getattr(loader, name) for name in names}
 
 

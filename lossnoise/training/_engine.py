@@ -19,7 +19,11 @@ from lossnoise.corrections._logits import LogitsModel, bare, user_model
 from lossnoise.corrections._nested import map_tensors
 from lossnoise.exceptions import InvalidDataError
 from lossnoise.training._distributed import is_distributed
-from lossnoise.training.checkpoint import load_weights
+from lossnoise.training.checkpoint import (
+    load_transient_buffers,
+    load_weights,
+    transient_buffers,
+)
 
 ModelFactory = Callable[[], nn.Module]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -255,6 +259,7 @@ class TrainingEngine:
         """Return the state of models, optimizers and schedules, not copied."""
         state: dict[str, Any] = {
             "models": [user_model(m).state_dict() for m in self.models],
+            "buffers": [transient_buffers(user_model(m)) for m in self.models],
             "optimizers": [o.state_dict() for o in self.optimizers],
             "schedulers": [s.state_dict() for s in self.schedulers],
             "scalers": [s.state_dict() for s in self.scalers],
@@ -280,6 +285,8 @@ class TrainingEngine:
                 "of the same kind as the one of the run that is resumed",
                 "another network needs another checkpoint_dir",
             )
+        for model, buffers in zip(self.models, state["buffers"], strict=True):
+            load_transient_buffers(user_model(model), buffers)
         for key in ("optimizers", "schedulers", "scalers"):
             for part, part_state in zip(getattr(self, key), state[key], strict=True):
                 part.load_state_dict(part_state)

@@ -217,7 +217,7 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
 
 def _lists_in(inputs: Any) -> list[str]:
     """Return the names of entries of a dict of inputs that are lists of tensors."""
-    entries = inputs.items() if is_mapping(inputs) else ()
+    entries = [(key, inputs[key]) for key in inputs.keys()] if is_mapping(inputs) else ()  # noqa: SIM118
     return [
         name
         for name, value in entries
@@ -227,7 +227,7 @@ def _lists_in(inputs: Any) -> list[str]:
 
 def _about_call(inputs: Any, error: TypeError) -> str:
     """Return what a model was called with that takes other arguments."""
-    parts = f" of {', '.join(map(str, inputs))}" if is_mapping(inputs) else ""
+    parts = f" of {', '.join(map(str, inputs.keys()))}" if is_mapping(inputs) else ""
     lacks = isinstance(inputs, Tensor) and "missing" in str(error)
     advice = f"; {SECOND_IS_LABEL}" if lacks else ""
     if parts and "unexpected keyword" in str(error):

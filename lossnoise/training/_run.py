@@ -260,7 +260,7 @@ class TrainingRun:
             self._watch_means(losses[seen])
         if self.correction.needs_detector and not seen.all():
             losses, seen = self._sweep_losses(), np.ones_like(seen)
-        elif epoch == 1 and (self.train_data.is_stream or not self._seen.is_complete()):
+        elif epoch == 1 and (self.train_data.is_stream or not seen.all()):
             self._check_finite(self._sweep_losses())  # what the end needs is asked for now
         self._check_finite(losses)
         if seen.all():

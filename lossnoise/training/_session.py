@@ -25,10 +25,11 @@ from lossnoise.training._distributed import (
     wait_for_all,
 )
 from lossnoise.training._folder_lock import locked
+from lossnoise.training._progress import Progress
 from lossnoise.training._run import TrainingRun
 from lossnoise.training._schedules import check_length
 from lossnoise.training._wiring import circumstances_of, layers_now, settings_of
-from lossnoise.training.callbacks import Callback, EarlyStopping, Progress
+from lossnoise.training.callbacks import Callback, EarlyStopping
 from lossnoise.training.checkpoint import (
     Checkpoints,
     check_same_settings,
@@ -90,7 +91,7 @@ def _train(
     except KeyboardInterrupt:
         if is_distributed():
             raise
-        _warn_interrupted(run.context.epoch)
+        _warn_interrupted(run.context.epoch, saving)
     run.finish()
     _publish(trainer, run)
     callbacks.call("on_train_end")
@@ -247,10 +248,17 @@ def _warn_of_warmup(trainer: NoisyLabelTrainer, run: TrainingRun) -> None:
         )
 
 
-def _warn_interrupted(epoch: int) -> None:
+def _warn_interrupted(epoch: int, saving: _Saving | None) -> None:
+    further = "A run with checkpoint_dir could be resumed."
+    if saving is not None and list_checkpoints(saving.checkpoints.folder):
+        further = "fit(resume=True) goes on from the last checkpoint."
+    elif saving is not None:
+        further = (
+            "No checkpoint was written yet: fit(resume=True) would begin a run with the weights as "
+            "they are now, so give the trainer a fresh model before."
+        )
     warn(
         f"Training was interrupted in epoch {epoch}. The trainer can be used as it is: losses_ and "
-        "noise_proba_ are of the model as it was left. With checkpoint_dir, fit(resume=True) goes "
-        "on from the last checkpoint.",
+        f"noise_proba_ are of the model as it was left. {further}",
         InterruptedWarning,
     )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sklearn.exceptions import NotFittedError
 
-from lossnoise._progress import make_bar
 from lossnoise._validation import (
     check_choice,
     check_int,
@@ -68,52 +67,6 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned: in a resumed run, after `on_train_begin`."""
-
-
-class Progress(Callback):
-    """Write one line an epoch to stderr, and a bar while it runs where tqdm is installed.
-
-    One bar serves all epochs: what a notebook keeps of each would stay in its file.
-    """
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def on_batch_end(self, trainer: NoisyLabelTrainer, batch: int, num_batches: int) -> None:
-        """Move the bar, from its beginning in each epoch."""
-        label = f"epoch {len(trainer.history_) + 1}/{trainer.epochs}"
-        if self._bar is None:
-            self._bar = make_bar(num_batches, label, "batch")
-        elif batch == 1:
-            self._bar.set_description(label, refresh=False)
-            self._bar.reset(num_batches)
-        self._bar.update()
-
-    def on_epoch_end(self, trainer: NoisyLabelTrainer, record: dict[str, Any]) -> None:
-        """Put the line of the epoch in the place of the bar."""
-        mean = sum(r["seconds"] for r in trainer.history_) / len(trainer.history_)
-        left = mean * (trainer.epochs - record["epoch"])
-        self._bar.clear()
-        print(f"{describe(record, trainer.epochs)} | {left:.0f} s left", file=sys.stderr)
-
-    def on_train_end(self, trainer: NoisyLabelTrainer) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def describe(record: dict[str, Any], num_epochs: int) -> str:
-    """Return one line for an entry of `history_`."""
-    parts = [
-        f"epoch {record['epoch']:>{len(str(num_epochs))}}/{num_epochs}",
-        f"loss {record['train_loss']:.4f}",
-    ]
-    if record["val_accuracy"] is not None:
-        parts.append(f"val accuracy {record['val_accuracy']:.4f}")
-    if record["noise_rate"] is not None:
-        parts.append(f"noise rate {record['noise_rate']:.3f}")
-    return " | ".join([*parts, f"{record['seconds']:.1f} s"])
 
 
 # What the trainer has in each record: of a validation set, and besides.

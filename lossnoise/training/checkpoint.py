@@ -172,6 +172,25 @@ def is_other_version(kind: object, own: str) -> bool:
     return isinstance(kind, str) and kind.rpartition(" ")[0] == own.rpartition(" ")[0]
 
 
+def transient_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that are no part of the state of a model, such as running counts."""
+    kept = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in kept}
+
+
+def load_transient_buffers(model: nn.Module, buffers: dict[str, Tensor]) -> None:
+    """Give a model back what `transient_buffers` returned; some may be of other shapes by now."""
+    modules = dict(model.named_modules())
+    for name, buffer in buffers.items():
+        path, _, own = name.rpartition(".")
+        held = modules[path]._buffers if path in modules else {}
+        present = held.get(own)
+        if present is not None and present.shape == buffer.shape:
+            present.copy_(buffer)  # in its place, which compiled code may know
+        elif own in held:
+            held[own] = buffer.clone() if present is None else buffer.to(present.device, copy=True)
+
+
 def load_weights(
     model: nn.Module, state: dict[str, Any], owner: str, name: str, expected: str, advice: str = ""
 ) -> None:

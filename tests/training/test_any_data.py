@@ -40,10 +40,24 @@ class Returns(nn.Module):
         return self.wrap(self.net(inputs))
 
 
+class Keyed:
+    """What a tokenizer or a framework calls a mapping: keys, and what they stand for."""
+
+    def __init__(self, **entries):
+        self._entries = entries
+
+    def keys(self):
+        return self._entries.keys()
+
+    def __getitem__(self, key):
+        return self._entries[key]
+
+
 WRAPPERS = {
     "tuple": lambda logits: (logits, None),
     "dict": lambda logits: {"loss": None, "logits": logits},
-    "mapping-like": lambda logits: UserDict(hidden=None, logits=logits),
+    "user's dict": lambda logits: UserDict(hidden=None, logits=logits),
+    "mapping-like": lambda logits: Keyed(hidden=None, logits=logits),
     "object": lambda logits: SimpleNamespace(logits=logits, hidden=None),
 }
 

@@ -9,7 +9,7 @@ import torch
 
 from lossnoise import NoisyLabelTrainer
 from lossnoise.training import Callback
-from lossnoise.training.callbacks import Progress, describe
+from lossnoise.training._progress import Progress, describe
 
 RECORD = {
     "epoch": 3,
@@ -78,7 +78,7 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     class Bar:
         def __init__(self, **settings):
             self.settings, self.closed, self.cleared, self.moves = settings, False, 0, [0]
-            self.labels = [settings["desc"]]
+            self.labels, self.notes = [settings["desc"]], []
             made.append(self)
 
         def update(self):
@@ -86,6 +86,9 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
 
         def set_description(self, label, refresh):
             self.labels.append(label)
+
+        def set_postfix_str(self, note, refresh):
+            self.notes.append(note)
 
         def reset(self, total):
             assert total == 4
@@ -103,6 +106,10 @@ def test_bars_are_for_who_is_watching(monkeypatch, watched):
     run_epoch(num_batches=4)
     (bar,) = made
     assert bar.labels == ["epoch 1/10", "epoch 2/10", "epoch 3/10"]
+    assert bar.notes == [  # of the epoch before
+        "loss 0.7183, noise rate 0.421, run 18 s left",
+        "loss 0.7183, noise rate 0.421, run 16 s left",
+    ]
     assert bar.moves == [4, 4, 4]
     assert bar.settings["total"] == 4
     assert bar.cleared == 3

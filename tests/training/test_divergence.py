@@ -65,6 +65,19 @@ def test_a_batch_as_a_whole_says_nothing_of_its_samples(build, data):
     assert message.endswith(BLAME)
 
 
+def test_mixed_samples_are_looked_at_alone_in_the_first_epoch(build, make_data):
+    """An input of zeros has no direction, and a mixture with another one has."""
+
+    class Directions(nn.Linear):
+        def forward(self, inputs):
+            return super().forward(inputs / inputs.norm(dim=1, keepdim=True))
+
+    data = make_data()
+    data.tensors[0][71] = 0.0
+    message = fit(build(Directions(2, 3), correction="mixup", epochs=8), data)
+    assert "1 of 96 samples (such as [71]) are not finite in epoch 1." in message
+
+
 def test_the_rows_of_a_fold_are_said_to_be_its_own(build, data):
     trainer = build(Overflowing(2, 3), batch_size=8)
     with pytest.raises(NonFiniteLossError, match=r"Samples are counted within what this fold "):

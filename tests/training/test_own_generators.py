@@ -1,4 +1,4 @@
-"""Runs that are resumed go on with the generators of the user's dataset, transforms and sampler."""
+"""Runs that are resumed go on with the state of the user's dataset, transforms, sampler, model."""
 
 import random
 import re
@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 
 from lossnoise.exceptions import CheckpointWarning
 from lossnoise.training import Callback
@@ -112,3 +113,109 @@ def test_one_that_is_made_when_it_is_needed_goes_on_too(build, make_data, make_n
     data = data if same else Lazy(make_data())
     resumed = build(make_net(seed=9), epochs=4, checkpoint_dir=tmp_path).fit(data, resume=True)
     np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+
+
+class Counting(Sampler):
+    """Shuffles by a count of its own, and says where it is, as torchdata's samplers do."""
+
+    def __init__(self, size):
+        self.size, self.passes = size, 0
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(np.random.default_rng(self.passes).permutation(self.size).tolist())
+
+    def state_dict(self):
+        return {"passes": self.passes}
+
+    def load_state_dict(self, state):
+        self.passes = state["passes"]
+
+
+def counted(data):
+    return DataLoader(data, 16, sampler=Counting(len(data)))
+
+
+def batched(data):
+    return DataLoader(data, batch_sampler=BatchSampler(Counting(len(data)), 16, drop_last=False))
+
+
+@pytest.mark.parametrize("prepare", [counted, batched])
+def test_samplers_that_know_their_state_go_on(build, make_data, make_net, tmp_path, prepare):
+    test_they_go_on_where_they_were(build, make_data, make_net, tmp_path, prepare)
+
+
+class Warming(nn.Linear):
+    """Counts its passes in a buffer that is no part of its state."""
+
+    def __init__(self):
+        super().__init__(2, 3)
+        self.register_buffer("passes", torch.zeros(()), persistent=False)
+        self.register_buffer("last", None, persistent=False)
+
+    def forward(self, inputs):
+        if self.training:
+            self.passes += 1
+            self.last = inputs.mean(dim=0)
+        return super().forward(inputs) * (1.0 + 1.0 / (1.0 + self.passes))
+
+
+def test_buffers_that_are_no_part_of_the_state_go_on(build, make_data, tmp_path):
+    def net():
+        torch.manual_seed(0)
+        return Warming()
+
+    settings = {"epochs": 4, "correction": "m-dyr-h"}
+    unbroken = build(net(), **settings).fit(make_data())
+    folder = tmp_path / "run"
+    build(net(), **settings, checkpoint_dir=folder, callbacks=[StopAfter(2)]).fit(make_data())
+    resumed = build(net(), **settings, checkpoint_dir=folder).fit(make_data(), resume=True)
+    np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+    assert resumed.model.passes == unbroken.model.passes
+    assert torch.equal(resumed.model.last, unbroken.model.last)
+
+
+class Drawing(Dataset):
+    """Draws by a generator of its own, which a worker has a copy of."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, index):
+        return torch.tensor([self.rng.random(), index], dtype=torch.float32), index % 3
+
+
+class Noting(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 3)
+        self.firsts = []
+
+    def forward(self, inputs):
+        if self.training:
+            self.firsts.append(inputs[:, 0].max().item())
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("stay", [True, False])
+def test_workers_stay_alive_where_the_loader_says_so(build, tmp_path, stay):
+    def loader():
+        return DataLoader(Drawing(), 30, num_workers=1, persistent_workers=stay)
+
+    plain, settings = loader(), {"epochs": 3, "correction": "cross-entropy"}
+    expected = [next(iter(plain))[0][:, 0].max().item() for _ in range(3)]
+    net = Noting()
+    build(net, **settings, checkpoint_dir=tmp_path, callbacks=[StopAfter(2)]).fit(loader())
+    assert net.firsts[-2:] == expected[:2]
+    assert (expected[0] == expected[1]) is not stay
+    resumed = build(Noting(), **settings, checkpoint_dir=tmp_path)
+    if not stay:
+        resumed.fit(loader(), resume=True)
+        return
+    with pytest.warns(CheckpointWarning, match=r"^The worker processes of the resumed run begin "):
+        resumed.fit(loader(), resume=True)

@@ -432,7 +432,8 @@ def test_a_run_can_be_ended_from_the_keyboard(build, make_data, tmp_path):
                 raise KeyboardInterrupt
 
     trainer = build(epochs=9, callbacks=[Impatient()], checkpoint_dir=tmp_path)
-    with pytest.warns(InterruptedWarning, match=r"^Training was interrupted in epoch 3\. "):
+    message = r"^Training was interrupted in epoch 3\. .* goes on from the last checkpoint\.$"
+    with pytest.warns(InterruptedWarning, match=message):
         trainer.fit(make_data())
     assert len(trainer.history_) == 2
     assert trainer.losses_.shape == trainer.noise_proba_.shape == (96,)
@@ -440,6 +441,22 @@ def test_a_run_can_be_ended_from_the_keyboard(build, make_data, tmp_path):
     resumed = build(epochs=9, checkpoint_dir=tmp_path).fit(make_data(), resume=True)
     unbroken = build(epochs=9).fit(make_data())
     np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
+
+
+@pytest.mark.parametrize(
+    ("folder", "further"),
+    [("run", "No checkpoint was written yet"), (None, "A run with checkpoint_")],
+)
+def test_an_interruption_promises_no_checkpoint_that_is_not_there(
+    build, make_data, tmp_path, folder, further
+):
+    class Hasty(Callback):
+        def on_batch_end(self, trainer, batch, num_batches):
+            raise KeyboardInterrupt
+
+    folder = folder and tmp_path / folder
+    with pytest.warns(InterruptedWarning, match=rf"as it was left\. {further}"):
+        build(callbacks=[Hasty()], checkpoint_dir=folder).fit(make_data())
 
 
 def test_suggested_labels_are_the_most_probable_other_classes(build, make_data):
