@@ -232,6 +232,11 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Return the samples of a batch; torch's loader calls it where it exists."""
+        if not all(hasattr(index, "__index__") for index in indices):
+            raise InvalidDataError(
+                f"The sampler of a loader of {OWNER} must yield positions in the dataset, which "
+                f"are integers. Got {indices[0]!r} instead."
+            )
         if self.whole_batches and (whole := _batch_maker(self.dataset)) is not None:
             return [WholeBatch(indices, whole(indices))]
         many = getattr(self.dataset, "__getitems__", None)
@@ -287,7 +292,7 @@ def _pairs(stream: Iterable[Any], num_samples: int) -> Iterator[tuple[int, Any]]
             raise InvalidDataError(
                 "An IterableDataset of NoisyLabelTrainer must yield (index, (input, label)), "
                 "because a stream does not say which sample is which. "
-                f"Got a {type(item).__name__} that does not begin with an int instead."
+                f"Got {_describe_item(item)} instead."
             )
         index = int(item[0])
         if not 0 <= index < num_samples:
@@ -296,6 +301,16 @@ def _pairs(stream: Iterable[Any], num_samples: int) -> Iterator[tuple[int, Any]]
                 f"[0, {num_samples}), as its length says. Got {index} instead."
             )
         yield index, item[1]
+
+
+def _describe_item(item: Any) -> str:
+    """Return what a stream yielded in place of an index and a sample."""
+    name = type(item).__name__
+    if not isinstance(item, (tuple, list)) or not item:
+        return f"a {name}"
+    if not _is_index(item[0]):
+        return f"a {name} that begins with a {type(item[0]).__name__}, not with an int"
+    return f"a {name} of {len(item)} parts"
 
 
 def _is_index(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,8 @@ def read_device(device: Any) -> torch.device:
     except (RuntimeError, TypeError):
         expected = "a device such as 'cpu', 'cuda' or 'cuda:1'"
         raise invalid_parameter(OWNER, "device", expected, device) from None
+    if read.type == "meta":
+        raise invalid_parameter(OWNER, "device", "a device that computes", device)
     if read.type == "cuda" and not torch.cuda.is_available():
         expected = "a device of this machine, on which torch sees no CUDA"
         raise invalid_parameter(OWNER, "device", expected, device)
@@ -206,7 +209,7 @@ def read_checkpoint_dir(given: object, resume: bool) -> Checkpoints | None:
             raise invalid_parameter(OWNER, "checkpoint_dir", expected, None)
         return None
     folder = given.folder if isinstance(given, Checkpoints) else given
-    if not isinstance(folder, (str, Path)) or Path(folder).is_file():
+    if not isinstance(folder, (str, Path)) or folder == "" or Path(folder).is_file():
         raise invalid_parameter(OWNER, "checkpoint_dir", "the path of a folder", folder)
     checkpoints = given if isinstance(given, Checkpoints) else Checkpoints(folder)
     if not resume:
@@ -234,7 +237,8 @@ def check_data(name: str, data: Any, minimum: int = 1, *, needs_labels: bool = T
             OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
         )
     if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
-        got = f"one without a batch: {len(dataset)} samples, and drop_last"
+        why = "drop_last" if data.drop_last else f"a {type(data.sampler).__name__} of length 0"
+        got = f"one without a batch: {len(dataset)} samples, and {why}"
         raise invalid_data(OWNER, name, "a loader of at least one batch", got)
 
 
@@ -294,6 +298,13 @@ def _is_sized(loader: DataLoader[Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_path(method: str, path: object) -> Path:
+    """Return the path of a file, which `save` or `load` got."""
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name or Path(path).is_dir():
+        raise invalid_parameter(f"{OWNER}.{method}", "path", "the path of a file", path)
+    return Path(path)
 
 
 def check_no_nan(name: str, proba: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lossnoise._samples import is_mapping
-from lossnoise._validation import invalid_parameter
+from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.corrections._labelled import SECOND_IS_LABEL, split_sample
 from lossnoise.corrections._logits import bare
@@ -290,9 +290,12 @@ def read_inputs(X: Any, model: nn.Module) -> Any:
 
 
 def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:
-    """Return a dataset of inputs without labels; float64 arrays become what most models take."""
+    """Return a dataset of inputs without labels; float64 ones become what most models take."""
     if isinstance(inputs, np.ndarray):
-        taken = {p.dtype for p in model.parameters()} if model is not None else set()
-        shrink = inputs.dtype == np.float64 and torch.float64 not in taken
-        inputs = torch.from_numpy(inputs.astype(np.float32 if shrink else inputs.dtype))
-    return TensorDataset(inputs)
+        if inputs.dtype.kind not in "fiubc":
+            got = f"dtype {inputs.dtype}"
+            raise invalid_data("NoisyLabelTrainer", "X", "an array of numbers", got)
+        inputs = torch.from_numpy(inputs.copy())
+    taken = {p.dtype for p in model.parameters()} if model is not None else set()
+    shrink = inputs.dtype == torch.float64 and torch.float64 not in taken
+    return TensorDataset(inputs.float() if shrink else inputs)

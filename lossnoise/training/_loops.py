@@ -108,8 +108,8 @@ def sweep(
 def without_batches() -> InvalidDataError:
     """Return the error for a pass that met no samples."""
     return InvalidDataError(
-        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: an "
-        "IterableDataset must begin anew in every pass."
+        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: a "
+        "sampler must yield positions in every pass, and an IterableDataset begin anew in each."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lossnoise._warnings import warn
 from lossnoise.corrections import CrossEntropy
 from lossnoise.corrections._logits import as_written
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError, LossNoiseWarning
+from lossnoise.training._checks import check_path
 from lossnoise.training._run import RESULTS, are_equal
 from lossnoise.training._wiring import detector_of, layers_of, make_engine
 from lossnoise.training.checkpoint import (
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 KIND = "lossnoise trainer 1"
 
 
-def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
+def write_saved(trainer: NoisyLabelTrainer, path: str | os.PathLike[str]) -> None:
     """Write a fitted trainer's model and results, whole or not at all."""
+    file = check_path("save", path)
     content = {
         "kind": KIND,
         "model": as_written(trainer.engine_.model).state_dict(),
@@ -42,15 +45,16 @@ def write_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
         "recorder": trainer.recorder_.state_dict(),
         "found": {name: torch.from_numpy(getattr(trainer, name)) for name in RESULTS},
     }
-    write_state(path, content)
+    write_state(file, content)
 
 
-def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
+def read_saved(trainer: NoisyLabelTrainer, path: str | os.PathLike[str]) -> None:
     """Give a trainer the model and the results in a file."""
-    content = _read(path)
+    file = check_path("load", path)
+    content = _read(file)
     model = as_written(trainer.model)
     if _shapes(content["model"]) != _shapes(model.state_dict()):  # before anything changes
-        raise _no_file(path, "has other parameters than the trainer's model")
+        raise _no_file(file, "has other parameters than the trainer's model")
     model.load_state_dict(content["model"])
     for name in ("detector_", "correction_"):  # of an earlier fit
         trainer.__dict__.pop(name, None)
@@ -61,7 +65,7 @@ def read_saved(trainer: NoisyLabelTrainer, path: Path) -> None:
     trainer.recorder_ = LossRecorder(len(trainer.losses_))
     trainer.recorder_.load_state_dict(content["recorder"])
     _fit_detector(trainer)
-    _warn_of_layers(path, content, model)
+    _warn_of_layers(file, content, model)
 
 
 def _fit_detector(trainer: NoisyLabelTrainer) -> None:

@@ -118,6 +118,10 @@ class LossHistoryDisplay:
         display : LossHistoryDisplay
         """
         trainers = trainer if isinstance(trainer, Mapping) else {"": trainer}
+        if not trainers or not all(hasattr(fitted, "get_params") for fitted in trainers.values()):
+            expected = "a trainer, or a dict of some by the titles of their panels"
+            got: Any = {} if isinstance(trainer, Mapping) and not trainer else type(trainer)
+            raise invalid_parameter(f"{cls.__name__}.from_trainer", "trainer", expected, got)
         needed = ["loss_history_"] if changed is not None else ["loss_history_", "noise_proba_"]
         for fitted in trainers.values():
             check_is_fitted(fitted, needed)

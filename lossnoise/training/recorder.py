@@ -213,7 +213,8 @@ class LossRecorder:
         owner, history = "LossRecorder.load_state_dict", state.get("loss_history")
         table = np.empty(0) if history is None else to_numpy(history).T
         if table.ndim != 2:
-            got = f"one with the entries {', '.join(map(repr, state)) or 'none'}"
+            entries = ", ".join(map(repr, state))
+            got = f"one with the entries {entries}" if entries else "an empty one"
             raise invalid_data(owner, "state", "what state_dict returned", got)
         if table.shape[1] != self.n:
             raise invalid_data(

@@ -352,7 +352,7 @@ class NoisyLabelTrainer(Estimator):
             Not all is found before `fit` ends; `Checkpoints` and `BestModel` keep single epochs.
         """
         check_is_fitted(self, RESULTS, msg=NO_RESULTS)
-        write_saved(self, Path(path))
+        write_saved(self, path)
 
     def load(self, path: str | os.PathLike[str]) -> NoisyLabelTrainer:
         """Read a file of `save` into this trainer's model, to predict.
@@ -374,7 +374,7 @@ class NoisyLabelTrainer(Estimator):
             The file is not one of `save`, or of another model.
         """
         check_trainer(self)
-        read_saved(self, Path(path))
+        read_saved(self, path)
         return self
 
     def request_stop(self) -> None:

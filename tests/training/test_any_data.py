@@ -252,8 +252,8 @@ def test_a_stream_with_positions(build, make_data, correction, wrap):
             lambda i, sample: sample,
             None,
             "An IterableDataset of NoisyLabelTrainer must yield (index, (input, label)), because a "
-            "stream does not say which sample is which. Got a tuple that does not begin with an "
-            "int instead.",
+            "stream does not say which sample is which. Got a tuple that begins with a Tensor, "
+            "not with an int instead.",
         ),
         (
             lambda i, sample: (i + 1, sample),

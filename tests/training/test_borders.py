@@ -300,8 +300,8 @@ class OneShot(IterableDataset):
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_a_stream_that_has_run_out_is_told(build, make_data, name):
     message = (
-        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: an "
-        "IterableDataset must begin anew in every pass."
+        "A pass over a dataset of NoisyLabelTrainer must yield batches. Got none instead: a "
+        "sampler must yield positions in every pass, and an IterableDataset begin anew in each."
     )
     given = {"train": make_data(), name: OneShot(make_data())}
     with pytest.raises(InvalidDataError, match=exactly(message)):

@@ -443,22 +443,6 @@ def test_a_run_can_be_ended_from_the_keyboard(build, make_data, tmp_path):
     np.testing.assert_array_equal(resumed.losses_, unbroken.losses_)
 
 
-@pytest.mark.parametrize(
-    ("folder", "further"),
-    [("run", "No checkpoint was written yet"), (None, "A run with checkpoint_")],
-)
-def test_an_interruption_promises_no_checkpoint_that_is_not_there(
-    build, make_data, tmp_path, folder, further
-):
-    class Hasty(Callback):
-        def on_batch_end(self, trainer, batch, num_batches):
-            raise KeyboardInterrupt
-
-    folder = folder and tmp_path / folder
-    with pytest.warns(InterruptedWarning, match=rf"as it was left\. {further}"):
-        build(callbacks=[Hasty()], checkpoint_dir=folder).fit(make_data())
-
-
 def test_suggested_labels_are_the_most_probable_other_classes(build, make_data):
     data = make_data()
     trainer = build(epochs=8).fit(data)
