@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from lossnoise._losses import LOWEST
 from lossnoise._validation import invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.detectors._fit import (
@@ -30,6 +29,7 @@ from lossnoise.detectors._groups import codes_of, fit_groups, read_groups, repor
 from lossnoise.detectors._histogram import LossHistogram
 from lossnoise.detectors._input import (
     MIN_SAMPLES,
+    check_counted,
     check_range,
     number_of_rows,
     read_losses,
@@ -446,13 +446,8 @@ class LossMixtureDetector(FitResults, TransformerMixin, DensityMixin, BaseEstima
         sample = LossSample.of_histogram(histogram)
         if self.loss_scale == "any":
             warn_of_bins(sample)
-        elif sample.values[0] < LOWEST:
-            raise InvalidDataError(
-                f"The 'histogram' parameter of {type(self).__name__}.fit_histogram must be of "
-                f"cross-entropy losses, which are at least 0. Got {sample.values[0]:.6g} instead: "
-                "use loss_scale='any' for other losses."
-            )
-        elif sample.values[0] < 0.0:
+        else:
+            check_counted(f"{type(self).__name__}.fit_histogram", "histogram", sample.values[0])
             sample = sample.raised_to(0.0)
         self._fit(sample, settings)
         self._histogram = histogram

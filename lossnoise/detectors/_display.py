@@ -18,6 +18,7 @@ from lossnoise._validation import (
 from lossnoise.detectors._base import LossMixtureDetector
 from lossnoise.detectors._fit import log_densities
 from lossnoise.detectors._histogram import LossHistogram
+from lossnoise.detectors._input import check_counted
 from lossnoise.detectors._scaling import FloatArray
 from lossnoise.exceptions import InvalidDataError
 
@@ -122,6 +123,8 @@ class LossMixtureDisplay:
             if not len(X):
                 raise invalid_data(ESTIMATOR, "X", "a histogram of losses", "an empty one")
             losses, held = X.bins()
+            if detector.loss_scale == "cross-entropy":
+                check_counted(ESTIMATOR, "X", losses[0])
             counts = held.astype(np.float64)
         else:
             losses = detector._read(X, reset=False).astype(np.float64)

@@ -239,6 +239,14 @@ def _cross_entropies(owner: str, losses: NDArray[Any]) -> NDArray[Any]:
     return np.maximum(losses, 0.0) if lowest < 0.0 else losses
 
 
+def check_counted(owner: str, name: str, lowest: float) -> None:
+    """Refuse counts of losses that are no cross-entropies: rounding puts none that far below 0."""
+    if lowest < LOWEST:
+        expected = "of cross-entropy losses, which are at least 0"
+        advice = "use loss_scale='any' for other losses"
+        raise invalid_data(owner, name, expected, f"{lowest:.6g}", advice)
+
+
 def _check_no_probabilities(owner: str, table: NDArray[np.float64]) -> None:
     if table.shape[1] <= 2 or table.min() < 0.0:
         return

@@ -231,7 +231,13 @@ def test_counted_losses_give_the_same_picture():
             9,
             "'detector' parameter of .* must be a detector of lossnoise",
         ),
-        (None, LossHistogram(), 9, "a histogram of losses. Got an empty one instead"),
+        (None, LossHistogram(), 9, r"a histogram of losses\. Got an empty one instead"),
+        (
+            None,
+            LossHistogram().fill(-two_groups()),
+            9,
+            r"'X' parameter of .* must be of cross-entropy losses, which are at least 0\. Got -",
+        ),
         (
             None,
             two_groups(),
@@ -239,7 +245,7 @@ def test_counted_losses_give_the_same_picture():
             r"'bins' parameter of LossMixtureDisplay.plot must be an int in the r",
         ),
     ],
-    ids=["another mixture", "an empty histogram", "no bars"],
+    ids=["another mixture", "an empty histogram", "negative losses", "no bars"],
 )
 def test_what_cannot_be_drawn_from_an_estimator(detector, losses, bins, message):
     detector = detector or BetaMixtureNoiseDetector().fit(two_groups())
