@@ -58,8 +58,8 @@ def _columns_of(frame: Any) -> Iterable[Any]:
 
 
 def is_frame(X: Any) -> bool:
-    """Tell whether `X` has columns, which may have names."""
-    return hasattr(X, "columns")
+    """Tell whether `X` has columns, which may have names; a query that was not run has no shape."""
+    return hasattr(X, "shape") and hasattr(X, "columns")
 
 
 def check_dense(owner: str, name: str, X: Any) -> None:

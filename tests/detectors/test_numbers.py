@@ -175,3 +175,7 @@ def test_counts_that_a_bin_cannot_hold(make):
         make()
     most = LossHistogram().fill([1.0], [2**47 - 1])
     assert LossHistogram.from_dict(most.to_dict()) == most
+
+
+def test_a_query_that_was_not_run_is_no_frame():
+    refuses(pl.DataFrame({"a": LOSSES}).lazy(), "a vector of losses, one a sample. Got <LazyFrame")
