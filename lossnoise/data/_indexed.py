@@ -64,14 +64,31 @@ class IndexedData:
         self._options: dict[str, Any] = {"pin_memory": pin_memory}
         if self._given is not None:
             self._options = options_of(self._given)
+        self._training: DataLoader[Any] | None = None  # the one whose workers stay alive
+        self._told = False  # that a sampler's state is in no checkpoint
 
     def shuffled(self, generator: torch.Generator) -> DataLoader[Any]:
-        """Return the loader for training: in random order, or in that of the user's sampler."""
+        """Return the loader for training: in random order, or in that of the user's sampler.
+
+        The only one whose workers stay alive, where those of the user's loader would: `close` ends
+        them.
+        """
+        stay = self._given is not None and self._given.persistent_workers
         if self.is_stream:
-            return self._stream_loader(generator)
-        if self._given is not None:
-            return self._loader(MergedTail(self._given.batch_sampler), generator)
-        return self._loader(self._batches(generator), generator)
+            loader = self._stream_loader(generator, stay=stay)
+        elif self._given is not None:
+            loader = self._loader(MergedTail(self._given.batch_sampler), generator, stay=stay)
+        else:
+            loader = self._loader(self._batches(generator), generator)
+        self._training = loader if stay else None
+        return loader
+
+    def close(self) -> None:
+        """End the workers that stayed alive: a garbage collector would wait for each of them."""
+        iterator = getattr(self._training, "_iterator", None)
+        if self._training is not None and iterator is not None:
+            self._training._iterator = None
+            iterator._shutdown_workers()
 
     def in_order(self, generator: torch.Generator | None = None) -> DataLoader[Any]:
         """Return a loader of every sample once: of this process's share of them.
@@ -80,11 +97,9 @@ class IndexedData:
         """
         # A generator in any case, or every pass would draw a seed from the global one.
         generator = torch.Generator() if generator is None else generator
-        # No workers that stay: those for training are there as well.
-        options = self._options | {"persistent_workers": False}
         if self.is_stream:
-            return self._stream_loader(generator, options)
-        return self._loader(self._batches(None), generator, options)
+            return self._stream_loader(generator)
+        return self._loader(self._batches(None), generator)
 
     def batch_of(self, rows: list[int]) -> Any:
         """Return some samples of a map-style dataset, collated, as this process reads them."""
@@ -110,7 +125,22 @@ class IndexedData:
     def state_dict(self) -> dict[str, Any]:
         """Return the states of a user's own generators, and of samplers that know theirs."""
         states = {place: state_of(generator) for place, generator in self._generators().items()}
-        return states | {place: s.state_dict() for place, s in self._stateful_samplers().items()}
+        for place, sampler in self._stateful_samplers().items():
+            try:
+                states[place] = check_plain(sampler.state_dict())
+            except TypeError as error:
+                self._tell_lost(sampler, error)
+        return states
+
+    def _tell_lost(self, sampler: Any, error: TypeError) -> None:
+        if not self._told:
+            self._told = True
+            warn(
+                f"The state of the sampler, a {type(sampler).__name__}, is in no checkpoint: its "
+                "state_dict() must return tensors and plain data. A run that is resumed may meet "
+                f"the samples in another order. ({error})",
+                CheckpointWarning,
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned, and say which of the generators are not there."""
@@ -120,7 +150,7 @@ class IndexedData:
         generators = self._generators()
         for place in generators.keys() & state.keys():
             restore(generators[place], state[place])
-        if self._options.get("persistent_workers"):
+        if self._training is not None:
             warn(
                 "The worker processes of the resumed run begin anew, where persistent_workers had "
                 "kept them alive: what they draw at random will not be what it would have been. "
@@ -137,13 +167,17 @@ class IndexedData:
             )
 
     def _stateful_samplers(self) -> dict[str, Any]:
-        """Return the samplers that return their state and take it back, by their place."""
+        """Return the samplers that return their state and take it back, by their place.
+
+        Those that are told the number of the epoch need none: theirs says that all was yielded.
+        """
         places = ("sampler", "batch_sampler", "batch_sampler.sampler")
         return {
             f"state of {place}": sampler
             for place, sampler in zip(places, self._samplers(), strict=False)
             if callable(getattr(sampler, "state_dict", None))
             and callable(getattr(sampler, "load_state_dict", None))
+            and not callable(getattr(sampler, "set_epoch", None))
         }
 
     def _generators(self) -> dict[str, Generator]:
@@ -166,26 +200,38 @@ class IndexedData:
         return default_collate if self._given is None else self._given.collate_fn
 
     def _loader(
-        self, batches: Any, generator: torch.Generator, options: dict[str, Any] | None = None
+        self, batches: Any, generator: torch.Generator, *, stay: bool = False
     ) -> DataLoader[Any]:
         return DataLoader(
             IndexedDataset(self.dataset, whole_batches=self._collate() is default_collate),
             batch_sampler=batches,
             collate_fn=IndexedCollate(self._collate()),
             generator=generator,
-            **(self._options if options is None else options),
+            persistent_workers=stay,
+            **self._options,
         )
 
-    def _stream_loader(
-        self, generator: torch.Generator, options: dict[str, Any] | None = None
-    ) -> DataLoader[Any]:
+    def _stream_loader(self, generator: torch.Generator, *, stay: bool = False) -> DataLoader[Any]:
         return DataLoader(
             StreamBatches(self.dataset, self.batch_size, self.num_samples),
             batch_size=None,
             collate_fn=IndexedCollate(self._collate()),
             generator=generator,
-            **(self._options if options is None else options),
+            persistent_workers=stay,
+            **self._options,
         )
+
+
+def check_plain(state: Any) -> Any:
+    """Return a state, or raise `TypeError` where it is more than tensors and plain data."""
+    if isinstance(state, dict):
+        check_plain([*state.keys(), *state.values()])
+    elif isinstance(state, (list, tuple)):
+        for part in state:
+            check_plain(part)
+    elif not (state is None or isinstance(state, (bool, int, float, str, Tensor))):
+        raise TypeError(f"it has a {type(state).__name__}")
+    return state
 
 
 def is_sharded(data: Dataset[Any] | DataLoader[Any]) -> bool:
@@ -199,7 +245,7 @@ def options_of(loader: DataLoader[Any]) -> dict[str, Any]:
     """Return how a loader works, apart from what its batches are."""
     names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
     if loader.num_workers:
-        names += ["prefetch_factor", "persistent_workers"]
+        names.append("prefetch_factor")
     return {name: getattr(loader, name) for name in names}
 
 

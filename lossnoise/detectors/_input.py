@@ -212,7 +212,8 @@ def _check_finite(owner: str, losses: NDArray[Any], came: Any) -> None:
     if not bad.any():  # a sum that overflowed
         return
     row = int(np.flatnonzero(bad)[0])
-    kind = "NaN" if np.isnan(losses[row]).any() else "-inf" if losses[row].min() < 0 else "inf"
+    below = (losses[row] == -np.inf).any()
+    kind = "NaN" if np.isnan(losses[row]).any() else "-inf" if below else "inf"
     advice = ""
     if kind == "-inf":
         advice = "log of a probability of 0 perhaps, so clip probabilities at 1e-12, and pass -log"

@@ -237,7 +237,8 @@ def check_data(name: str, data: Any, minimum: int = 1, *, needs_labels: bool = T
             OWNER, name, f"a dataset of at least {minimum} samples", str(len(dataset))
         )
     if isinstance(data, DataLoader) and not _is_stream(dataset) and len(data) == 0:
-        why = "drop_last" if data.drop_last else f"a {type(data.sampler).__name__} of length 0"
+        drops = data.drop_last or getattr(data.batch_sampler, "drop_last", False)
+        why = "drop_last" if drops else "a sampler without positions"
         got = f"one without a batch: {len(dataset)} samples, and {why}"
         raise invalid_data(OWNER, name, "a loader of at least one batch", got)
 

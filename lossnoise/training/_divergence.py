@@ -13,25 +13,31 @@ from torch.utils.data import DataLoader
 from lossnoise.corrections._labelled import split_sample
 from lossnoise.corrections._nested import iter_tensors
 from lossnoise.exceptions import NonFiniteLossError
-from lossnoise.training._distributed import gather_rows
+from lossnoise.training._distributed import gather_objects, gather_rows
 
 
 class TrainingLosses:
     """In which batch of an epoch each sample was trained on, and whether its loss was finite.
 
-    Kept on the training device; nothing waits for it before `first_broken`.
+    Up to the first batch with a loss that is not. Kept on the training device; nothing waits for
+    it before `first_broken`.
     """
 
     def __init__(self, num_samples: int, device: torch.device) -> None:
         self._batches = torch.zeros(num_samples, dtype=torch.int32, device=device)
+        self._ended = torch.zeros((), dtype=torch.bool, device=device)
 
     def reset(self) -> None:
         """Begin an epoch."""
         self._batches.zero_()
+        self._ended.zero_()
 
     def record(self, indices: Tensor, losses: Tensor, batch: int) -> None:
         """Keep the number of a batch, from 1; below zero where a loss is not finite."""
-        self._batches[indices] = (2 * losses.detach().isfinite().int() - 1) * batch
+        finite = losses.detach().isfinite()
+        numbers = (2 * finite.int() - 1) * batch
+        self._batches[indices] = torch.where(self._ended, self._batches[indices], numbers)
+        self._ended |= ~finite.all()
 
     def first_broken(self) -> tuple[int, list[int], int] | None:
         """Return the first batch with losses that are not finite, of which samples, and its size.
@@ -60,7 +66,7 @@ def diverged(
         first = "" if len(bad) == len(losses) else f" (such as {bad[:5].tolist()})"
         what = f"The losses of {len(bad)} of {len(losses)} samples{first} are not finite"
     began = trained.first_broken()
-    broken = broken_inputs(loader)
+    broken = sorted({row for rows in gather_objects(broken_inputs(loader)) for row in rows})
     if broken:
         why = f"The inputs of these samples are not: {broken[:5]}, {len(broken)} in all."
     else:
@@ -73,7 +79,7 @@ def _beginning(began: tuple[int, list[int], int] | None) -> str:
     if began is None:
         return ""
     batch, samples, size = began
-    if len(samples) == size:
+    if len(samples) == size > 1:
         return f"It began with all {size} samples of batch {batch}, such as {samples[:5]}. "
     return (
         f"It began in batch {batch} with samples {samples[:5]}, {len(samples)} of {size} there: "

@@ -58,6 +58,7 @@ def train_epochs(
 ) -> None:
     """Train from the first epoch, or from the newest checkpoint, to the last."""
     with ExitStack() as held:
+        held.callback(run.train_data.close)
         saving = None
         if checkpoints is not None:
             if rank_and_size()[0] == 0:

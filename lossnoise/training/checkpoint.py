@@ -26,7 +26,7 @@ from lossnoise._validation import check_int, invalid_data, invalid_parameter
 from lossnoise._warnings import warn
 from lossnoise.exceptions import CheckpointWarning, InvalidDataError
 
-KIND = "lossnoise checkpoint 2"  # its number is that of the format
+KIND = "lossnoise checkpoint 3"  # its number is that of the format
 
 _NAME = re.compile(r"epoch-(\d+)\.pt")
 _PLAIN = {Tensor, nn.Parameter, NoneType, bool, int, float, str}
@@ -173,9 +173,13 @@ def is_other_version(kind: object, own: str) -> bool:
 
 
 def transient_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that are no part of the state of a model, such as running counts."""
+    """Return copies of the buffers that are no part of the state of a model, such as counts."""
     kept = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in kept}
+    return {
+        name: buffer.detach().clone()
+        for name, buffer in model.named_buffers()
+        if name not in kept and buffer.layout == torch.strided
+    }
 
 
 def load_transient_buffers(model: nn.Module, buffers: dict[str, Tensor]) -> None:
@@ -184,11 +188,17 @@ def load_transient_buffers(model: nn.Module, buffers: dict[str, Tensor]) -> None
     for name, buffer in buffers.items():
         path, _, own = name.rpartition(".")
         held = modules[path]._buffers if path in modules else {}
-        present = held.get(own)
-        if present is not None and present.shape == buffer.shape:
-            present.copy_(buffer)  # in its place, which compiled code may know
-        elif own in held:
-            held[own] = buffer.clone() if present is None else buffer.to(present.device, copy=True)
+        if own not in held:
+            continue
+        present = held[own]
+        try:
+            if present is None or present.shape != buffer.shape:
+                raise RuntimeError
+            with torch.no_grad():
+                present.copy_(buffer)  # in its place, which compiled code and DDP know
+        except RuntimeError:  # it is expanded, say, or was made in inference mode
+            device = buffer.device if present is None else present.device
+            held[own] = buffer.to(device, copy=True)
 
 
 def load_weights(

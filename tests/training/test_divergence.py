@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from lossnoise.corrections import CORRECTIONS, MDyrH
 from lossnoise.cross_val import cross_val_losses
@@ -84,12 +85,27 @@ def test_the_rows_of_a_fold_are_said_to_be_its_own(build, data):
         cross_val_losses(trainer, data, cv=2)
 
 
+def test_samples_that_come_again_do_not_hide_where_it_began(build, data):
+    sampler = WeightedRandomSampler(torch.ones(96), 192, generator=torch.Generator().manual_seed(0))
+    order = list(sampler)
+    sampler.generator.manual_seed(0)
+    first = next(place for place, sample in enumerate(order) if sample in (11, 70))
+    loader = DataLoader(data, 8, sampler=sampler)
+    message = fit(build(Overflowing(2, 3), correction="cross-entropy"), loader)
+    assert f"It began in batch {first // 8 + 1} with samples [{order[first]}], 1 of " in message
+
+
+def test_a_batch_of_one_is_its_sample(build, data):
+    message = fit(build(Overflowing(2, 3), correction="cross-entropy", batch_size=1), data)
+    assert re.search(r"It began in batch \d+ with samples \[(11|70)\], 1 of 1 there: look", message)
+
+
 def test_the_first_batch_counts_and_every_epoch_begins_anew():
     seen = TrainingLosses(6, torch.device("cpu"))
     seen.record(torch.tensor([4, 0]), torch.tensor([1.0, 2.0]), 1)
     assert seen.first_broken() is None
     seen.record(torch.tensor([5, 2]), torch.tensor([torch.inf, 2.0]), 2)
-    seen.record(torch.tensor([1, 3]), torch.tensor([torch.nan, torch.nan]), 3)
+    seen.record(torch.tensor([5, 3]), torch.tensor([torch.nan, torch.nan]), 3)
     assert seen.first_broken() == (2, [5], 2)
     seen.reset()
     assert seen.first_broken() is None

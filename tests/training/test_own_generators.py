@@ -1,7 +1,9 @@
 """Runs that are resumed go on with the state of the user's dataset, transforms, sampler, model."""
 
+import multiprocessing
 import random
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 
+from lossnoise.corrections import D2L
 from lossnoise.exceptions import CheckpointWarning
 from lossnoise.training import Callback
 
@@ -219,3 +222,80 @@ def test_workers_stay_alive_where_the_loader_says_so(build, tmp_path, stay):
         return
     with pytest.warns(CheckpointWarning, match=r"^The worker processes of the resumed run begin "):
         resumed.fit(loader(), resume=True)
+
+
+class Impatient(Callback):
+    def on_batch_end(self, trainer, batch, num_batches):
+        raise RuntimeError("enough")
+
+
+@pytest.mark.parametrize("callbacks", [[], [Impatient()]], ids=["to the end", "broken off"])
+def test_workers_that_stay_alive_end_with_the_run(build, callbacks):
+    loader = DataLoader(Drawing(), 10, num_workers=2, persistent_workers=True)
+    trainer = build(nn.Linear(2, 3), epochs=2, callbacks=callbacks)
+    before = multiprocessing.active_children()
+    with suppress(RuntimeError):
+        trainer.fit(loader, val=loader)
+    assert set(multiprocessing.active_children()) <= set(before)
+
+
+class Numbered(Counting):
+    """Shuffles by the number of the epoch; its state says that all was yielded."""
+
+    def set_epoch(self, epoch):
+        self.passes = epoch
+
+    def load_state_dict(self, state):
+        raise AssertionError("not needed")
+
+
+def numbered(data):
+    return DataLoader(data, 16, sampler=Numbered(len(data)))
+
+
+def test_samplers_that_are_told_the_epoch_need_no_state(build, make_data, make_net, tmp_path):
+    test_they_go_on_where_they_were(build, make_data, make_net, tmp_path, numbered)
+
+
+class Opaque(Counting):
+    def state_dict(self):
+        return {"passes": self.passes, "rng": np.random.default_rng(0)}
+
+
+class Asking(Counting):
+    def state_dict(self, yielded):
+        return {"passes": self.passes, "yielded": yielded}
+
+
+@pytest.mark.parametrize("kind", [Opaque, Asking])
+def test_a_state_that_cannot_be_kept_is_told(build, make_data, tmp_path, kind):
+    loader = DataLoader(make_data(), 16, sampler=kind(96))
+    words = f"^The state of the sampler, a {kind.__name__}, is in no checkpoint: "
+    with pytest.warns(CheckpointWarning, match=words) as told:
+        build(epochs=3, checkpoint_dir=tmp_path).fit(loader)
+    assert len(told) == 1
+
+
+class Odd(nn.Linear):
+    """Has buffers that cannot be written in place, and one that cannot be copied so."""
+
+    def __init__(self):
+        super().__init__(2, 3)
+        self.register_buffer("wide", torch.ones(1).expand(3), persistent=False)
+        self.register_buffer("learned", torch.ones(3, requires_grad=True), persistent=False)
+        self.register_buffer("sparse", torch.eye(3).to_sparse(), persistent=False)
+        with torch.inference_mode():
+            self.register_buffer("made", torch.ones(3), persistent=False)
+
+    def forward(self, inputs):
+        return super().forward(inputs) * self.wide + self.made.clone()
+
+
+@pytest.mark.parametrize("correction", ["joint-optimization", D2L(startup=1, window=2), "m-dyr-h"])
+def test_odd_buffers_are_no_obstacle(build, make_data, tmp_path, correction):
+    settings = {"epochs": 6, "correction": correction, "checkpoint_dir": tmp_path}
+    torch.manual_seed(0)
+    build(Odd(), **settings, callbacks=[StopAfter(4)]).fit(make_data())
+    resumed = build(Odd(), **settings).fit(make_data(), resume=True)
+    assert len(resumed.history_) == 6
+    assert torch.equal(resumed.model.wide, torch.ones(3))

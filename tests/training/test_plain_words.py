@@ -53,7 +53,10 @@ def sampled(keys, length):
         (parts_of_three, "Got a tuple of 3 parts instead."),
         (tensors_for_positions, "Got a tuple that begins with a Tensor, not with an int instead."),
         (sampled([], 50), "must yield batches. Got none instead: a sampler must yield positions"),
-        (sampled([], 0), "Got one without a batch: 96 samples, and a Keys of length 0 instead."),
+        (
+            sampled([], 0),
+            "Got one without a batch: 96 samples, and a sampler without pos",
+        ),
         (sampled(list("abcdefgh"), 8), "must yield positions in the dataset, which are integers."),
     ],
     ids=["three parts", "tensors", "no positions", "no length", "names"],
