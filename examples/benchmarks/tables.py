@@ -191,6 +191,21 @@ def epoch_cost_cuda() -> str:
     return markdown(["", *summaries], rows)
 
 
+def peak_memory() -> str:
+    """Return the memory that training with each correction takes at most, by network."""
+    parts = {f"{n}, CPU": m["summary"] for n, m in result("epoch_cost")["models"].items()}
+    parts["the paper's, CUDA"] = result("epoch_cost_cuda")["models"]["preact_resnet18"]["summary"]
+    rows = [
+        [name, *(_megabytes(part.get(name, {})) for part in parts.values())]
+        for name in next(iter(parts.values()))
+    ]
+    return markdown(["megabytes", *parts], rows)
+
+
+def _megabytes(summary: dict[str, Any]) -> str:
+    return f"{summary['peak_megabytes']:.0f}" if "peak_megabytes" in summary else "-"
+
+
 def _ratio(summary: dict[str, Any]) -> str:
     ratio = summary["over_bare_loop"]
     return f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
@@ -257,6 +272,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-bfloat16": lambda: by_noise("methods_digits_bfloat16", means("last", "best")),
     "epoch-cost-bfloat16": lambda: epoch_cost("epoch_cost_bfloat16"),
     "epoch-cost-cuda": epoch_cost_cuda,
+    "peak-memory": peak_memory,
     "paper-network": paper_network,
     "paper-losses": paper_losses,
     "audit": audit,
