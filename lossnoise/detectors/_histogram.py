@@ -240,10 +240,9 @@ def _check_counts(counts: ArrayLike, n: int) -> NDArray[np.int64]:
     if often.shape != (n,) or (often.size and (often.dtype.kind not in "iu" or often.min() < 0)):
         expected = f"{n} integers of at least 0, one for each loss"
         raise invalid_data(OWNER, "counts", expected, f"{often.dtype} of shape {often.shape}")
-    if often.sum(dtype=np.float64) >= MOST:
-        raise invalid_data(
-            OWNER, "counts", "below 2^47 in all", f"{often.sum(dtype=np.float64):.3g}"
-        )
+    total = often.sum(dtype=np.float64)
+    if total >= MOST:
+        raise invalid_data(OWNER, "counts", "below 2^47 in all", f"{total:.3g}")
     return often.astype(np.int64)
 
 

@@ -97,8 +97,8 @@ class LossSample(NamedTuple):
 class LossBins(NamedTuple):
     """Bins of the distance from the lowest loss, which are narrow there, in shares of `unit`.
 
-    That is the range of the losses, so that losses on another scale are counted alike. All three
-    are of the type of the losses.
+    That is the range of the losses, so that losses on another scale are counted alike. The ends
+    are of the type of the losses, and the unit of that in which distances are taken.
     """
 
     lowest: np.floating[Any]

@@ -217,7 +217,7 @@ def _telling_forward(model: nn.Module, inputs: Any, owner: str = OWNER) -> Tenso
 
 def _lists_in(inputs: Any) -> list[str]:
     """Return the names of entries of a dict of inputs that are lists of tensors."""
-    entries = [(key, inputs[key]) for key in inputs.keys()] if is_mapping(inputs) else ()  # noqa: SIM118
+    entries = [(key, inputs[key]) for key in inputs.keys()] if is_mapping(inputs) else ()  # noqa: SIM118  # mapping-like
     return [
         name
         for name, value in entries
@@ -291,11 +291,12 @@ def read_inputs(X: Any, model: nn.Module) -> Any:
 
 def inputs_alone(inputs: Any, model: nn.Module | None = None) -> TensorDataset:
     """Return a dataset of inputs without labels; float64 ones become what most models take."""
+    taken = {p.dtype for p in model.parameters()} if model is not None else set()
+    shrink = torch.float64 not in taken
     if isinstance(inputs, np.ndarray):
         if inputs.dtype.kind not in "fiubc":
             got = f"dtype {inputs.dtype}"
             raise invalid_data("NoisyLabelTrainer", "X", "an array of numbers", got)
-        inputs = torch.from_numpy(inputs.copy())
-    taken = {p.dtype for p in model.parameters()} if model is not None else set()
-    shrink = inputs.dtype == torch.float64 and torch.float64 not in taken
-    return TensorDataset(inputs.float() if shrink else inputs)
+        kept = np.float32 if shrink and inputs.dtype == np.float64 else inputs.dtype
+        inputs = torch.from_numpy(inputs.astype(kept))
+    return TensorDataset(inputs.float() if shrink and inputs.dtype == torch.float64 else inputs)

@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
@@ -191,14 +191,11 @@ def load_transient_buffers(model: nn.Module, buffers: dict[str, Tensor]) -> None
         if own not in held:
             continue
         present = held[own]
-        try:
-            if present is None or present.shape != buffer.shape:
-                raise RuntimeError
-            with torch.no_grad():
+        if present is not None and present.shape == buffer.shape:
+            with torch.no_grad(), suppress(RuntimeError):  # of one expanded, or of inference mode
                 present.copy_(buffer)  # in its place, which compiled code and DDP know
-        except RuntimeError:  # it is expanded, say, or was made in inference mode
-            device = buffer.device if present is None else present.device
-            held[own] = buffer.to(device, copy=True)
+                continue
+        held[own] = buffer.to(buffer.device if present is None else present.device, copy=True)
 
 
 def load_weights(
